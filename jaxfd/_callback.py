@@ -1,0 +1,218 @@
+"""The one primitive that calls the host.
+
+``jax.pure_callback`` hands its arguments over as JAX arrays, copied by the very thread
+pool that the callback occupies; above about 100 KiB that can wait for itself for ever.
+This primitive hands plain NumPy arrays to the function and takes plain arrays back. It
+brings what ``pure_callback`` would have brought: lowering, a batching rule (every leading
+axis flattened into one call), a sharding annotation, and errors.
+
+Nothing else may know the inside of this room, and it knows nothing of derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+
+class Callback(Protocol):
+    """A host function with a stable identity: equal callbacks share a compiled program.
+
+    Called with plain NumPy arrays. With ``size`` None each array is one operand; otherwise those
+    marked in ``batched`` have a leading axis of that length, and so must all results.
+    """
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
+    ) -> Sequence[np.ndarray]: ...
+
+
+host_call_p = Primitive("jaxfd_host_call")
+host_call_p.multiple_results = True
+
+
+def host_call(
+    callback: Callback, out: Sequence[jax.ShapeDtypeStruct], operands: Sequence[Any]
+) -> list[Any]:
+    """Calls the host from anywhere in a JAX program.
+
+    Args:
+        callback: the host function.
+        out: shapes and dtypes of its results, without any batch axis.
+        operands: arrays or tracers.
+
+    Returns:
+        The results as JAX arrays. Outside any transformation the function is called directly, and
+        what it raises is raised here.
+    """
+    return host_call_p.bind(
+        *operands,
+        callback=callback,
+        out=tuple((tuple(o.shape), np.dtype(o.dtype)) for o in out),
+        batched=(False,) * len(operands),
+        size=None,
+    )
+
+
+def _results(out: Sequence[Any], size: int | None) -> list[tuple[tuple[int, ...], np.dtype]]:
+    lead = () if size is None else (size,)
+    return [((*lead, *shape), dtype) for shape, dtype in out]
+
+
+def _run(
+    callback: Callback, out: Any, batched: Any, size: int | None, arrays: Sequence[Any]
+) -> list[np.ndarray]:
+    expected = _results(out, size)
+    if size == 0:
+        return [np.zeros(shape, dtype) for shape, dtype in expected]
+    results = callback([np.asarray(a) for a in arrays], batched, size)
+    return [
+        np.asarray(r, dtype=dtype).reshape(shape)
+        for r, (shape, dtype) in zip(results, expected, strict=True)
+    ]
+
+
+@host_call_p.def_impl
+def _impl(*operands: Any, callback: Callback, out: Any, batched: Any, size: int | None) -> list:
+    return [jnp.asarray(r) for r in _run(callback, out, batched, size, operands)]
+
+
+@host_call_p.def_abstract_eval
+def _abstract(*avals: Any, callback: Callback, out: Any, batched: Any, size: int | None) -> list:
+    del avals, callback, batched
+    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _results(out, size)]
+
+
+def _batch(
+    operands: Sequence[Any],
+    axes: Sequence[Any],
+    *,
+    callback: Callback,
+    out: Any,
+    batched: tuple[bool, ...],
+    size: int | None,
+) -> tuple[list[Any], list[int]]:
+    """Merges a new batch axis with those already there."""
+    new = next(
+        operand.shape[axis]
+        for operand, axis in zip(operands, axes, strict=True)
+        if axis is not batching.not_mapped
+    )
+    merged, flags = [], []
+    for operand, axis, before in zip(operands, axes, batched, strict=True):
+        mapped = axis is not batching.not_mapped
+        flags.append(mapped or before)
+        if mapped:
+            operand = jnp.moveaxis(operand, axis, 0)
+        if size is not None and flags[-1]:
+            inner = operand.shape[int(mapped) + int(before) :]
+            if not mapped:
+                operand = operand[None]
+            if not before:
+                operand = operand[:, None]
+            operand = jnp.broadcast_to(operand, (new, size, *inner))
+            operand = operand.reshape(new * size, *inner)
+        merged.append(operand)
+    results = host_call_p.bind(
+        *merged,
+        callback=callback,
+        out=out,
+        batched=tuple(flags),
+        size=new if size is None else new * size,
+    )
+    if size is not None:
+        results = [r.reshape(new, size, *r.shape[1:]) for r in results]
+    return results, [0] * len(results)
+
+
+batching.primitive_batchers[host_call_p] = _batch
+
+
+def _no_derivative(*args: Any, callback: Any, **params: Any) -> Any:
+    del args, params
+    name = getattr(callback, "name", "the host function")
+    raise TypeError(
+        f"JAX asked for the derivative of a finished estimate of {name}, which host calls do not "
+        "have. For second derivatives use jaxfd.hessian, jaxfd.hvp, or jax.hessian of the black "
+        "box itself; for higher ones of a single variable jaxfd.derivative(fun, order=...)."
+    )
+
+
+ad.primitive_jvps[host_call_p] = _no_derivative
+ad.primitive_transposes[host_call_p] = _no_derivative
+
+
+def _shardings(ctx: Any, ranks: Sequence[int]) -> tuple[str, Any] | None:
+    """The annotation that keeps a partitioned program from calling once per device.
+
+    Inside ``shard_map`` every device makes its own call; in a program with global arrays the
+    first device makes the only one.
+    """
+    context = ctx.module_context.axis_context
+    manual = isinstance(context, mlir.SPMDAxisContext)
+    if not manual and not isinstance(context, mlir.ShardingContext):
+        return None
+    if manual and context.manual_axes != frozenset(context.mesh.axis_names):
+        raise NotImplementedError(
+            "a black box inside shard_map needs all mesh axes to be manual: drop axis_names, or "
+            "call it outside."
+        )
+    if getattr(jax.config, "jax_use_shardy_partitioner", True):
+        if manual:
+            each = [f"<mesh<[]>, [{', '.join(['{}'] * rank)}]>" for rank in ranks]
+        else:
+            each = ["<mesh<[], device_ids=[0]>, []>" for _ in ranks]
+        text = f"#sdy.sharding_per_value<[{', '.join(each)}]>"
+        return "sdy.sharding", mlir.ir.Attribute.parse(text)
+    text = "{manual}" if manual else "{maximal device=0}"
+    return "mhlo.sharding", mlir.ir.StringAttr.get(text)
+
+
+def _lower(
+    ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
+) -> Any:
+    def call(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(_run(callback, out, batched, size, arrays))
+
+    results, _, _ = mlir.emit_python_callback(
+        ctx,
+        call,
+        None,
+        list(operands),
+        ctx.avals_in,
+        ctx.avals_out,
+        has_side_effect=False,
+        returns_token=False,
+    )
+    annotation = _shardings(ctx, [aval.ndim for aval in ctx.avals_out])
+    if annotation is not None and len(results):
+        name, attribute = annotation
+        results[0].owner.attributes[name] = attribute
+    return results
+
+
+def _lower_by_pure_callback(
+    ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
+) -> Any:
+    """The way where JAX offers nothing better; see the head of this room for what it costs."""
+
+    def call(*arrays: Any) -> tuple[np.ndarray, ...]:
+        return tuple(_run(callback, out, batched, size, arrays))
+
+    shapes = tuple(jax.ShapeDtypeStruct(s, d) for s, d in _results(out, size))
+    rule: Callable[..., Any] = mlir.lower_fun(
+        lambda *arrays: jax.pure_callback(call, shapes, *arrays), multiple_results=True
+    )
+    return rule(ctx, *operands)
+
+
+mlir.register_lowering(
+    host_call_p,
+    _lower if hasattr(mlir, "emit_python_callback") else _lower_by_pure_callback,
+)

@@ -1,0 +1,129 @@
+"""Directions: which coordinates each point moves, described by small integers.
+
+A point is (direction, node). It becomes an array only where it is evaluated:
+`Moves.leaves` makes one inside a kernel, `Moves.rows` makes a run of them on the
+host. This room must not know what the values are combined into.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# Leaves that together have at most this many entries are perturbed in one batch; a larger leaf
+# has a batch of its own, so that the others stay unbatched and what depends on them alone is
+# computed once for all points.
+_TOGETHER = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Neighbouring leaves perturbed in one batch.
+
+    Attributes:
+        leaves: the numbers of the leaves.
+        start: the first direction that belongs to the block.
+        stop: one past the last.
+    """
+
+    leaves: range
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Moves:
+    """Points that differ from ``x`` in one or two coordinates.
+
+    Coordinates are numbered through all leaves. Direction ``d`` moves coordinate
+    ``coordinates[r][d]`` for each ``r``; node ``k`` puts it to ``values[k, ..., coordinate]``.
+
+    Attributes:
+        x: the real leaves, shape ``(*lead, *shape)``.
+        lead: the leading batch axes: none in a kernel, one on the host.
+        values: shape ``(K, *lead, N)``, where node ``k`` puts each coordinate.
+        coordinates: one integer array of shape ``(count,)`` per moved coordinate; empty means
+            every coordinate alone, in order.
+    """
+
+    x: Sequence[Any]
+    lead: tuple[int, ...]
+    values: Any
+    coordinates: tuple[np.ndarray, ...] = ()
+
+    @property
+    def nodes(self) -> int:
+        """The number of points along one direction."""
+        return self.values.shape[0]
+
+    @property
+    def count(self) -> int:
+        """The number of directions."""
+        return self.coordinates[0].size if self.coordinates else self.values.shape[-1]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of entries of each leaf."""
+        return [int(np.prod(x.shape[len(self.lead) :], dtype=int)) for x in self.x]
+
+    def blocks(self) -> list[Block]:
+        """Groups the directions into batches by the leaves they perturb."""
+        if self.coordinates:
+            return [Block(range(len(self.x)), 0, self.count)] if self.count else []
+        blocks: list[Block] = []
+        start = 0
+        for number, size in enumerate(self.sizes):
+            stop = start + size
+            last = blocks[-1] if blocks else None
+            if last is not None and stop - last.start <= _TOGETHER:
+                blocks[-1] = Block(range(last.leaves.start, number + 1), last.start, stop)
+            elif size:
+                blocks.append(Block(range(number, number + 1), start, stop))
+            start = stop
+        return blocks
+
+    def moved(self, directions: Any) -> list[Any]:
+        """The coordinates that each of the given directions moves (in a kernel)."""
+        if not self.coordinates:
+            return [directions]
+        return [jnp.asarray(c, dtype=jnp.int32)[directions] for c in self.coordinates]
+
+    def leaves(self, block: Block, ids: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+        """One point, made inside a kernel: coordinate ``ids[r]`` is put to ``values[r]``.
+
+        An id of -1 moves nothing.
+        """
+        offsets = np.cumsum([0, *self.sizes])
+        result = list(self.x)
+        for number in block.leaves:
+            leaf = result[number]
+            where = lax.iota(np.int32, leaf.size).reshape(leaf.shape) + np.int32(offsets[number])
+            for coordinate, value in zip(ids, values, strict=True):
+                leaf = jnp.where(where == coordinate, value.astype(leaf.dtype), leaf)
+            result[number] = leaf
+        return result
+
+    def rows(self, batch: np.ndarray, directions: np.ndarray, nodes: np.ndarray) -> list[Any]:
+        """A run of points, made on the host: each leaf with shape ``(len(batch), *shape)``.
+
+        A direction of -1 is the centre.
+        """
+        result = []
+        start = 0
+        centre = directions < 0
+        for x, size in zip(self.x, self.sizes, strict=True):
+            leaf = x[batch]
+            flat = leaf.reshape(len(batch), size)
+            for coordinate in self.coordinates or (None,):
+                moved = directions if coordinate is None else coordinate[directions]
+                row = np.nonzero((moved >= start) & (moved < start + size) & ~centre)[0]
+                moved = moved[row]
+                flat[row, moved - start] = self.values[nodes[row], batch[row], moved]
+            result.append(leaf)
+            start += size
+        return result

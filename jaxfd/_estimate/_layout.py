@@ -1,0 +1,249 @@
+"""Where the points along each coordinate lie, and how their values are weighed.
+
+Step, stencil and box meet here. Written once against the array namespace of the
+place; must not know which transform asks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxfd import _step
+from jaxfd._directions import Moves
+from jaxfd._dtype import complexify, is_complex, promote, real_of
+from jaxfd._estimate._task import Call
+from jaxfd._parts import Parts
+from jaxfd._stencil import Stencil, over, shifted, shifted_slopes
+from jaxfd._tree import Arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the points along each coordinate lie, and how their values are weighed.
+
+    Attributes:
+        moves: the points.
+        stencil: the stencil, where nothing stands in its way.
+        moved: the distances really stepped, shape ``(K, *lead, N)``.
+        h: the step, shape ``(*lead, N)``.
+        below: for a box, the number of points below ``x``, shape ``(*lead, N)``.
+        flat: for a box, 1 where it has width, 0 where it has none, NaN where ``x`` is outside.
+    """
+
+    moves: Moves
+    stencil: Stencil
+    moved: Any
+    h: Any
+    below: Any = None
+    flat: Any = None
+
+    @property
+    def needs_centre(self) -> bool:
+        """Whether weighing uses the value at ``x``."""
+        return self.stencil.uses_centre or self.below is not None
+
+    def combine(self, place: Any, centre: Any, outputs: Any, d: Any) -> Any:
+        """The derivative along directions ``d``.
+
+        Args:
+            place: where this runs.
+            centre: the output at ``x``, shape ``(*lead, *out)``, or None.
+            outputs: the outputs, shape ``(K, *lead, m, *out)``.
+            d: which of the directions these are.
+
+        Returns:
+            Shape ``(*lead, m, *out)``.
+        """
+        xp = place.xp
+        centre, outputs, moved, h = self._ready(place, centre, outputs, d)
+        plain = self.stencil.combine(centre, outputs, moved, h)
+        if self.below is None:
+            return plain
+        nodes = self.moves.nodes
+        table = np.array([shifted_slopes(nodes, q) for q in range(nodes + 1)]).T
+        below = self.below[..., d]
+        slopes = (outputs - centre) / over(moved, outputs)
+        total = sum(
+            over(xp.asarray(table[k], dtype=moved.dtype)[below], plain) * slopes[k]
+            for k in range(nodes)
+        )
+        flat = over(self.flat[..., d].astype(moved.dtype), plain)
+        chosen = xp.where(over(below == _home(self.stencil), plain), plain, total)
+        return xp.where(flat == 0, 0, chosen * flat)
+
+    def error(self, place: Any, centre: Any, outputs: Any, d: Any, value: Any, eps: float) -> Any:
+        """A cautious bound of the error: what lower orders differ by, and rounding.
+
+        NaN where the method has no lower order to compare with.
+        """
+        xp = place.xp
+        lower = self.stencil.embedded()
+        if not lower:
+            return xp.full_like(xp.abs(value), np.nan)
+        centre, outputs, moved, h = self._ready(place, centre, outputs, d)
+        size = xp.maximum(xp.max(xp.abs(outputs), axis=0), xp.abs(centre))
+        rounding = sum(abs(float(w)) for w in self.stencil.weights) * eps * size / over(h, size)
+        if self.below is not None:
+            slopes = (outputs - centre) / over(moved, outputs)
+            truncation = xp.max(xp.abs(slopes - value), axis=0)
+            return xp.where(over(self.flat[..., d] == 0, value), 0, truncation + rounding)
+        index = {s: k for k, s in enumerate(self.stencil.moving)}
+        truncation = xp.zeros_like(rounding)
+        for stencil in lower:
+            kept = np.array([index[s] for s in stencil.moving])
+            coarse = stencil.combine(centre, outputs[kept], moved[kept], h)
+            truncation = xp.maximum(truncation, xp.abs(coarse - value))
+        return truncation + rounding
+
+    def _ready(self, place: Any, centre: Any, outputs: Any, d: Any) -> tuple[Any, Any, Any, Any]:
+        """Everything in the dtype that differences are formed in."""
+        dtype = place.compute_dtype(outputs.dtype, self.h.dtype)
+        # Strict promotion divides complex numbers by complex ones only.
+        real = real_of(dtype) if self.stencil.imaginary else dtype
+        if centre is not None:
+            centre = place.xp.expand_dims(centre.astype(dtype), len(place.lead))
+        return (
+            centre,
+            outputs.astype(dtype),
+            self.moved[..., d].astype(real),
+            self.h[..., d].astype(real),
+        )
+
+
+def _home(stencil: Stencil) -> int:
+    """How many points of a stencil lie below ``x``."""
+    return sum(1 for s in stencil.moving if s < 0)
+
+
+def _flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
+    """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
+    flat = [leaf.reshape(*leaf.shape[:axis], -1) for leaf in leaves]
+    dtype = flat[0].dtype
+    for leaf in flat[1:]:
+        dtype = promote(dtype, leaf.dtype)
+    return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)
+
+
+def lay(
+    place: Any,
+    call: Call,
+    parts: Parts,
+    stencil: Stencil,
+    bounds: Any = None,
+    derivative: int | None = None,
+) -> Layout:
+    """Lays a stencil along every coordinate: the step, the points, the distances.
+
+    Args:
+        place: where the points will be evaluated.
+        call: the call, with its method.
+        parts: the real leaves to perturb.
+        stencil: the stencil.
+        bounds: a pair of lower and upper bounds, or None.
+        derivative: the order of derivative that the step is to suit; None for the stencil's.
+    """
+    xp, axis = place.xp, len(place.lead)
+    if stencil.imaginary:
+        power = 2.0
+    else:
+        power = 1.0 / (stencil.accuracy + (derivative or stencil.derivative))
+    eps = [place.eps(x.dtype) for x in parts.real]
+    sizes = _step.steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
+    values, moved, steps, below, flat = [], [], [], [], []
+    walls = None if bounds is None else _walls(call.arguments, bounds)
+    for number, (x, h) in enumerate(zip(parts.real, sizes, strict=True)):
+        x, h = _step.constant(xp, x), _step.constant(xp, h)
+        nodes: Any
+        if stencil.imaginary:
+            nodes = [complexify(parts.real[number]) + 1j * complexify(h)]
+            away = [h]
+        elif walls is None:
+            h = _step.realise(x, h)
+            away = [s * h for s in stencil.moving]
+            nodes = [parts.real[number] + a for a in away]
+            away = [(x + a) - x for a in away]
+        else:
+            lower, upper = (
+                xp.broadcast_to(xp.asarray(w[parts.owner[number]], dtype=x.dtype), x.shape)
+                for w in walls
+            )
+            count = len(stencil.moving)
+            h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
+            h = _step.realise(x, h)
+            table = np.array([shifted(count, s) for s in range(count + 1)]).T
+            away = [xp.asarray(table[k], dtype=x.dtype)[q] * h for k in range(count)]
+            nodes = [xp.clip(parts.real[number] + a, lower, upper) for a in away]
+            away = [xp.clip(x + a, lower, upper) - x for a in away]
+            outside = (x < lower) | (x > upper)
+            below.append(q)
+            flat.append(xp.where(outside, np.nan, xp.where(wide, 1.0, 0.0)).astype(x.dtype))
+        values.append(xp.stack(nodes))
+        moved.append(xp.stack(away))
+        steps.append(h)
+    if not values:
+        nothing = np.zeros((len(stencil.moving), *place.lead, 0), np.float32)
+        values, moved, steps = [nothing], [nothing], [nothing[0]]
+        if walls is not None:
+            below, flat = [nothing[0].astype(np.int32)], [nothing[0]]
+    return Layout(
+        moves=Moves(parts.real, place.lead, _flatten(xp, values, axis + 1)),
+        stencil=stencil,
+        moved=_flatten(xp, moved, axis + 1),
+        h=_flatten(xp, steps, axis),
+        below=_flatten(xp, below, axis) if below else None,
+        flat=_flatten(xp, flat, axis) if flat else None,
+    )
+
+
+def _walls(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
+    lower, upper = bounds
+    return (
+        arguments.spread(lower, "bounds[0]", -np.inf),
+        arguments.spread(upper, "bounds[1]", np.inf),
+    )
+
+
+def check_bounds(arguments: Arguments, bounds: Any) -> None:
+    """Raises ValueError where the box is crossed or ``x`` is outside, as far as values are known."""
+    for leaf, low, high in zip(arguments.leaves, *_walls(arguments, bounds), strict=True):
+        if isinstance(leaf, jax.core.Tracer):
+            continue
+        if is_complex(leaf):
+            raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
+        if any(isinstance(wall, jax.core.Tracer) for wall in (low, high)):
+            continue
+        x, low, high = np.asarray(leaf), np.asarray(low), np.asarray(high)
+        if np.any(low > high):
+            raise ValueError(
+                f"bounds are crossed: the lower one {low} lies above the upper one {high}."
+            )
+        low, high = low.astype(x.dtype), high.astype(x.dtype)
+        outside = (x < low) | (x > high)
+        if np.any(outside):
+            where = tuple(int(i) for i in np.argwhere(outside)[0])
+            raise ValueError(
+                f"x lies outside bounds: entry {where} is {x[where]}, not between {low} and "
+                f"{high}: move x into the box, or widen it."
+            )
+
+
+def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
+    """Cuts arrays ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
+    xp, axis = place.xp, len(place.lead)
+    shapes = [x.shape[axis:] for x in real]
+    ends = np.cumsum([0, *(int(np.prod(s, dtype=int)) for s in shapes)])
+    rows = []
+    for value in values:
+        last = xp.moveaxis(value, axis, -1)
+        rows.append(
+            [
+                last[..., ends[i] : ends[i + 1]].reshape(*last.shape[:-1], *shape)
+                for i, shape in enumerate(shapes)
+            ]
+        )
+    return rows

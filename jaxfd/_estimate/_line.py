@@ -1,0 +1,150 @@
+"""Derivatives along one tangent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from jaxfd import _step
+from jaxfd._dtype import complexify, promote, real_of
+from jaxfd._estimate._task import Call, Task, complexified
+from jaxfd._methods import Method
+from jaxfd._parts import Parts, whole
+from jaxfd._stencil import Stencil, over
+
+
+def tangent_step(
+    place: Any, call: Call, parts: Parts, tangents: Sequence[Any], power: float
+) -> tuple[Any, Any]:
+    """The step along a tangent, ``sum_i h_i |v_i| / sum_i v_i^2``, shape ``(*lead,)``.
+
+    Reference:
+        P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, section 3.
+    """
+    xp, lead = place.xp, place.lead
+    size = [xp.abs(x) for x in parts.real]
+    eps = [place.eps(x.dtype) for x in size]
+    steps = _step.steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
+    dtype = size[0].dtype
+    for x in size:
+        dtype = place.compute_dtype(dtype, x.dtype)
+    top, bottom = xp.zeros(lead, dtype), xp.zeros(lead, dtype)
+    for h, v in zip(steps, tangents, strict=True):
+        v = xp.abs(v).astype(dtype).reshape(*lead, -1)
+        top = top + xp.sum(h.astype(dtype).reshape(*lead, -1) * v, axis=-1)
+        bottom = bottom + xp.sum(v * v, axis=-1)
+    still = bottom == 0
+    h = xp.where(still, 1, top / xp.where(still, 1, bottom))
+    return _step.constant(xp, h), _step.constant(xp, bottom)
+
+
+def _along(x: Any, v: Any, distance: Any) -> Any:
+    """``x + distance v`` in the dtype of ``x``."""
+    dtype = promote(distance.dtype, v.dtype)
+    return x + (over(distance, v).astype(dtype) * v.astype(dtype)).astype(x.dtype)
+
+
+def tangent_points(
+    place: Any, x: Sequence[Any], tangents: Sequence[Any], h: Any, squared: Any, stencil: Stencil
+) -> tuple[list[Any], Any]:
+    """The points along a tangent, and the distances really stepped (least squares).
+
+    Args:
+        place: where this runs.
+        x: the leaves.
+        tangents: the tangent's leaves.
+        h: the step, shape ``(*lead,)``.
+        squared: the tangent's squared length, shape ``(*lead,)``.
+        stencil: the stencil.
+
+    Returns:
+        Leaves of shape ``(K, *lead, *shape)``, and distances of shape ``(K, *lead)``.
+    """
+    xp, lead = place.xp, place.lead
+    points: list[list[Any]] = [[] for _ in x]
+    moved = []
+    for s in stencil.moving:
+        total = xp.zeros_like(h)
+        for leaf, (z, v) in enumerate(zip(x, tangents, strict=True)):
+            point = _along(z, v, s * h)
+            points[leaf].append(point)
+            dtype = promote(h.dtype, v.dtype)
+            away = _step.constant(xp, point - z).astype(dtype)
+            product = (away * xp.conj(_step.constant(xp, v)).astype(dtype)).real
+            total = total + xp.sum(product.reshape(*lead, -1), axis=-1)
+        moved.append(xp.where(squared == 0, s * h, total / xp.where(squared == 0, 1, squared)))
+    return [xp.stack(p) for p in points], xp.stack(moved)
+
+
+@dataclasses.dataclass(frozen=True)
+class Line(Task):
+    """The derivative along one tangent, held by ``extra`` as a list of leaves.
+
+    Attributes:
+        raw: whether to return bare lists for the differentiable hook.
+    """
+
+    raw: bool = False
+
+    @property
+    def extra_per_call(self) -> bool:
+        return True
+
+    def split(self, leaves: Sequence[Any], method: Method) -> Parts:
+        super().split(leaves, method)
+        return whole(leaves, self.active)
+
+    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+        xp = place.xp
+        stencil = call.method.stencil()
+        if stencil.imaginary or any(not jnp.issubdtype(o.dtype, np.inexact) for o in call.out):
+            self.check_output(call, scalar=False)
+        tangents = call.extra
+        x = list(parts.real)
+        if stencil.imaginary:
+            h, _ = tangent_step(place, call, parts, tangents, 2.0)
+            points = [
+                _along(complexify(z), v, 1j * complexify(h))[None]
+                for z, v in zip(x, tangents, strict=True)
+            ]
+            moved = h[None]
+        else:
+            h, squared = tangent_step(
+                place, call, parts, tangents, 1.0 / (stencil.accuracy + stencil.derivative)
+            )
+            points, moved = tangent_points(place, x, tangents, h, squared, stencil)
+        want = stencil.uses_centre or not self.raw
+        centre = None
+        if self.has_aux:
+            centre = place.centre(complexified(x, stencil.imaginary))
+        elif want:
+            points = [
+                xp.concatenate([complexified([z], stencil.imaginary)[0][None], p])
+                for z, p in zip(x, points, strict=True)
+            ]
+        outputs = place.line(points)
+        if centre is None and want:
+            centre = [o[0] for o in outputs]
+            outputs = [o[1:] for o in outputs]
+        count = len(call.out)
+        tangent = []
+        for i, output in enumerate(outputs):
+            dtype = place.compute_dtype(output.dtype, moved.dtype)
+            base = None if centre is None else centre[i].astype(dtype)
+            real = real_of(dtype) if stencil.imaginary else dtype
+            value = stencil.combine(base, output.astype(dtype), moved.astype(real), h.astype(real))
+            tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
+        result: dict[str, Any] = {
+            "derivative": tangent if self.raw else tree_util.tree_unflatten(call.out_tree, tangent)
+        }
+        if not self.raw:
+            values = [c.real if stencil.imaginary else c for c in centre[:count]]
+            result["value"] = tree_util.tree_unflatten(call.out_tree, values)
+        if self.has_aux:
+            result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
+        return result

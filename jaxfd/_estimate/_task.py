@@ -1,0 +1,173 @@
+"""What is asked of the pipeline, and the call it is asked for.
+
+A `Task` is a transform without its arguments: small, frozen, hashable. This room
+must not know where a task runs, nor how any one of them works.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from jaxfd._dtype import complex_of, complexify, is_complex
+from jaxfd._methods import Method
+from jaxfd._parts import Parts, split
+from jaxfd._tree import Arguments, bind, bind_all
+
+LEAF = tree_util.tree_structure(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call as a place sees it.
+
+    Attributes:
+        arguments: the bound call (on the host: of the first of the batched calls).
+        leaves: the argument leaves, shape ``(*lead, *shape)``.
+        method: the method.
+        extra: what the task needs besides: bounds, tangents, cotangents.
+        out: shapes and dtypes of the outputs.
+        out_tree: their structure.
+        aux_tree: the structure of the frozen auxiliary output.
+    """
+
+    arguments: Arguments
+    leaves: Sequence[Any]
+    method: Method
+    extra: Any
+    out: Sequence[Any]
+    out_tree: Any
+    aux_tree: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(abc.ABC):
+    """What is asked of the pipeline; hashable, so that kernels are kept by it.
+
+    Attributes:
+        name: the transform, for errors.
+        argnums: which positional arguments are differentiated.
+        has_aux: whether the function returns auxiliary data besides.
+        holomorphic: whether the function is promised to be holomorphic.
+        allow_int: whether integer leaves may be among the differentiated arguments.
+        chunk_size: how many points are evaluated at once; None leaves it to the place.
+        active: the numbers of the leaves that are perturbed; None for all.
+        everything: whether every inexact leaf of the call is differentiated, whatever argnums.
+    """
+
+    name: str
+    argnums: int | tuple[int, ...] = 0
+    has_aux: bool = False
+    holomorphic: bool = False
+    allow_int: bool = False
+    chunk_size: int | None = None
+    active: tuple[int, ...] | None = None
+    everything: bool = False
+
+    @property
+    def contracted(self) -> bool:
+        """Whether ``extra`` holds cotangents that outputs are contracted with."""
+        return False
+
+    @property
+    def extra_per_call(self) -> bool:
+        """Whether ``extra`` is a batch of its own under ``vmap``: tangents, cotangents."""
+        return self.contracted
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Splits a call's arguments."""
+        if self.everything:
+            return bind_all(self.name, args, kwargs)
+        return bind(
+            self.name,
+            args,
+            kwargs,
+            self.argnums,
+            allow_int=self.allow_int,
+            holomorphic=self.holomorphic,
+        )
+
+    def split(self, leaves: Sequence[Any], method: Method) -> Parts:
+        """The real leaves this task perturbs."""
+        imaginary = method.stencil().imaginary
+        if imaginary and any(is_complex(leaf) for leaf in leaves):
+            raise TypeError(
+                f"{self.name}: ComplexStep needs real arguments, got a complex one: use "
+                "Central() there."
+            )
+        return split(leaves, self.active, self.holomorphic)
+
+    @abc.abstractmethod
+    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+        """Evaluates, weighs and returns the result."""
+
+    def check_output(self, call: Call, scalar: bool) -> None:
+        """Raises TypeError for an output that this task cannot differentiate."""
+        if scalar and (call.out_tree != LEAF or call.out[0].shape != ()):
+            if call.out_tree != LEAF:
+                got = f"a {call.out_tree}"
+            else:
+                got = f"the shape {call.out[0].shape}"
+            raise TypeError(
+                f"{self.name} needs a function with a scalar output, got {got}: reduce it to one "
+                "number, use jaxfd.jacobian"
+                + (
+                    "."
+                    if self.has_aux
+                    else ", or set has_aux=True if it returns (value, auxiliary data)."
+                )
+            )
+        imaginary = call.method.stencil().imaginary
+        for declared in call.out:
+            is_complex = jnp.issubdtype(declared.dtype, np.complexfloating)
+            if not jnp.issubdtype(declared.dtype, np.inexact):
+                raise TypeError(
+                    f"{self.name} needs real or complex outputs, got {declared.dtype}: return a "
+                    "floating dtype."
+                )
+            if imaginary and not is_complex:
+                raise TypeError(
+                    f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
+                    "argument: the function drops the imaginary part (abs, real, a cast, or a "
+                    "black box declared real). Use Central(), or keep it complex throughout."
+                )
+            if self.holomorphic and not is_complex:
+                raise TypeError(
+                    f"{self.name} with holomorphic=True needs complex outputs, got "
+                    f"{declared.dtype}: drop holomorphic, or return a complex value."
+                )
+            if (
+                is_complex
+                and not imaginary
+                and not self.holomorphic
+                and (scalar or any(is_complex(leaf) for leaf in call.leaves))
+            ):
+                raise TypeError(
+                    f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "
+                    "if the function is holomorphic, or differentiate its real and imaginary "
+                    "parts one by one."
+                )
+
+
+def cast(value: Any, leaf: Any) -> Any:
+    """The derivative in the dtype of the argument's leaf; complex stays complex."""
+    dtype = leaf.dtype
+    if is_complex(value) and not is_complex(leaf):
+        dtype = complex_of(dtype)
+    return value.astype(dtype)
+
+
+def float0(leaf: Any) -> np.ndarray:
+    return np.zeros(jnp.shape(leaf), jax.dtypes.float0)
+
+
+def complexified(leaves: Sequence[Any], imaginary: bool) -> list[Any]:
+    """The leaves as a complex step wants them."""
+    return [complexify(x) for x in leaves] if imaginary else list(leaves)

@@ -1,0 +1,236 @@
+"""Evaluation in a kernel: points made from ids and run in chunks under ``vmap``.
+
+The user's function arrives as a program traced once; it is replayed for every
+chunk. Points exist only inside a chunk, both signs of a coordinate in the same
+one, so that temporaries stay in cache. This room must not know what a method is,
+nor how values become derivatives: it is handed a ``reduce``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import jaxpr_as_fun
+
+from jaxfd._directions import Block, Moves
+from jaxfd._dtype import is_inexact, promote
+
+# Bytes of one chunk and of the largest batch that is run in one shot. On a CPU a chunk shall stay
+# in the second-level cache; on an accelerator it shall fill the device. Measured with
+# ``python -m benchmarks speed``.
+_CPU_CHUNK, _CPU_ONE_SHOT = 2**19, 2**21
+_GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
+_LEAST_POINTS = 16
+
+Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
+
+
+def _sizes(jaxpr: Any) -> int:
+    """Bytes of the largest value that a program makes."""
+    largest = 0
+    for eqn in jaxpr.eqns:
+        for var in eqn.outvars:
+            aval = var.aval
+            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
+                largest = max(largest, int(np.prod(aval.shape)) * aval.dtype.itemsize)
+        for value in eqn.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                largest = max(largest, _sizes(inner))
+    return largest
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function of a list of leaves, traced once.
+
+    Attributes:
+        call: runs it; leaves in, output leaves (then auxiliary ones) out.
+        out: shapes and dtypes of the outputs.
+        out_tree: their structure.
+        aux_tree: the structure of the auxiliary output, None without one.
+        largest: bytes of its largest intermediate value.
+    """
+
+    call: Callable[[Sequence[Any]], list[Any]]
+    out: tuple[jax.ShapeDtypeStruct, ...]
+    out_tree: Any
+    aux_tree: Any
+    largest: int = 0
+
+
+def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
+    """Traces ``fun(leaves) -> (out, aux)`` at full matrix precision.
+
+    GPUs multiply matrices in a reduced precision by default, and its noise would drown a
+    difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
+    """
+    with jax.default_matmul_precision("highest"):
+        closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
+    run = jaxpr_as_fun(closed)
+    flat, out_tree = jax.tree.flatten(out)
+    return Program(
+        call=lambda values: run(*values),
+        out=tuple(flat),
+        out_tree=out_tree,
+        aux_tree=jax.tree.structure(aux),
+        largest=_sizes(closed.jaxpr),
+    )
+
+
+class Kernel:
+    """The place inside a kernel where points are evaluated."""
+
+    xp: Any = jnp
+    lead: tuple[int, ...] = ()
+
+    def __init__(self, program: Program, chunk_size: int | None) -> None:
+        self.program = program
+        self._chunk_size = chunk_size
+
+    def eps(self, dtype: Any) -> float:
+        """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
+        dtypes = [dtype, *(o.dtype for o in self.program.out if is_inexact(o))]
+        return max(float(jnp.finfo(d).eps) for d in dtypes)
+
+    def compute_dtype(self, out: Any, x: Any) -> Any:
+        """The dtype differences are formed in: never less than float32."""
+        return promote(out, x, np.float32)
+
+    @staticmethod
+    def complex(re: Any, im: Any) -> Any:
+        """``re + i im``."""
+        return lax.complex(re, im)
+
+    def centre(self, leaves: Sequence[Any]) -> list[Any]:
+        """All outputs, the auxiliary ones too, at ``x`` itself."""
+        return self.program.call(leaves)
+
+    def line(self, points: Sequence[Any]) -> list[Any]:
+        """Outputs at a few points given whole: leaves of shape ``(P, *shape)``."""
+        return self._run(lambda leaves: leaves, tuple(points), len(points[0]))
+
+    def evaluate(
+        self, moves: Moves, reduce: Reduce, centre: list[Any] | None, ride: bool
+    ) -> tuple[list[Any] | None, Any]:
+        """Runs all points and reduces their outputs direction by direction.
+
+        Args:
+            moves: the points.
+            reduce: ``(centre, outputs, directions)``, with outputs of shape ``(K, m, *out)``
+                for the ``m`` given directions, to arrays of leading axis ``m``.
+            centre: the outputs at ``x``, where they are known already.
+            ride: whether the centre is wanted and shall ride along with the first batch.
+
+        Returns:
+            The outputs at ``x`` (None if not wanted) and the reduced arrays, of leading axis
+            ``count``.
+        """
+        blocks = moves.blocks()
+        chunks = {b: self._directions_per_chunk(moves, b) for b in blocks}
+        results: dict[Block, Any] = {}
+        if ride and centre is None:
+            carrier = next((b for b in blocks if chunks[b] is None), None)
+            if carrier is None:
+                centre = self.centre(moves.x)
+            else:
+                centre, outputs = self._one_shot(moves, carrier, ride=True)
+                every = slice(carrier.start, carrier.stop)
+                results[carrier] = reduce(centre, outputs, every)
+        for block in blocks:
+            size = chunks[block]
+            if block in results:
+                continue
+            if size is None:
+                _, outputs = self._one_shot(moves, block, ride=False)
+                results[block] = reduce(centre, outputs, slice(block.start, block.stop))
+            else:
+                results[block] = self._chunked(moves, block, size, reduce, centre)
+        parts = [results[b] for b in blocks]
+        if not parts:
+            empty = [jnp.zeros((moves.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
+            return centre, reduce(centre, empty, slice(0, 0))
+        return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
+
+    def _directions_per_chunk(self, moves: Moves, block: Block) -> int | None:
+        """How many directions share a chunk; None for all in one shot."""
+        count = block.stop - block.start
+        if self._chunk_size is not None:
+            size = max(1, self._chunk_size // moves.nodes)
+            return None if self._chunk_size > count * moves.nodes else min(size, count)
+        cpu = jax.default_backend() == "cpu"
+        chunk, one_shot = (_CPU_CHUNK, _CPU_ONE_SHOT) if cpu else (_GPU_CHUNK, _GPU_ONE_SHOT)
+        leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
+        per_point = max(leaf_bytes, self.program.largest, 1)
+        if count * moves.nodes * per_point <= one_shot or count * moves.nodes <= _LEAST_POINTS:
+            return None
+        most = max(chunk // per_point, _LEAST_POINTS) // moves.nodes or 1
+        # A divisor leaves no remainder, whose loop body would be compiled besides.
+        even = next((m for m in range(most, most // 2, -1) if count % m == 0), most)
+        return min(even, count)
+
+    def _run(self, make: Callable[[Any], Sequence[Any]], described: Any, count: int) -> list[Any]:
+        """Outputs of ``count`` points, each made from its description."""
+
+        def one(description: Any) -> list[Any]:
+            return self.program.call(make(description))[: len(self.program.out)]
+
+        if self._chunk_size is not None and self._chunk_size < count:
+            return lax.map(one, described, batch_size=self._chunk_size)
+        return jax.vmap(one)(described)
+
+    def _one_shot(
+        self, moves: Moves, block: Block, ride: bool
+    ) -> tuple[list[Any] | None, list[Any]]:
+        nodes, count = moves.nodes, block.stop - block.start
+        directions = np.arange(block.start, block.stop, dtype=np.int32)
+        ids, values = [], []
+        for moved in moves.moved(directions):
+            own = jnp.tile(jnp.asarray(moved, dtype=jnp.int32), nodes)
+            value = (
+                moves.values[:, moved]
+                if moves.coordinates
+                else moves.values[:, block.start : block.stop]
+            ).reshape(-1)
+            if ride:
+                own = jnp.concatenate([jnp.full(1, -1, jnp.int32), own])
+                value = jnp.concatenate([value[:1], value])
+            ids.append(own)
+            values.append(value)
+        outputs = self._run(
+            lambda d: moves.leaves(block, *d), (ids, values), nodes * count + int(ride)
+        )
+        centre = [o[0] for o in outputs] if ride else None
+        return centre, [o[int(ride) :].reshape(nodes, count, *o.shape[1:]) for o in outputs]
+
+    def _chunked(
+        self, moves: Moves, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
+    ) -> Any:
+        nodes, count = moves.nodes, block.stop - block.start
+
+        def chunk(first: Any, m: int) -> Any:
+            directions = first + lax.iota(np.int32, m)
+            ids, values = [], []
+            for moved in moves.moved(directions):
+                # Concatenation keeps XLA from computing ids and values anew for every entry of
+                # every point: twice to three times faster on CPU than a tiled array.
+                ids.append(jnp.concatenate([moved] * nodes))
+                values.append(jnp.concatenate([moves.values[k][moved] for k in range(nodes)]))
+            outputs = self._run(lambda d: moves.leaves(block, *d), (ids, values), nodes * m)
+            outputs = [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]
+            return reduce(centre, outputs, directions)
+
+        full, rest = divmod(count, size)
+        starts = block.start + size * np.arange(full, dtype=np.int32)
+        results = lax.map(lambda first: chunk(first, size), starts)
+        results = jax.tree.map(lambda r: r.reshape(full * size, *r.shape[2:]), results)
+        if rest:
+            last = chunk(np.int32(block.start + full * size), rest)
+            results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
+        return results

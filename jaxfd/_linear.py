@@ -1,0 +1,137 @@
+"""A linear primitive that can be transposed and batched.
+
+JAX transposes only what is linear in its own eyes. A derivative along a tangent, made
+of two evaluations, is linear in truth but not in the making: this primitive carries
+the map and its transpose side by side.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+
+class LinearMap(abc.ABC):
+    """A map that is linear in its tangents, at given operands. Subclasses are hashable."""
+
+    @abc.abstractmethod
+    def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+        """The image of the tangents."""
+
+    @abc.abstractmethod
+    def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """The image of the cotangents under the transposed map."""
+
+    @abc.abstractmethod
+    def refuse(self) -> None:
+        """Raises the error for a derivative with respect to the operands."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mapped(LinearMap):
+    """A linear map under ``vmap``."""
+
+    inner: LinearMap
+    operand_axes: tuple[int | None, ...]
+    tangent_axes: tuple[int | None, ...]
+
+    def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+        axes = (list(self.operand_axes), list(self.tangent_axes))
+        return jax.vmap(self.inner.apply, in_axes=axes)(list(operands), list(tangents))
+
+    def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        axes = (list(self.operand_axes), [0] * len(cotangents))
+        images = jax.vmap(self.inner.transpose, in_axes=axes)(list(operands), list(cotangents))
+        return [
+            jnp.sum(image, 0) if axis is None else jnp.moveaxis(image, 0, axis)
+            for image, axis in zip(images, self.tangent_axes, strict=True)
+        ]
+
+    def refuse(self) -> None:
+        self.inner.refuse()
+
+
+linear_p = Primitive("jaxfd_linear")
+linear_p.multiple_results = True
+
+
+def apply_linear(
+    linear: LinearMap, operands: Sequence[Any], tangents: Sequence[Any], out: Sequence[Any]
+) -> list[Any]:
+    """Applies a linear map so that JAX can transpose it.
+
+    Args:
+        linear: the map.
+        operands: where it is taken.
+        tangents: what it is applied to.
+        out: arrays of the shapes and dtypes of its image.
+    """
+    return linear_p.bind(
+        *operands,
+        *tangents,
+        linear=linear,
+        count=len(operands),
+        out=tuple((jnp.shape(o), np.dtype(o.dtype)) for o in out),
+    )
+
+
+def _apply(*values: Any, linear: LinearMap, count: int, out: Any) -> list[Any]:
+    images = linear.apply(values[:count], values[count:])
+    return [jnp.asarray(image, dtype) for image, (_, dtype) in zip(images, out, strict=True)]
+
+
+linear_p.def_impl(_apply)
+mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
+
+
+@linear_p.def_abstract_eval
+def _abstract(*avals: Any, linear: LinearMap, count: int, out: Any) -> list[Any]:
+    del avals, linear, count
+    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in out]
+
+
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, linear: LinearMap, count: int, out: Any
+) -> tuple[list[Any], list[Any]]:
+    if any(not isinstance(t, ad.Zero) and t.dtype != jax.dtypes.float0 for t in tangents[:count]):
+        linear.refuse()
+    moved = [
+        jnp.zeros(jnp.shape(p), p.dtype) if isinstance(t, ad.Zero) else t
+        for p, t in zip(primals[count:], tangents[count:], strict=True)
+    ]
+    values = linear_p.bind(*primals, linear=linear, count=count, out=out)
+    return values, linear_p.bind(*primals[:count], *moved, linear=linear, count=count, out=out)
+
+
+def _transpose(
+    cotangents: Sequence[Any], *values: Any, linear: LinearMap, count: int, out: Any
+) -> list[Any]:
+    full = [
+        jnp.zeros(shape, dtype) if isinstance(ct, ad.Zero) else ct
+        for ct, (shape, dtype) in zip(cotangents, out, strict=True)
+    ]
+    images = linear.transpose(values[:count], full)
+    return [None] * count + images
+
+
+def _batch(
+    values: Sequence[Any], axes: Sequence[Any], *, linear: LinearMap, count: int, out: Any
+) -> tuple[list[Any], list[int]]:
+    known = tuple(None if a is batching.not_mapped else a for a in axes)
+    size = next(v.shape[a] for v, a in zip(values, known, strict=True) if a is not None)
+    mapped = _Mapped(linear, known[:count], known[count:])
+    wider = tuple(((size, *shape), dtype) for shape, dtype in out)
+    return linear_p.bind(*values, linear=mapped, count=count, out=wider), [0] * len(out)
+
+
+ad.primitive_jvps[linear_p] = _jvp
+ad.primitive_transposes[linear_p] = _transpose
+batching.primitive_batchers[linear_p] = _batch

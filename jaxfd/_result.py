@@ -1,0 +1,62 @@
+"""Results as values: what an estimate hands back besides the numbers asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax import tree_util
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A gradient and what is known about it. A pytree, so it passes through ``jit`` and ``vmap``.
+
+    Attributes:
+        value: the function's value at ``x``.
+        grad: the gradient, shaped as the argument.
+        error: for each entry a cautious bound of its error: what lower orders on the same points
+            disagree by, and rounding. NaN where the method has nothing to compare with
+            (``Forward(order=1)``, ``ComplexStep``).
+        step: for each entry the step used.
+        evaluations: the number of evaluations.
+        aux: the function's auxiliary data, None without any.
+
+    Example:
+        >>> import jaxfd
+        >>> print(jaxfd.estimate(lambda x: x**2)(3.0).evaluations)
+        3
+    """
+
+    value: Any
+    grad: Any
+    error: Any
+    step: Any
+    evaluations: int = dataclasses.field(metadata={"static": True})
+    aux: Any = None
+
+    def __str__(self) -> str:
+        leaves, _ = tree_util.tree_flatten_with_path(self.grad)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
+            return f"Estimate(traced, {self.evaluations} evaluations)"
+        errors = tree_util.tree_leaves(self.error)
+        steps = tree_util.tree_leaves(self.step)
+        lines = [f"value {self.value}   ({self.evaluations} evaluations)"]
+        lines.append(f"{'entry':<20} {'gradient':>24} {'error bound':>12} {'step':>12}")
+        shown = 0
+        for (path, leaf), error, step in zip(leaves, errors, steps, strict=True):
+            for index in np.ndindex(np.shape(leaf)):
+                if shown == 20:
+                    total = sum(np.size(leaf) for _, leaf in leaves)
+                    lines.append(f"... {total - shown} more")
+                    return "\n".join(lines)
+                where = tree_util.keystr(path) + (str(list(index)) if index else "")
+                lines.append(
+                    f"{where or 'x':<20} {np.asarray(leaf)[index]:>24.10g} "
+                    f"{np.asarray(error)[index]:>12.2g} {np.asarray(step)[index]:>12.2g}"
+                )
+                shown += 1
+        return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Steps: how far each coordinate is moved, made exact, and kept inside a box.
+
+Written once against the array namespace ``xp`` (``numpy`` or ``jax.numpy``), so
+that the same rule serves in a kernel and on the host. This room must not know
+which stencil the step is for, nor who evaluates the points.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax import tree_util
+
+# The share of the way to a wall that points may use when ``x`` itself is inside: functions
+# are often singular on the wall, and a point next to it would sample that.
+_SHARE_OF_ROOM = 0.875
+
+
+def check_positive(value: Any, name: str) -> None:
+    """Raises ValueError if a number, or an entry of an array or pytree, is not positive and finite.
+
+    Values that are only known inside a kernel pass unseen.
+    """
+    for leaf in tree_util.tree_leaves(value):
+        if isinstance(leaf, jax.core.Tracer) or not isinstance(
+            leaf, (int, float, np.ndarray, np.generic, jax.Array)
+        ):
+            continue
+        if not np.all(np.isfinite(leaf) & (np.asarray(leaf) > 0)):
+            raise ValueError(f"{name} must be positive and finite, got {leaf!r}.")
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Relative:
+    """The step rule ``h = rel * max(|x|, typical)``.
+
+    Args:
+        rel: relative step; None takes ``eps^(1/(p+d))``, with ``p`` the accuracy order, ``d`` the
+            derivative order and ``eps`` the spacing of the coarser of the argument's and the
+            output's dtype. This balances truncation against rounding.
+        typical: the size below which an entry counts as small, in the argument's units: a
+            number, or a pytree like the argument. The step never falls below
+            ``rel * typical``.
+
+    Raises:
+        ValueError: ``rel`` or ``typical`` is not positive and finite.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> method = jaxfd.Central(step=jaxfd.Relative(rel=1e-2))
+        >>> print(jaxfd.grad(lambda x: x**2, method=method)(3.0))
+        6.0
+
+    Reference:
+        J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1.
+    """
+
+    rel: Any = None
+    typical: Any = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.rel, "rel")
+        check_positive(self.typical, "typical")
+
+    def size(self, xp: Any, x: Any, typical: Any, eps: float, power: float) -> Any:
+        """The step of every entry of one leaf, before it is made exact."""
+        rel = eps**power if self.rel is None else self.rel
+        return xp.asarray(rel, dtype=x.dtype) * xp.maximum(
+            xp.abs(x), xp.asarray(typical, dtype=x.dtype)
+        )
+
+
+def steps(
+    xp: Any,
+    arguments: Any,
+    step: Any,
+    leaves: Sequence[Any],
+    parts: Sequence[int],
+    eps: Sequence[float],
+    power: float,
+) -> list[Any]:
+    """The step ``h > 0`` of every entry of every leaf, as the method asks for it.
+
+    Args:
+        xp: the array namespace.
+        arguments: the bound call, which knows how a pytree of steps lines up.
+        step: None, a positive number, a pytree of them, or a `Relative`.
+        leaves: the real leaves to be perturbed.
+        parts: for each of them, the number of the argument leaf it is a part of.
+        eps: for each of them, the relative spacing of the coarser dtype.
+        power: the exponent of the default step, ``1 / (p + d)``.
+
+    Returns:
+        One array per leaf, of its shape and dtype.
+    """
+    rule = step if isinstance(step, Relative) else Relative()
+    typical = arguments.spread(rule.typical, "typical", 1.0)
+    sizes = [
+        rule.size(xp, x, typical[part], e, power)
+        for x, part, e in zip(leaves, parts, eps, strict=True)
+    ]
+    if step is None or isinstance(step, Relative):
+        return sizes
+    fixed = arguments.spread(step, "step", None)
+    result = []
+    for x, part, size in zip(leaves, parts, sizes, strict=True):
+        h = xp.broadcast_to(xp.asarray(fixed[part], dtype=x.dtype), x.shape)
+        # A step lost in the rounding of x would divide nothing by nothing.
+        result.append(xp.where((x + h) - x == 0, size, h))
+    return result
+
+
+def realise(x: Any, h: Any) -> Any:
+    """Makes a step exact: the distance between ``x`` and ``x + h`` as they are stored."""
+    return (x + h) - x
+
+
+def constant(xp: Any, x: Any) -> Any:
+    """What automatic differentiation of an estimate shall not look into: steps and distances."""
+    return x if xp is np else jax.lax.stop_gradient(x)
+
+
+def fit(
+    xp: Any, x: Any, h: Any, lower: Any, upper: Any, nodes: int, below: int
+) -> tuple[Any, Any, Any]:
+    """Fits a row of equally spaced points into a box, moving it sideways where it must.
+
+    The row has ``nodes`` points besides ``x``, of which ``below`` lie below it if there is room.
+    Where the box is too narrow for the row the step shrinks.
+
+    Returns:
+        The step, the number of points below ``x`` (an integer array), and whether the box has
+        any width at all.
+    """
+    wide = upper > lower
+    room_below = xp.where(x > lower, x - lower, 0) * _SHARE_OF_ROOM
+    room_above = xp.where(x < upper, upper - x, 0) * _SHARE_OF_ROOM
+    # Two steps to spare, for the floors below.
+    h = xp.where(wide, xp.minimum(h, (room_below + room_above) / (nodes + 2)), h)
+    fits_below = xp.minimum(xp.floor(room_below / h), nodes)
+    fits_above = xp.minimum(xp.floor(room_above / h), nodes)
+    taken = xp.clip(below, nodes - fits_above, xp.maximum(fits_below, nodes - fits_above))
+    taken = xp.where(wide, taken, below)
+    return h, taken.astype(xp.int32), wide
