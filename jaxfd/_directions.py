@@ -127,3 +127,21 @@ class Moves:
             result.append(leaf)
             start += size
         return result
+
+    def every_row(self, ride: bool) -> list[Any]:
+        """All points of coordinates moved one by one, centre first; see `rows`."""
+        size, nodes, count = self.lead[0], self.nodes, self.count
+        result = []
+        start = 0
+        for x, entries in zip(self.x, self.sizes, strict=True):
+            flat = x.reshape(size, 1, entries)
+            leaf = np.empty((size, nodes * count + int(ride), entries), x.dtype)
+            leaf[:] = flat
+            for k in range(nodes):
+                first = int(ride) + k * count + start
+                # Row by row the next entry moves: the diagonal of a square of rows.
+                square = leaf[:, first : first + entries]
+                np.einsum("bii->bi", square)[:] = self.values[k, :, start : start + entries]
+            result.append(leaf.reshape(-1, *x.shape[1:]))
+            start += entries
+        return result

@@ -24,7 +24,7 @@ from jaxfd._dtype import is_inexact, promote
 # Bytes of one chunk and of the largest batch that is run in one shot. On a CPU a chunk shall stay
 # in the second-level cache; on an accelerator it shall fill the device. Measured with
 # ``python -m benchmarks speed``.
-_CPU_CHUNK, _CPU_ONE_SHOT = 2**19, 2**21
+_CPU_CHUNK, _CPU_ONE_SHOT = 2**20, 2**21
 _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS = 16
 

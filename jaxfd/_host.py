@@ -8,6 +8,7 @@ bookkeeping is the one exception, for it computes nothing.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._directions import Moves
-from jaxfd._dtype import promote
 
 # Bytes of points that are materialised at once for a vectorised function.
 _CHUNK = 2**28
@@ -24,26 +24,45 @@ _CHUNK = 2**28
 _DOUBLE = float(np.finfo(np.float64).eps)
 
 
+_NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
+
+
 def widen(array: Any) -> np.ndarray:
     """Turns every floating array into float64 and every complex one into complex128."""
     array = np.asarray(array)
-    if jnp.issubdtype(array.dtype, np.complexfloating):
-        return array.astype(np.complex128, copy=False)
-    if jnp.issubdtype(array.dtype, np.floating):
-        return array.astype(np.float64, copy=False)
-    return array
+    if array.dtype in _NARROW:
+        return array
+    kind = _kind(array.dtype)
+    if kind == "complexfloating":
+        return array.astype(np.complex128)
+    return array.astype(np.float64) if kind == "floating" else array
 
 
-def _kind(dtype: Any) -> str:
+@functools.lru_cache(maxsize=None)
+def _kind(dtype: np.dtype) -> str:
     for kind in (np.bool_, np.integer, np.floating, np.complexfloating):
         if jnp.issubdtype(dtype, kind):
             return kind.__name__
     return str(dtype)
 
 
+class Declared:
+    """What one call of a host function returns.
+
+    Args:
+        out: a pytree of shapes and dtypes, the auxiliary output included.
+        wanted: how many of its leaves, from the first, are differentiated.
+    """
+
+    def __init__(self, out: Any, wanted: int) -> None:
+        self.leaves, self.tree = tree_util.tree_flatten(out)
+        self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
+        self.wanted = wanted
+
+
 @dataclasses.dataclass(eq=False)
 class HostFunction:
-    """A Python function of NumPy arrays, with what is known of its outputs.
+    """A Python function of NumPy arrays.
 
     Attributes:
         fun: the function.
@@ -57,45 +76,48 @@ class HostFunction:
     name: str
     eps: float = _DOUBLE
 
-    def outputs(self, result: Any, out: Sequence[Any], out_tree: Any, batch: int | None) -> list:
-        """Checks what the function returned against its declaration and widens it.
+    def __call__(
+        self, args: tuple, kwargs: dict, declared: Declared, batch: int | None
+    ) -> list[np.ndarray]:
+        """Calls the function, checks what it returned against its declaration, and widens it.
 
         Raises:
             TypeError: another structure or kind of dtype than declared.
             ValueError: another shape than declared.
         """
-        flat, tree = tree_util.tree_flatten(result)
-        if tree != out_tree:
+        flat, tree = tree_util.tree_flatten(self.fun(*args, **kwargs))
+        if tree != declared.tree:
             raise TypeError(
-                f"{self.name} returned the structure {tree}, but out declares {out_tree}: return "
-                "that, or correct out."
+                f"{self.name} returned the structure {tree}, but out declares {declared.tree}: "
+                "return that, or correct out."
             )
-        arrays = []
-        for i, (value, declared) in enumerate(zip(flat, out, strict=True)):
-            which = self.name if len(flat) == 1 else f"{self.name} (output leaf {i})"
-            array = np.asarray(value)
-            shape = declared.shape if batch is None else (batch, *declared.shape)
-            if array.shape != shape:
-                hint = (
-                    ""
-                    if batch is None
-                    else " (vectorized=True: one leading axis, as long as the inputs')"
-                )
-                raise ValueError(
-                    f"{which} returned the shape {array.shape}, but out declares {shape}{hint}: "
-                    "return that shape, or correct out."
-                )
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            kind, wanted = _kind(array.dtype), _kind(declared.dtype)
-            if kind != wanted and not (number and wanted in ("floating", "complexfloating")):
-                raise TypeError(
-                    f"{which} returned dtype {array.dtype}, but out declares {declared.dtype}: "
-                    "return that kind of number, or correct out."
-                )
-            if wanted in ("floating", "complexfloating") and not number:
-                self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))
-            arrays.append(widen(array))
-        return arrays
+        return [
+            self._output(i, value, leaf, kind, batch)
+            for i, (value, leaf, kind) in enumerate(
+                zip(flat, declared.leaves, declared.kinds, strict=True)
+            )
+        ]
+
+    def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
+        array = np.asarray(value)
+        shape = declared.shape if batch is None else (batch, *declared.shape)
+        if array.shape != shape:
+            hint = "" if batch is None else " (vectorized=True: one leading axis for the points)"
+            raise ValueError(
+                f"{self.name} returned the shape {array.shape} in output leaf {i}, but out "
+                f"declares {shape}{hint}: return that shape, or correct out."
+            )
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        kind = _kind(array.dtype)
+        inexact = wanted in ("floating", "complexfloating")
+        if kind != wanted and not (number and inexact):
+            raise TypeError(
+                f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
+                f"{declared.dtype}: return that kind of number, or correct out."
+            )
+        if inexact and not number and array.dtype not in _NARROW:
+            self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))
+        return widen(array)
 
 
 class Host:
@@ -103,9 +125,7 @@ class Host:
 
     Args:
         function: the user's function.
-        out: shapes and dtypes of its outputs, auxiliary ones last.
-        out_tree: their structure.
-        wanted: how many of them, from the first, are differentiated.
+        declared: what it returns.
         rebuild: ``(leaves, row) -> (args, kwargs)``, the call's arguments with other leaves.
             The row picks the call among the ``B``: a number, or for a vectorised function an
             array of them.
@@ -119,9 +139,7 @@ class Host:
     def __init__(
         self,
         function: HostFunction,
-        out: Sequence[Any],
-        out_tree: Any,
-        wanted: int,
+        declared: Declared,
         rebuild: Callable[[Sequence[Any], Any], tuple[tuple, dict]],
         size: int,
         chunk_size: int | None,
@@ -129,9 +147,7 @@ class Host:
     ) -> None:
         self.lead = (size,)
         self._function = function
-        self._out = out
-        self._out_tree = out_tree
-        self._wanted = wanted
+        self._declared = declared
         self._rebuild = rebuild
         self._chunk_size = chunk_size
         self._post = post
@@ -143,7 +159,7 @@ class Host:
 
     def compute_dtype(self, out: Any, x: Any) -> Any:
         """The dtype differences are formed in."""
-        return promote(out, x)
+        return out if out == x else np.promote_types(out, x)
 
     @staticmethod
     def complex(re: np.ndarray, im: np.ndarray) -> np.ndarray:
@@ -154,23 +170,21 @@ class Host:
 
     def _call(self, leaves: Sequence[Any], rows: np.ndarray) -> list[np.ndarray]:
         """Runs a run of points: leaves of shape ``(m, *shape)``, outputs of ``(m, *out)``."""
-        function, count = self._function, len(rows)
-        if function.vectorized:
+        count = len(rows)
+        if self._function.vectorized:
             args, kwargs = self._rebuild(leaves, rows)
-            result = function.fun(*args, **kwargs)
-            return self._finish(function.outputs(result, self._out, self._out_tree, count), rows)
+            return self._finish(self._function(args, kwargs, self._declared, count), rows)
         collected: list[list[np.ndarray]] = []
         for m in range(count):
             args, kwargs = self._rebuild([leaf[m] for leaf in leaves], rows[m])
-            result = function.fun(*args, **kwargs)
-            values = function.outputs(result, self._out, self._out_tree, None)
+            values = self._function(args, kwargs, self._declared, None)
             collected.append(self._finish(values, rows[m]))
         return [np.stack(column) for column in zip(*collected, strict=True)]
 
     def _finish(self, outputs: list, row: Any) -> list:
         if self._post is None:
             return outputs
-        return self._post(outputs[: self._wanted], row) + outputs[self._wanted :]
+        return self._post(outputs[: self._declared.wanted], row) + outputs[self._declared.wanted :]
 
     def centre(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
@@ -181,7 +195,7 @@ class Host:
         count, size = points[0].shape[:2]
         flat = [p.reshape(count * size, *p.shape[2:]) for p in points]
         outputs = self._call(flat, np.tile(np.arange(size), count))
-        return [o.reshape(count, size, *o.shape[1:]) for o in outputs[: self._wanted]]
+        return [o.reshape(count, size, *o.shape[1:]) for o in outputs[: self._declared.wanted]]
 
     def evaluate(
         self,
@@ -196,34 +210,44 @@ class Host:
         """
         nodes, count, size = moves.nodes, moves.count, self.lead[0]
         ride = ride and centre is None
-        directions = np.tile(np.arange(count), nodes)
-        at = np.repeat(np.arange(nodes), count)
+        points = nodes * count + int(ride)
+        outputs = [o.reshape(size, points, *o.shape[1:]) for o in self._chunks(moves, ride)]
         if ride:
-            directions, at = np.insert(directions, 0, -1), np.insert(at, 0, 0)
-        points = len(directions)
-        outputs = self._chunks(moves, np.tile(directions, size), np.tile(at, size), points)
-        stacked = [o.reshape(size, points, *o.shape[1:]) for o in outputs]
-        if ride:
-            centre = [o[:, 0] for o in stacked]
-            stacked = [o[:, 1:] for o in stacked]
+            centre = [o[:, 0] for o in outputs]
+            outputs = [o[:, 1:] for o in outputs]
         values = [
             np.moveaxis(o.reshape(size, nodes, count, *o.shape[2:]), 1, 0)
-            for o in stacked[: self._wanted]
+            for o in outputs[: self._declared.wanted]
         ]
         return centre, reduce(centre, values, slice(None))
 
-    def _chunks(
-        self, moves: Moves, directions: np.ndarray, nodes: np.ndarray, points: int
-    ) -> list[np.ndarray]:
-        total = len(directions)
-        batch = np.repeat(np.arange(self.lead[0]), points)
+    def _chunks(self, moves: Moves, ride: bool) -> list[np.ndarray]:
+        """Outputs of all points, call by call, as many at once as memory or the user allows."""
+        size = self.lead[0]
+        batch, directions, nodes = _ids(size, moves.nodes, moves.count, ride)
         per_point = max(1, sum(x.nbytes // max(1, x.shape[0]) for x in moves.x))
         most = self._chunk_size or max(1, _CHUNK // per_point)
+        if len(batch) <= most and not moves.coordinates and len(batch):
+            return self._call(moves.every_row(ride), batch)
         parts = []
-        for first in range(0, total, most):
+        for first in range(0, len(batch), most):
             part = slice(first, first + most)
             leaves = moves.rows(batch[part], directions[part], nodes[part])
             parts.append(self._call(leaves, batch[part]))
         if not parts:
-            return [np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype) for o in self._out]
+            return [
+                np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
+                for o in self._declared.leaves
+            ]
         return [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
+
+
+@functools.lru_cache(maxsize=16)
+def _ids(size: int, nodes: int, count: int, ride: bool) -> tuple[np.ndarray, ...]:
+    """For every point of every call: the call, the direction (-1 for the centre), the node."""
+    directions = np.tile(np.arange(count), nodes)
+    node = np.repeat(np.arange(nodes), count)
+    if ride:
+        directions, node = np.insert(directions, 0, -1), np.insert(node, 0, 0)
+    batch = np.repeat(np.arange(size), len(directions))
+    return batch, np.tile(directions, size), np.tile(node, size)

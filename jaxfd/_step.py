@@ -75,6 +75,9 @@ class Relative:
         )
 
 
+_DEFAULT = Relative()
+
+
 def steps(
     xp: Any,
     arguments: Any,
@@ -98,7 +101,7 @@ def steps(
     Returns:
         One array per leaf, of its shape and dtype.
     """
-    rule = step if isinstance(step, Relative) else Relative()
+    rule = step if isinstance(step, Relative) else _DEFAULT
     typical = arguments.spread(rule.typical, "typical", 1.0)
     sizes = [
         rule.size(xp, x, typical[part], e, power)

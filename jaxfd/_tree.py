@@ -67,6 +67,12 @@ def freeze(tree: PyTree) -> PyTree:
     return tree_util.tree_map(lambda leaf: leaf if is_array(leaf) else Static(leaf), tree)
 
 
+def has_static(tree: PyTree) -> bool:
+    """Whether a frozen tree holds anything but arrays."""
+    marked = tree_util.tree_leaves(tree, is_leaf=lambda leaf: isinstance(leaf, Static))
+    return any(isinstance(leaf, Static) for leaf in marked)
+
+
 def thaw(tree: PyTree) -> PyTree:
     """Undoes `freeze`."""
     return tree_util.tree_map(

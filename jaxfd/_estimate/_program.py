@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,12 +20,13 @@ from jax import tree_util
 from jaxfd import _evaluate
 from jaxfd._callback import host_call
 from jaxfd._dtype import promote
+from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
 from jaxfd._evaluate import Kernel
-from jaxfd._host import Host, HostFunction, widen
+from jaxfd._host import Declared, Host, HostFunction, widen
 from jaxfd._methods import Method
-from jaxfd._tree import freeze, is_traced, thaw
+from jaxfd._tree import Arguments, freeze, has_static, is_traced, thaw
 
 
 class Program(abc.ABC):
@@ -110,105 +112,151 @@ def _contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any]) -> Any
     return total
 
 
-@dataclasses.dataclass(frozen=True)
 class _HostTask:
-    """A task on a host function, as the callback primitive wants it: hashable, arrays only."""
+    """A task on a host function, as the callback primitive wants it: arrays in, arrays out.
 
-    function: HostFunction
-    task: Task
-    tree: Any
-    out: tuple[jax.ShapeDtypeStruct, ...]
-    out_tree: Any
-    wanted_tree: Any
-    wanted: int
-    aux_tree: Any
+    Args:
+        function: the function.
+        task: what is asked.
+        tree: the structure of ``(args, kwargs, method, extra)``, frozen.
+        out: the declared output.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.function.name
+    def __init__(self, function: HostFunction, task: Task, tree: Any, out: Any) -> None:
+        self.name = function.name
+        self._function = function
+        self._task = task
+        self._tree = tree
+        wanted, aux = _split_aux(task, out)
+        self._wanted, self._wanted_tree = tree_util.tree_flatten(wanted)
+        self._aux_tree = tree_util.tree_structure(aux)
+        self._declared = Declared(out, len(self._wanted))
+        numbers = list(range(tree.num_leaves))
+        args, kwargs, method, extra = tree_util.tree_unflatten(tree, numbers)
+        inputs, self._inputs_tree = tree_util.tree_flatten((args, kwargs))
+        self._count = len(inputs)
+        self._settings = range(
+            self._count, len(numbers) - (task.extra_per_call and len(tree_util.tree_leaves(extra)))
+        )
+        # Whether anything but arrays comes along, which `thaw` would have to look for.
+        self._frozen = has_static((args, kwargs))
+        self._bound: tuple[Arguments, list[int]] | None = None
 
     def __call__(
         self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
     ) -> list[np.ndarray]:
+        if isinstance(self._task, Value) and size is None and not self._function.vectorized:
+            args, kwargs = self._rebuild([widen(a) for a in arrays[: self._count]])
+            return self._function(args, kwargs, self._declared, None)
         count = 1 if size is None else size
         # All operands with the leading axis of the calls; unbatched ones as views.
         full = [
             a if b else np.broadcast_to(a, (count, *a.shape))
             for a, b in zip(map(widen, arrays), batched, strict=True)
         ]
-        settings = tree_util.tree_structure(tree_util.tree_unflatten(self.tree, full)[2:])
-        own = settings.num_leaves
-        vary = any(batched[len(batched) - own :]) and not self.task.extra_per_call
-        if not vary:
+        if not any(batched[i] for i in self._settings):
             return self._estimate(full, count)
         rows = [self._estimate([a[i : i + 1] for a in full], 1) for i in range(count)]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
+    def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple, dict]:
+        """The arguments of one call of the function."""
+        pair = tree_util.tree_unflatten(self._inputs_tree, inputs)
+        return thaw(pair) if self._frozen else pair
+
+    def _bind(self, inputs: list[np.ndarray]) -> tuple[Arguments, list[int]]:
+        """The bound call, and where its leaves stand among the inputs."""
+        if self._bound is None:
+            arguments = self._task.bind(*self._rebuild(inputs))
+            index = {id(leaf): i for i, leaf in enumerate(inputs)}
+            self._bound = arguments, [index[id(leaf)] for leaf in arguments.leaves]
+        arguments, where = self._bound
+        return dataclasses.replace(arguments, leaves=[inputs[i] for i in where]), where
+
     def _estimate(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
-        known = self.function.eps
+        known = self._function.eps
         result = self._once(full, count)
-        if self.function.eps > known:
+        if self._function.eps > known:
             # The function turned out to be coarser than assumed: step for what it is.
             result = self._once(full, count)
         return result
 
     def _once(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
-        task = self.task
+        task = self._task
         first = [a[0, ...] for a in full]
-        args, kwargs, method, extra = tree_util.tree_unflatten(self.tree, first)
-        arguments = task.bind(thaw(args), thaw(kwargs))
+        arguments, where = self._bind(first[: self._count])
+        _, _, method, extra = tree_util.tree_unflatten(self._tree, first)
         if task.extra_per_call:
-            _, _, _, extra = tree_util.tree_unflatten(self.tree, full)
+            _, _, _, extra = tree_util.tree_unflatten(self._tree, full)
         elif extra is not None:
             check_bounds(arguments, extra)
-        inputs, inputs_tree = tree_util.tree_flatten((args, kwargs))
-        index = {id(leaf): i for i, leaf in enumerate(inputs)}
-        where = [index[id(leaf)] for leaf in arguments.leaves]
         leaves = [full[i] for i in where]
         parts = task.split(leaves, method)
-        rest = [i for i in range(len(inputs)) if i not in where]
+        rest = [i for i in range(self._count) if i not in where]
 
         def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
-            flat = list(inputs)
-            joined = parts.join(place, real, lambda leaf: leaf[row])
+            inputs: list[Any] = [None] * self._count
+            joined = parts.join(Host, real, lambda leaf: leaf[row])
             for i, leaf in zip(where, joined, strict=True):
-                flat[i] = leaf
+                inputs[i] = leaf
             for i in rest:
-                flat[i] = full[i][row]
-            args, kwargs = tree_util.tree_unflatten(inputs_tree, flat)
-            return thaw(args), thaw(kwargs)
+                inputs[i] = full[i][row]
+            return self._rebuild(inputs)
 
-        post = None
+        post = functools.partial(_contract_rows, extra) if task.contracted else None
+        place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
+        out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
-
-            def post(outputs: list, row: Any) -> list:
-                if np.ndim(row) == 0:
-                    return [np.asarray(_contract(np, outputs, [c[row] for c in extra]))]
-                return [
-                    np.stack(
-                        [
-                            _contract(np, [o[i] for o in outputs], [c[r] for c in extra])
-                            for i, r in enumerate(row)
-                        ]
-                    )
-                ]
-
-        place = Host(
-            self.function,
-            self.out,
-            self.out_tree,
-            self.wanted,
-            rebuild,
-            count,
-            task.chunk_size,
-            post,
-        )
-        out, out_tree = self.out[: self.wanted], self.wanted_tree
-        if task.contracted:
-            out, out_tree = (jax.ShapeDtypeStruct((), np.float64),), LEAF
-        call = Call(arguments, leaves, method, extra, out, out_tree, self.aux_tree)
+            out, out_tree = [_SCALAR], LEAF
+        call = Call(arguments, leaves, method, extra, out, out_tree, self._aux_tree)
         result = tree_util.tree_leaves(task.run(place, call, parts))
         return [r for r in result if r.dtype != jax.dtypes.float0]
+
+    def results(self, operands: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+        """What the callback returns: what a kernel would, for a function of the declared output.
+
+        Returns:
+            Shapes and dtypes of the results, the structure of the task's result, and for each of
+            its leaves a shape where it is ``float0`` and does not pass through the callback.
+        """
+        task, found = self._task, []
+        out, out_tree = self._wanted, self._wanted_tree
+        if task.contracted:
+            out, out_tree = [_SCALAR], LEAF
+        outputs = [*out, *self._declared.leaves[len(self._wanted) :]]
+
+        def run(*flat: Any) -> list[Any]:
+            args, kwargs, method, extra = tree_util.tree_unflatten(self._tree, flat)
+            arguments = task.bind(thaw(args), thaw(kwargs))
+            parts = task.split(arguments.leaves, method)
+            program = _evaluate.Program(
+                lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
+                tuple(out),
+                out_tree,
+                self._aux_tree,
+            )
+            call = Call(arguments, arguments.leaves, method, extra, out, out_tree, self._aux_tree)
+            leaves, structure = tree_util.tree_flatten(task.run(Kernel(program, None), call, parts))
+            void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
+            found.append((structure, void))
+            return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
+
+        shapes = jax.eval_shape(run, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
+        return shapes, *found[0]
+
+
+_SCALAR = jax.ShapeDtypeStruct((), np.float32)
+
+
+def _contract_rows(cotangents: Sequence[Any], outputs: list, row: Any) -> list:
+    """Contracts the outputs of one call, or of many, with the cotangents of their rows."""
+    if np.ndim(row) == 0:
+        return [np.asarray(_contract(np, outputs, [c[row] for c in cotangents]))]
+    each = [
+        _contract(np, [o[i] for o in outputs], [c[r] for c in cotangents])
+        for i, r in enumerate(row)
+    ]
+    return [np.stack(each)]
 
 
 class HostProgram(Program):
@@ -233,14 +281,14 @@ class HostProgram(Program):
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
         key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
         if key not in self._known:
-            self._known[key] = self._plan(task, tree, operands)
-        host_task, shapes, result_tree, is_float0 = self._known[key]
+            host_task = _HostTask(self.function, task, tree, self.declared(args, kwargs))
+            self._known[key] = (host_task, *host_task.results(operands))
+        host_task, shapes, structure, void = self._known[key]
         results = iter(host_call(host_task, shapes, operands))
         leaves = [
-            np.zeros(shape, jax.dtypes.float0) if shape is not None else next(results)
-            for shape in is_float0
+            next(results) if shape is None else np.zeros(shape, jax.dtypes.float0) for shape in void
         ]
-        return thaw(tree_util.tree_unflatten(result_tree, leaves))
+        return thaw(tree_util.tree_unflatten(structure, leaves))
 
     def declared(self, args: Any, kwargs: Any) -> Any:
         """The declared output for a call, with dtypes as this JAX configuration has them."""
@@ -257,59 +305,6 @@ class HostProgram(Program):
             )
             out = out(*shapes[0], **shapes[1])
         return jax.tree.map(struct, out)
-
-    def _plan(self, task: Task, tree: Any, operands: Sequence[Any]) -> Any:
-        """What the callback returns for a task: the shapes that a kernel would have."""
-        args, kwargs, _, _ = tree_util.tree_unflatten(tree, operands)
-        declared = self.declared(thaw(args), thaw(kwargs))
-        flat, out_tree = tree_util.tree_flatten(declared)
-        out, aux = _split_aux(task, declared)
-        wanted, wanted_tree = tree_util.tree_flatten(out)
-        host_task = _HostTask(
-            self.function,
-            task,
-            tree,
-            tuple(flat),
-            out_tree,
-            wanted_tree,
-            len(wanted),
-            tree_util.tree_structure(aux),
-        )
-        found: list[Any] = []
-
-        def shapes(*flat: Any) -> list[Any]:
-            args, kwargs, method, extra = tree_util.tree_unflatten(tree, flat)
-            arguments = task.bind(thaw(args), thaw(kwargs))
-            parts = task.split(arguments.leaves, method)
-            outputs, structure = (wanted, wanted_tree)
-            if task.contracted:
-                outputs, structure = [jax.ShapeDtypeStruct((), np.float32)], LEAF
-            program = _evaluate.Program(
-                call=lambda leaves: [
-                    jnp.zeros(o.shape, o.dtype) for o in [*outputs, *jax.tree.leaves(aux)]
-                ],
-                out=tuple(outputs),
-                out_tree=structure,
-                aux_tree=host_task.aux_tree,
-            )
-            call = Call(
-                arguments,
-                arguments.leaves,
-                method,
-                extra,
-                program.out,
-                program.out_tree,
-                program.aux_tree,
-            )
-            leaves, structure = tree_util.tree_flatten(task.run(Kernel(program, None), call, parts))
-            is_float0 = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
-            found.append((structure, is_float0))
-            return [leaf for leaf, f in zip(leaves, is_float0, strict=True) if f is None]
-
-        structs = [jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands]
-        result = jax.eval_shape(shapes, *structs)
-        structure, is_float0 = found[0]
-        return host_task, result, structure, is_float0
 
 
 class WithProgram:

@@ -1,0 +1,111 @@
+"""Speed of gradients: against a good hand-written version, and against peers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxfd
+from benchmarks._timing import ratios, row
+
+
+def rosenbrock(x: jax.Array) -> jax.Array:
+    return jnp.sum(100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
+
+
+def rosenbrock_numpy(x: np.ndarray) -> np.ndarray:
+    return np.sum(
+        100.0 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1.0 - x[..., :-1]) ** 2, axis=-1
+    )
+
+
+def _x(n: int, dtype: type = np.float64) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=n), dtype)
+
+
+def handwritten() -> None:
+    """``jit(jaxfd.grad(f))`` over ``jit(vmap(f))`` on the 2n points already made."""
+    for dtype in (np.float32, np.float64):
+        for n, goal in ((10, 1.3), (100, 1.3), (1000, 0.8), (5000, 0.5)):
+            x = _x(n, dtype)
+            h = float(jnp.finfo(x.dtype).eps) ** (1 / 3) * jnp.maximum(jnp.abs(x), 1.0)
+            points = jnp.concatenate([x + jnp.diag(h), x - jnp.diag(h)])
+            batched = jax.jit(jax.vmap(rosenbrock))
+            gradient = jax.jit(jaxfd.grad(rosenbrock))
+            ratio = ratios([lambda: batched(points), lambda: gradient(x)])[1]  # noqa: B023
+            name = f"gradient / vmap on made points, n={n}, {np.dtype(dtype).name}"
+            row(name, ratio, f"<= {goal}", ratio <= goal)
+
+
+def peers() -> None:
+    """The same gradient by other libraries, over jaxfd's time; and ``jax.grad`` for scale."""
+    import finitediffx
+    import numdifftools
+    from scipy.differentiate import jacobian as scipy_jacobian
+    from scipy.optimize import approx_fprime
+    from scipy.optimize._numdiff import approx_derivative
+
+    x = _x(1000)
+    ours = jax.jit(jaxfd.grad(rosenbrock))
+    theirs = jax.jit(finitediffx.fgrad(rosenbrock))
+    exact = jax.jit(jax.grad(rosenbrock))
+    _, slow, scale = ratios([lambda: ours(x), lambda: theirs(x), lambda: exact(x)])
+    row("finitediffx fgrad / jaxfd, n=1000", slow, ">= 10", slow >= 10)
+    print(f"{'jax.grad / jaxfd, n=1000 (for scale)':<58} {scale:>12.4g}")
+
+    z = np.random.default_rng(0).normal(size=100)
+    box = jaxfd.blackbox(
+        rosenbrock_numpy, jax.ShapeDtypeStruct((), jnp.float64), vectorized=True
+    )
+    gradient = jax.jit(jaxfd.grad(box))
+    point = jnp.asarray(z)
+    others = {
+        "scipy approx_derivative 3-point": lambda: approx_derivative(
+            rosenbrock_numpy, z, method="3-point"
+        ),
+        "scipy approx_fprime": lambda: approx_fprime(z, rosenbrock_numpy),
+        "scipy differentiate.jacobian": lambda: scipy_jacobian(
+            lambda p: rosenbrock_numpy(np.moveaxis(p, 0, -1)), z
+        ).df,
+        "numdifftools Gradient": lambda: numdifftools.Gradient(rosenbrock_numpy)(z),
+    }
+    found = ratios([lambda: gradient(point), *others.values()], seconds=4)[1:]
+    for name, ratio in zip(others, found, strict=True):
+        goal = 5 if "3-point" in name else 1
+        row(f"{name} / jaxfd of a black box, n=100", ratio, f">= {goal}", ratio >= goal)
+
+
+def memory() -> None:
+    """Temporaries that XLA plans for."""
+    x = jax.ShapeDtypeStruct((20000,), np.float32)
+    compiled = jax.jit(jaxfd.grad(rosenbrock)).lower(x).compile()
+    size = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    row("XLA temporaries in MB, n=20000, float32", size, "<= 32", size <= 32)
+
+
+def calls() -> None:
+    """One host call, over ``jax.pure_callback`` of the same function, batch of 1."""
+    out = jax.ShapeDtypeStruct((), jnp.float64)
+    box = jax.jit(jaxfd.blackbox(rosenbrock_numpy, out))
+    plain = jax.jit(lambda x: jax.pure_callback(_as_numpy, out, x))
+    x = _x(4)
+    ratio = ratios([lambda: plain(x), lambda: box(x)])[1]
+    row("one host call / pure_callback, batch of 1", ratio, "<= 0.5", ratio <= 0.5)
+
+
+def _as_numpy(x: jax.Array) -> np.ndarray:
+    return rosenbrock_numpy(np.asarray(x))
+
+
+def main() -> None:
+    jax.config.update("jax_enable_x64", True)
+    print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    handwritten()
+    peers()
+    memory()
+    calls()
+
+
+if __name__ == "__main__":
+    main()
