@@ -70,8 +70,8 @@ def peers() -> None:
         ).df,
         "numdifftools Gradient": lambda: numdifftools.Gradient(rosenbrock_numpy)(z),
     }
-    found = ratios([lambda: gradient(point), *others.values()], seconds=4)[1:]
-    for name, ratio in zip(others, found, strict=True):
+    for name, other in others.items():
+        ratio = ratios([lambda: gradient(point), other])[1]
         goal = 5 if "3-point" in name else 1
         row(f"{name} / jaxfd of a black box, n=100", ratio, f">= {goal}", ratio >= goal)
 

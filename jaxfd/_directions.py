@@ -8,6 +8,7 @@ host. This room must not know what the values are combined into.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ class Moves:
     @property
     def sizes(self) -> list[int]:
         """The number of entries of each leaf."""
-        return [int(np.prod(x.shape[len(self.lead) :], dtype=int)) for x in self.x]
+        return [math.prod(x.shape[len(self.lead) :]) for x in self.x]
 
     def blocks(self) -> list[Block]:
         """Groups the directions into batches by the leaves they perturb."""

@@ -9,6 +9,7 @@ nor how values become derivatives: it is handed a ``reduce``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def _sizes(jaxpr: Any) -> int:
         for var in eqn.outvars:
             aval = var.aval
             if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
-                largest = max(largest, int(np.prod(aval.shape)) * aval.dtype.itemsize)
+                largest = max(largest, math.prod(aval.shape) * aval.dtype.itemsize)
         for value in eqn.params.values():
             inner = getattr(value, "jaxpr", value)
             if hasattr(inner, "eqns"):

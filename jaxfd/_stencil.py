@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -105,13 +106,7 @@ class Stencil:
         if self.uses_centre:
             at[0] = (centre, 0.0)
         total: Any = None
-        running = Fraction(0)
-        for k in range(len(self.offsets) - 1):
-            low, high = self.offsets[k], self.offsets[k + 1]
-            running += self.weights[k]
-            coefficient = float(-running * (high - low))
-            if coefficient == 0.0:
-                continue
+        for low, high, coefficient in _gaps(self):
             (f_low, t_low), (f_high, t_high) = at[low], at[high]
             slope = (f_high - f_low) / (t_high - t_low)
             term = slope if coefficient == 1.0 else slope * coefficient

@@ -7,6 +7,7 @@ place; must not know which transform asks.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,7 +123,9 @@ def _home(stencil: Stencil) -> int:
 
 def _flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
     """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
-    flat = [leaf.reshape(*leaf.shape[:axis], -1) for leaf in leaves]
+    flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
+    if len(flat) == 1:
+        return flat[0]
     dtype = flat[0].dtype
     for leaf in flat[1:]:
         dtype = promote(dtype, leaf.dtype)
@@ -236,14 +239,13 @@ def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list
     """Cuts arrays ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
     xp, axis = place.xp, len(place.lead)
     shapes = [x.shape[axis:] for x in real]
-    ends = np.cumsum([0, *(int(np.prod(s, dtype=int)) for s in shapes)])
     rows = []
     for value in values:
-        last = xp.moveaxis(value, axis, -1)
-        rows.append(
-            [
-                last[..., ends[i] : ends[i + 1]].reshape(*last.shape[:-1], *shape)
-                for i, shape in enumerate(shapes)
-            ]
-        )
+        last = xp.moveaxis(value, axis, -1) if value.ndim > axis + 1 else value
+        row, start = [], 0
+        for shape in shapes:
+            stop = start + math.prod(shape)
+            row.append(last[..., start:stop].reshape(*last.shape[:-1], *shape))
+            start = stop
+        rows.append(row)
     return rows

@@ -208,7 +208,7 @@ class _HostTask:
         out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
             out, out_tree = [_SCALAR], LEAF
-        call = Call(arguments, leaves, method, extra, out, out_tree, self._aux_tree)
+        call = Call(arguments, leaves, method, extra, out, out_tree, self._aux_tree, checked=True)
         result = tree_util.tree_leaves(task.run(place, call, parts))
         return [r for r in result if r.dtype != jax.dtypes.float0]
 

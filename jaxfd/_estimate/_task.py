@@ -36,6 +36,7 @@ class Call:
         out: shapes and dtypes of the outputs.
         out_tree: their structure.
         aux_tree: the structure of the frozen auxiliary output.
+        checked: whether the output has been found fit already.
     """
 
     arguments: Arguments
@@ -45,6 +46,7 @@ class Call:
     out: Sequence[Any]
     out_tree: Any
     aux_tree: Any
+    checked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,8 @@ class Task(abc.ABC):
 
     def check_output(self, call: Call, scalar: bool) -> None:
         """Raises TypeError for an output that this task cannot differentiate."""
+        if call.checked:
+            return
         if scalar and (call.out_tree != LEAF or call.out[0].shape != ()):
             if call.out_tree != LEAF:
                 got = f"a {call.out_tree}"
