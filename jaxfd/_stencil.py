@@ -134,6 +134,18 @@ class Stencil:
 
 
 @functools.cache
+def _gaps(stencil: Stencil) -> tuple[tuple[int, int, float], ...]:
+    """Neighbouring offsets, and the weight of the slope between them."""
+    gaps = []
+    running = Fraction(0)
+    for k, (low, high) in enumerate(itertools.pairwise(stencil.offsets)):
+        running += stencil.weights[k]
+        if running:
+            gaps.append((low, high, float(-running * (high - low))))
+    return tuple(gaps)
+
+
+@functools.cache
 def stencil(offsets: tuple[int, ...], derivative: int) -> Stencil:
     """A stencil on the given offsets, without those whose weight is zero.
 
