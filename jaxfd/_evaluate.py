@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
 
+from jaxfd import _structured
 from jaxfd._directions import Block, Moves
 from jaxfd._dtype import is_inexact, promote
 
@@ -28,6 +29,8 @@ from jaxfd._dtype import is_inexact, promote
 _CPU_CHUNK, _CPU_ONE_SHOT = 2**20, 2**21
 _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS = 16
+# Leaves with fewer entries are not worth following.
+_LEAST_FOLLOWED = 64
 
 Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
 
@@ -57,6 +60,7 @@ class Program:
         out_tree: their structure.
         aux_tree: the structure of the auxiliary output, None without one.
         largest: bytes of its largest intermediate value.
+        closed: its jaxpr, None where there is nothing to follow.
     """
 
     call: Callable[[Sequence[Any]], list[Any]]
@@ -64,6 +68,7 @@ class Program:
     out_tree: Any
     aux_tree: Any
     largest: int = 0
+    closed: Any = None
 
 
 def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
@@ -82,6 +87,7 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
         largest=_sizes(closed.jaxpr),
+        closed=closed,
     )
 
 
@@ -135,29 +141,71 @@ class Kernel:
         """
         blocks = moves.blocks()
         chunks = {b: self._directions_per_chunk(moves, b) for b in blocks}
-        results: dict[Block, Any] = {}
+        whole: dict[Block, list[Any]] = {}
+        for block in blocks:
+            followed = self._followed(moves, block, chunks[block])
+            if followed is not None:
+                at_x, whole[block] = followed
+                centre = at_x if ride and centre is None else centre
         if ride and centre is None:
             carrier = next((b for b in blocks if chunks[b] is None), None)
             if carrier is None:
                 centre = self.centre(moves.x)
             else:
-                centre, outputs = self._one_shot(moves, carrier, ride=True)
-                every = slice(carrier.start, carrier.stop)
-                results[carrier] = reduce(centre, outputs, every)
+                centre, whole[carrier] = self._one_shot(moves, carrier, ride=True)
+        parts = []
         for block in blocks:
             size = chunks[block]
-            if block in results:
-                continue
-            if size is None:
-                _, outputs = self._one_shot(moves, block, ride=False)
-                results[block] = reduce(centre, outputs, slice(block.start, block.stop))
+            if block not in whole and size is None:
+                _, whole[block] = self._one_shot(moves, block, ride=False)
+            if block in whole:
+                parts.append(reduce(centre, whole[block], slice(block.start, block.stop)))
             else:
-                results[block] = self._chunked(moves, block, size, reduce, centre)
-        parts = [results[b] for b in blocks]
+                assert size is not None
+                parts.append(self._chunked(moves, block, size, reduce, centre))
         if not parts:
             empty = [jnp.zeros((moves.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
+
+    def _followed(
+        self, moves: Moves, block: Block, size: int | None
+    ) -> tuple[list[Any], list[Any]] | None:
+        """Outputs by following changes, at ``x`` and of shape ``(K, m)``; None where it cannot."""
+        nodes, count = moves.nodes, block.stop - block.start
+        closed = self.program.closed
+        if (
+            closed is None
+            or self._chunk_size is not None
+            or moves.coordinates
+            or len(block.leaves) > 1
+            or count < _LEAST_FOLLOWED
+        ):
+            return None
+        number = block.leaves.start
+
+        def keep(centre: Any, outputs: list[Any], directions: Any) -> list[Any]:
+            del centre, directions
+            return [jnp.moveaxis(output, 0, 1) for output in outputs]
+
+        def as_arrays() -> list[Any]:
+            if size is None:
+                return [o.reshape(-1) for o in self._one_shot(moves, block, ride=False)[1]]
+            return [o.T.reshape(-1) for o in self._chunked(moves, block, size, keep, None)]
+
+        found = _structured.outputs(
+            closed,
+            len(self.program.out),
+            moves.x,
+            number,
+            jnp.tile(lax.iota(np.int32, count), nodes),
+            moves.values[:, block.start : block.stop].reshape(-1).astype(moves.x[number].dtype),
+            as_arrays,
+        )
+        if found is None:
+            return None
+        centre, outputs = found
+        return centre, [o.reshape(nodes, count) for o in outputs]
 
     def _directions_per_chunk(self, moves: Moves, block: Block) -> int | None:
         """How many directions share a chunk; None for all in one shot."""

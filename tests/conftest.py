@@ -1,0 +1,33 @@
+"""Every test runs with 64-bit numbers at hand and with strict dtype promotion.
+
+Both are set around each test and not for the process, so that the doctests of the
+library, which share it, see JAX as its users do.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _tools import x64
+from hypothesis import settings
+
+settings.register_profile("jaxfd", deadline=None, derandomize=True, print_blob=False)
+settings.load_profile("jaxfd")
+
+
+@pytest.fixture(autouse=True)
+def _configuration():
+    with x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    """A floating dtype."""
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def x(dtype):
+    """Three numbers of no special kind."""
+    return jnp.asarray([0.3, -1.2, 2.1], dtype)

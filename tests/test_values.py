@@ -1,0 +1,387 @@
+"""Values: every transform against automatic differentiation or an analytic answer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _tools import METHODS, REAL_METHODS, close, name, rate, tolerance
+
+import jaxfd
+from jaxfd import Backward, Central, ComplexStep, Forward
+
+
+def loss(x):
+    return jnp.sum(jnp.sin(x)) + x[0] * x[1] - x[1] * jnp.exp(0.3 * x[2])
+
+
+def vector(x):
+    return jnp.stack([jnp.sin(x[0]) * x[1], jnp.cos(x[2]) + x[0] * x[0]])
+
+
+def wave(x):
+    return jnp.sin(x) + jnp.exp(0.5 * x)
+
+
+def wave_derivative(x, order):
+    return np.sin(x + order * np.pi / 2) + 0.5**order * np.exp(0.5 * x)
+
+
+def several(x):
+    return jnp.stack([x, x[::-1] * 0.7, x + 0.1])
+
+
+# Every method in float64, a few in float32 and under jit and vmap: what they do not share is the
+# stencil alone.
+CHOSEN = [Forward(), Backward(order=3), Central(), Central(order=4), ComplexStep()]
+
+
+def every(methods):
+    cases = [(m, np.float64) for m in methods] + [(m, np.float32) for m in CHOSEN if m in methods]
+    ids = [f"{name(method)}-{np.dtype(dtype)}" for method, dtype in cases]
+    return pytest.mark.parametrize(("method", "dtype"), cases, ids=ids)
+
+
+@every(METHODS)
+class TestEveryMethod:
+    def test_grad(self, method, x, dtype):
+        close(jaxfd.grad(loss, method=method)(x), jax.grad(loss)(x), 4 * tolerance(method, dtype))
+
+    def test_jacobian(self, method, x, dtype):
+        found = jaxfd.jacobian(vector, method=method)(x)
+        close(found, jax.jacrev(vector)(x), 4 * tolerance(method, dtype))
+
+    def test_jvp(self, method, x, dtype):
+        tangent = jnp.asarray([0.5, -1.0, 2.0], dtype)
+        found = jaxfd.jvp(vector, (x,), (tangent,), method=method)
+        close(found, jax.jvp(vector, (x,), (tangent,)), 4 * tolerance(method, dtype))
+
+    def test_estimate(self, method, x, dtype):
+        result = jaxfd.estimate(loss, method=method)(x)
+        exact = jax.grad(loss)(x)
+        close(result.value, loss(x), 4 * jnp.finfo(dtype).eps)
+        close(result.grad, exact, 4 * tolerance(method, dtype))
+        assert result.step.shape == x.shape
+        assert result.step.dtype == x.dtype
+        assert np.all(result.step > 0)
+        assert result.aux is None
+        if isinstance(method, ComplexStep) or method.order == 1:
+            assert np.all(np.isnan(result.error))
+        else:
+            assert np.all(np.abs(result.grad - exact) <= result.error)
+            assert np.all(result.error < 1.0)
+
+
+@every(REAL_METHODS)
+class TestSecondOrder:
+    def test_hessian(self, method, x, dtype):
+        tol = 8 * tolerance(method, dtype, derivative=2)
+        close(jaxfd.hessian(loss, method=method)(x), jax.hessian(loss)(x), tol)
+
+    def test_hvp(self, method, x, dtype):
+        tol = 16 * tolerance(method, dtype, derivative=2)
+        tangent = jnp.asarray([0.5, -1.0, 2.0], dtype)
+        found = jaxfd.hvp(loss, (x,), (tangent,), method=method)
+        close(found, jax.hessian(loss)(x) @ tangent, tol)
+
+
+@pytest.mark.parametrize("method", CHOSEN, ids=name)
+class TestJitAndVmap:
+    def test_grad(self, method, x, dtype):
+        batch = several(x)
+        found = jax.jit(jax.vmap(jaxfd.grad(loss, method=method)))(batch)
+        close(found, jax.vmap(jax.grad(loss))(batch), 4 * tolerance(method, dtype))
+
+    def test_value_and_grad(self, method, x, dtype):
+        batch = several(x)
+        value, gradient = jax.jit(jax.vmap(jaxfd.value_and_grad(loss, method=method)))(batch)
+        close(value, jax.vmap(loss)(batch), 4 * jnp.finfo(dtype).eps)
+        close(gradient, jax.vmap(jax.grad(loss))(batch), 4 * tolerance(method, dtype))
+
+    def test_jacobian(self, method, x, dtype):
+        batch = several(x)
+        found = jax.jit(jax.vmap(jaxfd.jacobian(vector, method=method)))(batch)
+        close(found, jax.vmap(jax.jacrev(vector))(batch), 4 * tolerance(method, dtype))
+
+    def test_jvp(self, method, x, dtype):
+        batch, tangent = several(x), jnp.asarray([0.5, -1.0, 2.0], dtype)
+        found = jax.jit(jax.vmap(lambda x: jaxfd.jvp(vector, (x,), (tangent,), method=method)))
+        exact = jax.vmap(lambda x: jax.jvp(vector, (x,), (tangent,)))
+        close(found(batch), exact(batch), 4 * tolerance(method, dtype))
+
+
+def test_second_order_under_jit_and_vmap(x, dtype):
+    tol = 16 * tolerance(Central(), dtype, derivative=2)
+    batch, tangent = several(x), jnp.asarray([0.5, -1.0, 2.0], dtype)
+    exact = jax.vmap(jax.hessian(loss))(batch)
+    close(jax.jit(jax.vmap(jaxfd.hessian(loss)))(batch), exact, tol)
+    product = jax.vmap(lambda x: jaxfd.hvp(loss, (x,), (tangent,)))
+    close(jax.jit(product)(batch), exact @ tangent, tol)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("method", [Forward(), Forward(3), Backward(2), Central(), Central(4)])
+def test_derivative_of_any_order(method, order):
+    x = jnp.asarray([0.4, -0.8])
+    estimated = jax.jit(jax.vmap(jaxfd.derivative(wave, order, method=method)))(x)
+    tol = 4 * tolerance(method, np.float64, order)
+    close(estimated, jnp.asarray(wave_derivative(np.asarray(x), order)), tol)
+
+
+def test_derivative_in_float32():
+    x = jnp.float32(0.4)
+    for order in (1, 2):
+        estimated = jaxfd.derivative(wave, order)(x)
+        exact = jnp.asarray(wave_derivative(0.4, order), np.float32)
+        close(estimated, exact, 4 * tolerance(Central(), np.float32, order))
+
+
+def test_derivative_by_complex_step():
+    estimated = jaxfd.derivative(wave, method=ComplexStep())(0.4)
+    assert abs(float(estimated) - wave_derivative(0.4, 1)) < 1e-15
+
+
+def test_derivative_of_an_array_function():
+    def curve(t, radius, *, phase):
+        return {"x": radius * jnp.cos(t + phase), "both": jnp.stack([t * t, t])}
+
+    found = jaxfd.derivative(curve, 2, method=Central(4))(0.5, 2.0, phase=0.1)
+    exact = {"x": jnp.asarray(-2.0 * np.cos(0.6)), "both": jnp.asarray([2.0, 0.0])}
+    close(found, exact, 1e-9)
+
+
+class TestConvergence:
+    """The error falls as the order of the method says, until rounding takes over.
+
+    The functions are exponentials: all their derivatives have one sign, so that the leading term
+    of the error is never cancelled by the next.
+    """
+
+    shrink = np.array([1.0, 0.8, 0.64, 0.5])
+
+    def steps(self, method):
+        return self.shrink * (0.2 if isinstance(method, Central) else 0.05)
+
+    @pytest.mark.parametrize("method", REAL_METHODS, ids=name)
+    def test_first_derivative(self, method):
+        def error(h):
+            step = type(method)(order=method.order, step=h)
+            return jnp.abs(jaxfd.grad(jnp.exp, method=step)(0.4) - np.exp(0.4))
+
+        steps = self.steps(method)
+        assert rate(steps, jax.jit(jax.vmap(error))(steps)) == pytest.approx(method.order, abs=0.3)
+
+    @pytest.mark.parametrize("derivative", [2, 3, 4])
+    @pytest.mark.parametrize(
+        "method", [Forward(), Forward(2), Backward(3), Central(), Central(4)], ids=name
+    )
+    def test_higher_derivative(self, method, derivative):
+        def error(h):
+            step = type(method)(order=method.order, step=h)
+            return jnp.abs(jaxfd.derivative(jnp.exp, derivative, method=step)(0.4) - np.exp(0.4))
+
+        steps = self.steps(method)
+        assert rate(steps, jax.jit(jax.vmap(error))(steps)) == pytest.approx(method.order, abs=0.3)
+
+    def test_complex_step(self):
+        def error(h):
+            return jnp.abs(jaxfd.grad(jnp.exp, method=ComplexStep(step=h))(0.4) - np.exp(0.4))
+
+        steps = 0.1 * self.shrink
+        assert rate(steps, jax.jit(jax.vmap(error))(steps)) == pytest.approx(2, abs=0.05)
+
+    @pytest.mark.parametrize(
+        "method", [Forward(), Forward(2), Backward(3), Central(), Central(4)], ids=name
+    )
+    @pytest.mark.parametrize("transform", ["hessian", "hvp", "jvp"])
+    def test_along_pairs_and_tangents(self, method, transform):
+        x, tangent = jnp.asarray([0.4, 0.7]), jnp.asarray([1.0, 0.5])
+
+        def smooth(x):
+            return jnp.exp(0.8 * x[0] + 0.5 * x[1])
+
+        exact = {
+            "hessian": lambda: jax.hessian(smooth)(x),
+            "hvp": lambda: jax.hessian(smooth)(x) @ tangent,
+            "jvp": lambda: jax.jvp(smooth, (x,), (tangent,))[1],
+        }[transform]()
+
+        def error(h):
+            step = type(method)(order=method.order, step=h)
+            found = {
+                "hessian": lambda: jaxfd.hessian(smooth, method=step)(x),
+                "hvp": lambda: jaxfd.hvp(smooth, (x,), (tangent,), method=step),
+                "jvp": lambda: jaxfd.jvp(smooth, (x,), (tangent,), method=step)[1],
+            }[transform]()
+            return jnp.max(jnp.abs(found - exact))
+
+        steps = self.steps(method)
+        assert rate(steps, jax.jit(jax.vmap(error))(steps)) == pytest.approx(method.order, abs=0.3)
+
+
+class TestSteps:
+    """Whatever form a step has, it is the one that is taken."""
+
+    def taken(self, step, x, fun=lambda x: jnp.sum(x**2)):
+        return jaxfd.estimate(fun, method=Central(step=step))(x).step
+
+    def test_number(self):
+        x = jnp.asarray([1.0, 100.0])
+        np.testing.assert_allclose(self.taken(0.01, x), [0.01, 0.01], rtol=1e-10)
+
+    def test_one_per_entry(self):
+        x = jnp.asarray([1.0, 100.0])
+        np.testing.assert_allclose(self.taken(jnp.asarray([0.01, 0.5]), x), [0.01, 0.5], 1e-10)
+
+    def test_tree(self):
+        x = {"a": jnp.asarray([1.0, 2.0]), "b": jnp.asarray(3.0)}
+
+        def fun(x):
+            return jnp.sum(x["a"] ** 2) + x["b"] ** 2
+
+        found = self.taken({"a": 0.25, "b": 0.5}, x, fun)
+        close(found, {"a": jnp.asarray([0.25, 0.25]), "b": jnp.asarray(0.5)}, 1e-10)
+
+    def test_default_is_the_balance_of_two_errors(self, dtype):
+        x = jnp.asarray([0.5, 100.0], dtype)
+        eps = float(jnp.finfo(dtype).eps)
+        found = self.taken(None, x)
+        np.testing.assert_allclose(found, eps ** (1 / 3) * np.array([1.0, 100.0]), rtol=1e-3)
+
+    def test_default_follows_the_order(self):
+        x = jnp.asarray([100.0])
+        eps = float(np.finfo(np.float64).eps)
+
+        def fun(x):
+            return jnp.sum(x**2)
+
+        for method, power in [(Forward(), 1 / 2), (Backward(2), 1 / 3), (Central(4), 1 / 5)]:
+            found = jaxfd.estimate(fun, method=method)(x).step
+            np.testing.assert_allclose(found, 100 * eps**power, rtol=1e-6)
+
+    def test_default_is_that_of_the_coarser_dtype(self):
+        eps = float(np.finfo(np.float32).eps)
+        found = self.taken(None, jnp.asarray([1.0]), lambda x: jnp.sum(x.astype(np.float32) ** 2))
+        np.testing.assert_allclose(found, [eps ** (1 / 3)], rtol=1e-3)
+
+    def test_relative(self):
+        x = jnp.asarray([0.5, -100.0])
+        found = self.taken(jaxfd.Relative(rel=1e-3, typical=2.0), x)
+        np.testing.assert_allclose(found, [2e-3, 0.1], rtol=1e-10)
+
+    def test_typical_as_a_tree(self):
+        x = (jnp.asarray([1e-9, 1.0]), jnp.asarray(0.0))
+        rule = jaxfd.Relative(rel=1e-3, typical=(jnp.asarray([1e-6, 1e-6]), 5.0))
+        found = self.taken(rule, x, lambda x: jnp.sum(x[0]) + x[1])
+        close(found, (jnp.asarray([1e-9, 1e-3]), jnp.asarray(5e-3)), 1e-11)
+
+    def test_step_along_a_tangent_does_not_depend_on_its_length(self):
+        """A tangent of 1e6 is not stepped 1e6 times as far."""
+        x = jnp.asarray([0.4, 0.7])
+        for length in (1e-6, 1.0, 1e6):
+            tangent = length * jnp.asarray([1.0, -0.5])
+            _, slope = jaxfd.jvp(lambda x: jnp.sum(jnp.sin(x)), (x,), (tangent,))
+            exact = np.cos(x) @ np.asarray(tangent)
+            np.testing.assert_allclose(slope, exact, rtol=1e-8)
+
+    def test_traced_step_and_mapped_method(self):
+        def gradient(method):
+            return jaxfd.grad(lambda x: x**3, method=method)(2.0)
+
+        found = jax.jit(jax.vmap(gradient))(Central(step=jnp.asarray([0.5, 0.25])))
+        np.testing.assert_allclose(found, [12.25, 12.0625], rtol=1e-12)
+
+
+class TestComplex:
+    """Complex numbers follow ``jax.grad`` and its kin."""
+
+    z = np.array([0.3 + 0.4j, -1.1 + 0.2j])
+
+    @pytest.mark.parametrize(
+        "dtype", [np.complex64, np.complex128], ids=["complex64", "complex128"]
+    )
+    @pytest.mark.parametrize("method", [Central(), Forward(), Backward(3), Central(4)], ids=name)
+    def test_complex_to_real(self, method, dtype):
+        z = jnp.asarray(self.z, dtype)
+
+        def fun(z):
+            return jnp.sum(jnp.abs(z) ** 2) + (z[0] * z[1] ** 2).imag
+
+        tol = 4 * tolerance(method, np.finfo(dtype).dtype)
+        close(jax.jit(jaxfd.grad(fun, method=method))(z), jax.grad(fun)(z), tol)
+        value, gradient = jaxfd.value_and_grad(fun, method=method)(z)
+        close(value, fun(z), tol)
+        close(gradient, jax.grad(fun)(z), tol)
+
+    @pytest.mark.parametrize(
+        "dtype", [np.complex64, np.complex128], ids=["complex64", "complex128"]
+    )
+    def test_holomorphic(self, dtype):
+        z = jnp.asarray(self.z, dtype)
+
+        def fun(z):
+            return z[0] ** 2 * z[1] + jnp.exp(z[1])
+
+        def vector(z):
+            return jnp.stack([z[0] * z[1], z[1] ** 2, jnp.exp(z[0])])
+
+        tol = 4 * tolerance(Central(), np.finfo(dtype).dtype)
+        close(jaxfd.grad(fun, holomorphic=True)(z), jax.grad(fun, holomorphic=True)(z), tol)
+        close(
+            jaxfd.jacobian(vector, holomorphic=True)(z),
+            jax.jacrev(vector, holomorphic=True)(z),
+            tol,
+        )
+
+    def test_real_to_complex(self):
+        x = jnp.asarray([0.3, 0.7])
+
+        def fun(x):
+            return jax.lax.complex(jnp.cos(x) * x[0], x * x[1])
+
+        close(jaxfd.jacobian(fun)(x), jax.jacfwd(fun)(x), 1e-9)
+
+    def test_jvp(self):
+        z, tangent = jnp.asarray(self.z), jnp.asarray([1.0 + 2.0j, -0.5j])
+
+        def fun(z):
+            return z * jnp.conj(z[0]) + z**2
+
+        close(jaxfd.jvp(fun, (z,), (tangent,)), jax.jvp(fun, (z,), (tangent,)), 1e-8)
+
+    def test_an_infinite_part_leaves_other_entries_alone(self):
+        z = jnp.asarray(np.array([complex(1.0, np.inf), complex(2.0, 1.0)]))
+        found = jaxfd.grad(lambda z: jnp.sum(z.real**2))(z)
+        np.testing.assert_allclose(found[1], 4.0, rtol=1e-8)
+
+
+def test_grad_of_integer_arguments_is_float0():
+    def fun(x, n):
+        return jnp.sum(x**2) * n
+
+    x, n = jnp.asarray([1.0, 2.0]), jnp.asarray(3.0)
+    found = jaxfd.grad(
+        lambda t: fun(t["x"], n) + 0.0 * t["n"][0].astype(np.float64), allow_int=True
+    )
+    tree = {"x": x, "n": jnp.asarray([1, 2])}
+    gradient = found(tree)
+    assert gradient["n"].dtype == jax.dtypes.float0
+    assert gradient["n"].shape == (2,)
+    np.testing.assert_allclose(gradient["x"], [6.0, 12.0], rtol=1e-9)
+    compiled = jax.jit(lambda t: found(t)["x"])(tree)
+    np.testing.assert_allclose(compiled, [6.0, 12.0], rtol=1e-9)
+
+
+def test_estimate_prints_a_table():
+    text = str(jaxfd.estimate(lambda x: x["a"] ** 2 + jnp.sum(x["b"]))({"a": 3.0, "b": np.ones(2)}))
+    assert "5 evaluations" not in text
+    assert "7 evaluations" in text
+    assert "['a']" in text
+    assert "['b'][1]" in text
+
+
+def test_estimate_passes_through_jit_and_vmap():
+    result = jax.jit(jax.vmap(jaxfd.estimate(lambda x: x**3)))(jnp.asarray([1.0, 2.0]))
+    assert result.evaluations == 3
+    np.testing.assert_allclose(result.grad, [3.0, 12.0], rtol=1e-9)
+    np.testing.assert_allclose(result.value, [1.0, 8.0])
+    assert np.all(np.abs(result.grad - np.array([3.0, 12.0])) <= result.error)
