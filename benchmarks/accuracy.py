@@ -8,6 +8,7 @@ variables, at their starting point plus normal noise of 0.01. Digits are
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +34,11 @@ def problems(largest: int = 12) -> Iterator[tuple[str, Callable[[Any], Any], np.
         if not ("A" <= name[0] <= "M") or not isinstance(y0, jax.Array) or y0.size > largest:
             continue
         x = np.asarray(y0, np.float64) + 0.01 * rng.normal(size=y0.shape)
-        yield name, lambda x, p=problem: p.objective(x, p.args), x
+        yield name, functools.partial(_objective, problem), x
+
+
+def _objective(problem: Any, x: Any) -> Any:
+    return problem.objective(x, problem.args)
 
 
 def digits(estimate: Any, exact: Any) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +17,7 @@ def rosenbrock(x: jax.Array) -> jax.Array:
 
 
 def rosenbrock_numpy(x: np.ndarray) -> np.ndarray:
-    return np.sum(
-        100.0 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1.0 - x[..., :-1]) ** 2, axis=-1
-    )
+    return np.sum(100.0 * (x[..., 1:] - x[..., :-1] ** 2) ** 2 + (1.0 - x[..., :-1]) ** 2, axis=-1)
 
 
 def _x(n: int, dtype: type = np.float64) -> jax.Array:
@@ -55,9 +55,7 @@ def peers() -> None:
     print(f"{'jax.grad / jaxfd, n=1000 (for scale)':<58} {scale:>12.4g}")
 
     z = np.random.default_rng(0).normal(size=100)
-    box = jaxfd.blackbox(
-        rosenbrock_numpy, jax.ShapeDtypeStruct((), jnp.float64), vectorized=True
-    )
+    box = jaxfd.blackbox(rosenbrock_numpy, jax.ShapeDtypeStruct((), jnp.float64), vectorized=True)
     gradient = jax.jit(jaxfd.grad(box))
     point = jnp.asarray(z)
     others = {
@@ -65,9 +63,9 @@ def peers() -> None:
             rosenbrock_numpy, z, method="3-point"
         ),
         "scipy approx_fprime": lambda: approx_fprime(z, rosenbrock_numpy),
-        "scipy differentiate.jacobian": lambda: scipy_jacobian(
-            lambda p: rosenbrock_numpy(np.moveaxis(p, 0, -1)), z
-        ).df,
+        "scipy differentiate.jacobian": lambda: (
+            scipy_jacobian(lambda p: rosenbrock_numpy(np.moveaxis(p, 0, -1)), z).df
+        ),
         "numdifftools Gradient": lambda: numdifftools.Gradient(rosenbrock_numpy)(z),
     }
     for name, other in others.items():
@@ -80,7 +78,8 @@ def memory() -> None:
     """Temporaries that XLA plans for."""
     x = jax.ShapeDtypeStruct((20000,), np.float32)
     compiled = jax.jit(jaxfd.grad(rosenbrock)).lower(x).compile()
-    size = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    analysis: Any = compiled.memory_analysis()
+    size = analysis.temp_size_in_bytes / 2**20
     row("XLA temporaries in MB, n=20000, float32", size, "<= 32", size <= 32)
 
 

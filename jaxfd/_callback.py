@@ -11,6 +11,7 @@ Nothing else may know the inside of this room, and it knows nothing of derivativ
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -102,11 +103,11 @@ def _batch(
     new = next(
         operand.shape[axis]
         for operand, axis in zip(operands, axes, strict=True)
-        if axis is not batching.not_mapped
+        if isinstance(axis, int)
     )
     merged, flags = [], []
     for operand, axis, before in zip(operands, axes, batched, strict=True):
-        mapped = axis is not batching.not_mapped
+        mapped = isinstance(axis, int)
         flags.append(mapped or before)
         if mapped:
             operand = jnp.moveaxis(operand, axis, 0)
@@ -188,12 +189,13 @@ def _lower(
         ctx.avals_in,
         ctx.avals_out,
         has_side_effect=False,
-        returns_token=False,
+        **_NO_TOKEN,
     )
     annotation = _shardings(ctx, [aval.ndim for aval in ctx.avals_out])
     if annotation is not None and len(results):
         name, attribute = annotation
-        results[0].owner.attributes[name] = attribute
+        operation: Any = results[0]
+        operation.owner.attributes[name] = attribute
     return results
 
 
@@ -212,7 +214,11 @@ def _lower_by_pure_callback(
     return rule(ctx, *operands)
 
 
-mlir.register_lowering(
-    host_call_p,
-    _lower if hasattr(mlir, "emit_python_callback") else _lower_by_pure_callback,
+_emit = getattr(mlir, "emit_python_callback", None)
+# Older versions return a token, which is None, whether asked to or not.
+_NO_TOKEN: dict[str, Any] = (
+    {"returns_token": False}
+    if _emit is not None and "returns_token" in inspect.signature(_emit).parameters
+    else {}
 )
+mlir.register_lowering(host_call_p, _lower if _emit is not None else _lower_by_pure_callback)

@@ -59,7 +59,7 @@ class _Hook:
 
     @property
     def name(self) -> str:
-        return getattr(self.program, "name", "the function")
+        return self.program.name
 
     def run(self, task: Task, operands: Sequence[Any], extra: Any = None) -> Any:
         """Runs a task on the call."""

@@ -38,7 +38,7 @@ def widen(array: Any) -> np.ndarray:
     return array.astype(np.float64) if kind == "floating" else array
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _kind(dtype: np.dtype) -> str:
     for kind in (np.bool_, np.integer, np.floating, np.complexfloating):
         if jnp.issubdtype(dtype, kind):
@@ -55,7 +55,8 @@ class Declared:
     """
 
     def __init__(self, out: Any, wanted: int) -> None:
-        self.leaves, self.tree = tree_util.tree_flatten(out)
+        self.leaves, tree = tree_util.tree_flatten(out)
+        self.tree: Any = tree
         self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
         self.wanted = wanted
 
@@ -86,7 +87,7 @@ class HostFunction:
             ValueError: another shape than declared.
         """
         flat, tree = tree_util.tree_flatten(self.fun(*args, **kwargs))
-        if tree != declared.tree:
+        if declared.tree != tree:
             raise TypeError(
                 f"{self.name} returned the structure {tree}, but out declares {declared.tree}: "
                 "return that, or correct out."

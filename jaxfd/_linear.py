@@ -125,7 +125,7 @@ def _transpose(
 def _batch(
     values: Sequence[Any], axes: Sequence[Any], *, linear: LinearMap, count: int, out: Any
 ) -> tuple[list[Any], list[int]]:
-    known = tuple(None if a is batching.not_mapped else a for a in axes)
+    known = tuple(a if isinstance(a, int) else None for a in axes)
     size = next(v.shape[a] for v, a in zip(values, known, strict=True) if a is not None)
     mapped = _Mapped(linear, known[:count], known[count:])
     wider = tuple(((size, *shape), dtype) for shape, dtype in out)

@@ -28,15 +28,17 @@ _MOST = 12
 
 _TRUE = np.True_
 
-_ELEMENTWISE = frozenset(
-    """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp complex conj
-    convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt
-    imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or
-    pow real reduce_precision rem round rsqrt select_n sign sin sinh sqrt square stop_gradient sub
-    tan tanh xor
-    """.split()
-)
+# fmt: off
+_ELEMENTWISE = frozenset([
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "cbrt", "ceil", "clamp", "complex", "conj", "convert_element_type", "copy", "cos", "cosh",
+    "digamma", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt",
+    "imag", "integer_pow", "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max",
+    "min", "mul", "ne", "neg", "nextafter", "not", "or", "pow", "real", "reduce_precision", "rem",
+    "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub",
+    "tan", "tanh", "xor",
+])
+# fmt: on
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -190,7 +192,7 @@ def _move(eqn: Any, value: Followed, base: Any) -> Followed:
         index, valid = entry.index, entry.valid
         if name == "slice":
             strides = params["strides"] or (1,) * len(shape)
-            result = []
+            result: list[Any] = []
             for i, start, stop, stride in zip(
                 index, params["start_indices"], params["limit_indices"], strides, strict=True
             ):

@@ -368,11 +368,11 @@ def derivative(
 
     @functools.wraps(fun, updated=())
     def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:
-        if tree_util.tree_structure(x) != tree_util.tree_structure(0) or jnp.ndim(x) != 0:
+        if not tree_util.all_leaves([x]) or jnp.ndim(x) != 0:
+            shapes = [jnp.shape(leaf) for leaf in tree_util.tree_leaves(x)]
             raise TypeError(
-                "derivative needs a scalar as first argument, got "
-                f"{tree_util.tree_structure(x)} of shape {[jnp.shape(v) for v in tree_util.tree_leaves(x)]}"
-                ": use jax.vmap over several points, or jaxfd.grad and jaxfd.jacobian."
+                f"derivative needs a scalar as first argument, got arrays of shape {shapes}: use "
+                "jax.vmap over several points, or jaxfd.grad and jaxfd.jacobian."
             )
         return inner(x, *args, **kwargs)
 
@@ -386,6 +386,7 @@ def _tangent_leaves(name: str, primals: Any, tangents: Any) -> list[Any]:
             raise TypeError(
                 f"{name}: {what} must be a tuple, one entry per argument, got {value!r}."
             )
+    tree: Any
     flat, tree = tree_util.tree_flatten(tuple(primals))
     tangent_flat, tangent_tree = tree_util.tree_flatten(tuple(tangents))
     if tree != tangent_tree:

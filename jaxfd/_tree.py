@@ -161,8 +161,8 @@ class Arguments:
             return [default for _ in self.leaves]
         if not tree_util.all_leaves([tree]) or jnp.ndim(tree) > 0:
             expected = self.template[0] if self.single else self.template
-            treedef = tree_util.tree_structure(expected)
-            found = tree_util.tree_structure(tree)
+            treedef: Any = tree_util.tree_structure(expected)
+            found: Any = tree_util.tree_structure(tree)
             if found != treedef:
                 raise ValueError(
                     f"{what} has the structure {found}, but the differentiated argument has "

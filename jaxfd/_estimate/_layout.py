@@ -212,7 +212,7 @@ def _walls(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
 
 
 def check_bounds(arguments: Arguments, bounds: Any) -> None:
-    """Raises ValueError where the box is crossed or ``x`` is outside, as far as values are known."""
+    """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
     for leaf, low, high in zip(arguments.leaves, *_walls(arguments, bounds), strict=True):
         if isinstance(leaf, jax.core.Tracer):
             continue
@@ -236,7 +236,7 @@ def check_bounds(arguments: Arguments, bounds: Any) -> None:
 
 
 def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
-    """Cuts arrays ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
+    """Cuts ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
     xp, axis = place.xp, len(place.lead)
     shapes = [x.shape[axis:] for x in real]
     rows = []

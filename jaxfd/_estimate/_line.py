@@ -119,7 +119,7 @@ class Line(Task):
             )
             points, moved = tangent_points(place, x, tangents, h, squared, stencil)
         want = stencil.uses_centre or not self.raw
-        centre = None
+        centre: Any = None
         if self.has_aux:
             centre = place.centre(complexified(x, stencil.imaginary))
         elif want:

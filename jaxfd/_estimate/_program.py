@@ -30,7 +30,13 @@ from jaxfd._tree import Arguments, freeze, has_static, is_traced, thaw
 
 
 class Program(abc.ABC):
-    """A function that tasks can be run on."""
+    """A function that tasks can be run on.
+
+    Attributes:
+        name: what errors call it.
+    """
+
+    name: str
 
     @abc.abstractmethod
     def run(
@@ -132,7 +138,7 @@ class _HostTask:
         self._aux_tree = tree_util.tree_structure(aux)
         self._declared = Declared(out, len(self._wanted))
         numbers = list(range(tree.num_leaves))
-        args, kwargs, method, extra = tree_util.tree_unflatten(tree, numbers)
+        args, kwargs, _, extra = tree_util.tree_unflatten(tree, numbers)
         inputs, self._inputs_tree = tree_util.tree_flatten((args, kwargs))
         self._count = len(inputs)
         self._settings = range(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._dtype import complex_of, complexify, is_complex
+from jaxfd._dtype import complex_of, complexify, is_complex, is_inexact
 from jaxfd._methods import Method
 from jaxfd._parts import Parts, split
 from jaxfd._tree import Arguments, bind, bind_all
@@ -114,50 +114,46 @@ class Task(abc.ABC):
         """Raises TypeError for an output that this task cannot differentiate."""
         if call.checked:
             return
-        if scalar and (call.out_tree != LEAF or call.out[0].shape != ()):
-            if call.out_tree != LEAF:
-                got = f"a {call.out_tree}"
-            else:
-                got = f"the shape {call.out[0].shape}"
-            raise TypeError(
-                f"{self.name} needs a function with a scalar output, got {got}: reduce it to one "
-                "number, use jaxfd.jacobian"
-                + (
-                    "."
-                    if self.has_aux
-                    else ", or set has_aux=True if it returns (value, auxiliary data)."
-                )
-            )
-        imaginary = call.method.stencil().imaginary
+        if scalar:
+            self._check_scalar(call)
         for declared in call.out:
-            is_complex = jnp.issubdtype(declared.dtype, np.complexfloating)
-            if not jnp.issubdtype(declared.dtype, np.inexact):
-                raise TypeError(
-                    f"{self.name} needs real or complex outputs, got {declared.dtype}: return a "
-                    "floating dtype."
-                )
-            if imaginary and not is_complex:
-                raise TypeError(
-                    f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
-                    "argument: the function drops the imaginary part (abs, real, a cast, or a "
-                    "black box declared real). Use Central(), or keep it complex throughout."
-                )
-            if self.holomorphic and not is_complex:
-                raise TypeError(
-                    f"{self.name} with holomorphic=True needs complex outputs, got "
-                    f"{declared.dtype}: drop holomorphic, or return a complex value."
-                )
-            if (
-                is_complex
-                and not imaginary
-                and not self.holomorphic
-                and (scalar or any(is_complex(leaf) for leaf in call.leaves))
-            ):
-                raise TypeError(
-                    f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "
-                    "if the function is holomorphic, or differentiate its real and imaginary "
-                    "parts one by one."
-                )
+            self._check_dtype(call, declared, scalar)
+
+    def _check_scalar(self, call: Call) -> None:
+        if call.out_tree == LEAF and call.out[0].shape == ():
+            return
+        got = f"the shape {call.out[0].shape}" if call.out_tree == LEAF else f"a {call.out_tree}"
+        advice = "." if self.has_aux else ", or set has_aux=True if it returns (value, aux)."
+        raise TypeError(
+            f"{self.name} needs a function with a scalar output, got {got}: reduce it to one "
+            f"number, use jaxfd.jacobian{advice}"
+        )
+
+    def _check_dtype(self, call: Call, declared: Any, scalar: bool) -> None:
+        imaginary = call.method.stencil().imaginary
+        if not is_inexact(declared):
+            raise TypeError(
+                f"{self.name} needs real or complex outputs, got {declared.dtype}: return a "
+                "floating dtype."
+            )
+        if imaginary and not is_complex(declared):
+            raise TypeError(
+                f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
+                "argument: the function drops the imaginary part (abs, real, a cast, or a "
+                "black box declared real). Use Central(), or keep it complex throughout."
+            )
+        if self.holomorphic and not is_complex(declared):
+            raise TypeError(
+                f"{self.name} with holomorphic=True needs complex outputs, got "
+                f"{declared.dtype}: drop holomorphic, or return a complex value."
+            )
+        one_by_one = scalar or any(is_complex(leaf) for leaf in call.leaves)
+        if is_complex(declared) and one_by_one and not imaginary and not self.holomorphic:
+            raise TypeError(
+                f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "
+                "if the function is holomorphic, or differentiate its real and imaginary "
+                "parts one by one."
+            )
 
 
 def cast(value: Any, leaf: Any) -> Any:
