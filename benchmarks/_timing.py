@@ -35,4 +35,4 @@ def ratios(calls: Sequence[Callable[[], Any]], seconds: float = 1.5) -> list[flo
 
 def row(name: str, value: float, goal: str, reached: bool) -> None:
     """Prints one line of a table."""
-    print(f"{name:<58} {value:>12.4g}   goal {goal:<10} {'reached' if reached else 'MISSED'}")
+    print(f"{name:<68} {value:>12.4g}   goal {goal:<10} {'reached' if reached else 'MISSED'}")

@@ -73,4 +73,6 @@ def blackbox(
         raise TypeError(f"fun must be callable, got {type(fun).__name__}.")
     name = getattr(fun, "__name__", type(fun).__name__)
     program = HostProgram(HostFunction(fun, bool(vectorized), name), out)
-    return functools.update_wrapper(BlackBox(program, method, mode), fun, updated=())
+    box = BlackBox(program, method, mode)
+    functools.update_wrapper(box, fun, updated=())
+    return box
