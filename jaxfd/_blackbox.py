@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from jaxtyping import PyTree
+
 from jaxfd._differentiable import Hooked
 from jaxfd._estimate import HostProgram
 from jaxfd._host import HostFunction
@@ -26,7 +28,7 @@ class BlackBox(Hooked):
 
 def blackbox(
     fun: Callable[..., Any],
-    out: Any,
+    out: PyTree | Callable[..., PyTree],
     *,
     vectorized: bool = False,
     method: Method = Central(),

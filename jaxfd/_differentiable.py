@@ -100,6 +100,16 @@ def _contract(rows: Sequence[Any], tangents: Sequence[Any], like: Any) -> Any:
     return total.astype(like.dtype) if is_inexact(like) else total
 
 
+def _push(rows: Sequence[Any], tangents: Sequence[Any], y: Any) -> Any:
+    """The output's tangent, from the Jacobian's rows."""
+    flat, tree = tree_util.tree_flatten(y)
+    dy = [
+        _contract(row, tangents, leaf) if is_inexact(leaf) else _zero_tangent(leaf)
+        for leaf, row in zip(flat, rows, strict=True)
+    ]
+    return tree_util.tree_unflatten(tree, dy)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value(hook: _Hook, *operands: Any) -> Any:
     return hook.run(Value("differentiable", everything=True), operands)["value"]
@@ -116,12 +126,7 @@ def _value_jvp(hook: _Hook, operands: Sequence[Any], tangents: Sequence[Any]) ->
         dy = apply_linear(_Tangent(hook, active), operands, values, flat)
         return y, tree_util.tree_unflatten(tree, dy)
     y, rows = _first(hook, active, *operands)
-    flat, tree = tree_util.tree_flatten(y)
-    dy = [
-        _contract(row, values, leaf) if is_inexact(leaf) else _zero_tangent(leaf)
-        for leaf, row in zip(flat, rows, strict=True)
-    ]
-    return y, tree_util.tree_unflatten(tree, dy)
+    return y, _push(rows, values, y)
 
 
 _value.defjvp(_value_jvp, symbolic_zeros=True)
@@ -131,15 +136,7 @@ _value.defjvp(_value_jvp, symbolic_zeros=True)
 def _first(hook: _Hook, active: tuple[int, ...], *operands: Any) -> Any:
     """Value and Jacobian from one batch."""
     result = hook.run(hook.first_order(active, value=True, raw=True), operands)
-    return tree_util.tree_unflatten(_structure(hook, operands), result["value"]), result["rows"]
-
-
-def _structure(hook: _Hook, operands: Sequence[Any]) -> Any:
-    """The structure of the output."""
-    task = Value("differentiable", everything=True)
-    return tree_util.tree_structure(
-        jax.eval_shape(lambda *flat: hook.run(task, flat)["value"], *operands)
-    )
+    return result["value"], result["rows"]
 
 
 def _first_jvp(
@@ -149,7 +146,6 @@ def _first_jvp(
     moving, values = hook.active(tangents)
     if not moving:
         return (y, rows), tree_util.tree_map(_zero_tangent, (y, rows))
-    flat, tree = tree_util.tree_flatten(y)
     together = tuple(sorted({*active, *moving}))
     blocks = _second(hook, together, *operands)
     columns = [together.index(number) for number in moving]
@@ -162,14 +158,10 @@ def _first_jvp(
     ]
     if set(moving) <= set(active):
         places = [active.index(number) for number in moving]
-        dy = [
-            _contract([row[p] for p in places], values, leaf)
-            for leaf, row in zip(flat, rows, strict=True)
-        ]
+        moving_rows = [[row[p] for p in places] for row in rows]
     else:
-        _, all_rows = _first(hook, moving, *operands)
-        dy = [_contract(row, values, leaf) for leaf, row in zip(flat, all_rows, strict=True)]
-    return (y, rows), (tree_util.tree_unflatten(tree, dy), d_rows)
+        _, moving_rows = _first(hook, moving, *operands)
+    return (y, rows), (_push(moving_rows, values, y), d_rows)
 
 
 _first.defjvp(_first_jvp, symbolic_zeros=True)

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Int, Shaped
 
 # Leaves that together have at most this many entries are perturbed in one batch; a larger leaf
 # has a batch of its own, so that the others stay unbatched and what depends on them alone is
@@ -54,8 +55,8 @@ class Moves:
 
     x: Sequence[Any]
     lead: tuple[int, ...]
-    values: Any
-    coordinates: tuple[np.ndarray, ...] = ()
+    values: Shaped[Any, "k *lead n"]
+    coordinates: tuple[Int[np.ndarray, "count"], ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -109,7 +110,12 @@ class Moves:
             result[number] = leaf
         return result
 
-    def rows(self, batch: np.ndarray, directions: np.ndarray, nodes: np.ndarray) -> list[Any]:
+    def rows(
+        self,
+        batch: Int[np.ndarray, "m"],
+        directions: Int[np.ndarray, "m"],
+        nodes: Int[np.ndarray, "m"],
+    ) -> list[Any]:
         """A run of points, made on the host: each leaf with shape ``(len(batch), *shape)``.
 
         A direction of -1 is the centre.

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
+from jaxtyping import Shaped
 
 from jaxfd import _structured
 from jaxfd._directions import Block, Moves
@@ -119,7 +120,7 @@ class Kernel:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
         return self.program.call(leaves)
 
-    def line(self, points: Sequence[Any]) -> list[Any]:
+    def line(self, points: Sequence[Shaped[Any, "p ..."]]) -> list[Shaped[Any, "p ..."]]:
         """Outputs at a few points given whole: leaves of shape ``(P, *shape)``."""
         return self._run(lambda leaves: leaves, tuple(points), len(points[0]))
 

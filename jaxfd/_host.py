@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
+from jaxtyping import Shaped
 
 from jaxfd._directions import Moves
 
@@ -191,7 +192,7 @@ class Host:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
         return self._call(leaves, np.arange(self.lead[0]))
 
-    def line(self, points: Sequence[Any]) -> list[np.ndarray]:
+    def line(self, points: Sequence[Shaped[np.ndarray, "p b ..."]]) -> list[np.ndarray]:
         """Outputs at a few points given whole: leaves of shape ``(P, B, *shape)``."""
         count, size = points[0].shape[:2]
         flat = [p.reshape(count * size, *p.shape[2:]) for p in points]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import tree_util
+from jaxtyping import PyTree, Shaped
 
 
 @tree_util.register_dataclass
@@ -31,12 +32,12 @@ class Estimate:
         3
     """
 
-    value: Any
-    grad: Any
-    error: Any
-    step: Any
+    value: Shaped[Any, ""]
+    grad: PyTree
+    error: PyTree
+    step: PyTree
     evaluations: int = dataclasses.field(metadata={"static": True})
-    aux: Any = None
+    aux: PyTree = None
 
     def __str__(self) -> str:
         leaves, _ = tree_util.tree_flatten_with_path(self.grad)

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from jaxtyping import Shaped
+
 
 @functools.cache
 def weights(offsets: tuple[int, ...], derivative: int) -> tuple[Fraction, ...]:
@@ -83,7 +85,13 @@ class Stencil:
         """Whether the value at ``x`` itself carries weight."""
         return 0 in self.offsets
 
-    def combine(self, centre: Any, outputs: Any, moved: Any, h: Any) -> Any:
+    def combine(
+        self,
+        centre: Shaped[Any, "... *out"] | None,
+        outputs: Shaped[Any, "k *lead *out"],
+        moved: Shaped[Any, "k *lead"],
+        h: Shaped[Any, "*lead"],
+    ) -> Shaped[Any, "*lead *out"]:
         """Makes the derivative from the function's values.
 
         The sum is written over differences of neighbouring values, each divided by the

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import tree_util
+from jaxtyping import Bool, Float, Int
 
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.
@@ -67,7 +68,9 @@ class Relative:
         check_positive(self.rel, "rel")
         check_positive(self.typical, "typical")
 
-    def size(self, xp: Any, x: Any, typical: Any, eps: float, power: float) -> Any:
+    def size(
+        self, xp: Any, x: Float[Any, "*n"], typical: Any, eps: float, power: float
+    ) -> Float[Any, "*n"]:
         """The step of every entry of one leaf, before it is made exact."""
         rel = eps**power if self.rel is None else self.rel
         return xp.asarray(rel, dtype=x.dtype) * xp.maximum(
@@ -118,7 +121,7 @@ def steps(
     return result
 
 
-def realise(x: Any, h: Any) -> Any:
+def realise(x: Float[Any, "*n"], h: Float[Any, "*n"]) -> Float[Any, "*n"]:
     """Makes a step exact: the distance between ``x`` and ``x + h`` as they are stored."""
     return (x + h) - x
 
@@ -129,8 +132,14 @@ def constant(xp: Any, x: Any) -> Any:
 
 
 def fit(
-    xp: Any, x: Any, h: Any, lower: Any, upper: Any, nodes: int, below: int
-) -> tuple[Any, Any, Any]:
+    xp: Any,
+    x: Float[Any, "*n"],
+    h: Float[Any, "*n"],
+    lower: Float[Any, "*n"],
+    upper: Float[Any, "*n"],
+    nodes: int,
+    below: int,
+) -> tuple[Float[Any, "*n"], Int[Any, "*n"], Bool[Any, "*n"]]:
     """Fits a row of equally spaced points into a box, moving it sideways where it must.
 
     The row has ``nodes`` points besides ``x``, of which ``below`` lie below it if there is room.

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import Literal
+from jaxtyping import Int, Shaped
 
 from jaxfd._dtype import is_inexact, promote
 
@@ -325,10 +326,10 @@ def outputs(
     count: int,
     leaves: Sequence[Any],
     number: int,
-    ids: Any,
-    values: Any,
+    ids: Int[Any, "p"],
+    values: Shaped[Any, "p"],
     otherwise: Callable[[], list[Any]],
-) -> tuple[list[Any], list[Any]] | None:
+) -> tuple[list[Shaped[Any, ""]], list[Shaped[Any, "p"]]] | None:
     """Outputs at points that move one entry of one leaf, or None where that is not followed.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import tree_util
+from jaxtyping import PyTree
 
 from jaxfd._dtype import is_complex
 from jaxfd._estimate import (
@@ -62,7 +63,7 @@ def _door(
     task: Task,
     method: Method,
     finish: Callable[[Any], Any],
-    bounds: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """A function of the user's arguments that runs a task and unpacks its result."""
     program = program_of(fun)
@@ -89,7 +90,7 @@ def grad(
     *,
     method: Method = Central(),
     chunk_size: int | None = None,
-    bounds: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """Makes a function that estimates the gradient of ``fun`` by evaluating it.
 
@@ -148,7 +149,7 @@ def value_and_grad(
     *,
     method: Method = Central(),
     chunk_size: int | None = None,
-    bounds: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """Makes a function that returns the value of ``fun`` and estimates its gradient.
 
@@ -204,7 +205,7 @@ def jacobian(
     *,
     method: Method = Central(),
     chunk_size: int | None = None,
-    bounds: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """Makes a function that estimates the Jacobian of ``fun``, shaped as ``jax.jacrev`` shapes it.
 
@@ -243,7 +244,7 @@ def estimate(
     *,
     method: Method = Central(),
     chunk_size: int | None = None,
-    bounds: Any = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Estimate]:
     """Makes a function that returns a gradient with all that is known about it.
 
@@ -421,8 +422,8 @@ def _tangent_leaves(name: str, primals: Any, tangents: Any) -> list[Any]:
 
 def jvp(
     fun: Callable[..., Any],
-    primals: Sequence[Any],
-    tangents: Sequence[Any],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
     *,
     method: Method = Central(),
     has_aux: bool = False,
@@ -465,8 +466,8 @@ def jvp(
 
 def hvp(
     fun: Callable[..., Any],
-    primals: Sequence[Any],
-    tangents: Sequence[Any],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
     *,
     method: Method = Central(),
 ) -> Any:

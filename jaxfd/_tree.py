@@ -16,8 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-
-PyTree = Any
+from jaxtyping import PyTree
 
 
 @tree_util.register_static

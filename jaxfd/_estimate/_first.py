@@ -23,7 +23,7 @@ class FirstOrder(Task):
         value: whether the value is wanted too.
         error: whether a bound of the error and the steps are wanted.
         derivative: the order of the derivative.
-        raw: whether to return bare lists for the differentiable hook.
+        raw: whether to return derivatives as bare lists, for the differentiable hook.
         contract: whether ``extra`` holds a cotangent that outputs are contracted with.
     """
 
@@ -69,7 +69,7 @@ class FirstOrder(Task):
         result: dict[str, Any] = {}
         if wanted:
             value = [c.real if stencil.imaginary else c for c in centre[:count]]
-            result["value"] = value if self.raw else tree_util.tree_unflatten(call.out_tree, value)
+            result["value"] = tree_util.tree_unflatten(call.out_tree, value)
         if self.has_aux:
             result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
         if self.raw:

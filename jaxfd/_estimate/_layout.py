@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from jaxfd import _step
 from jaxfd._directions import Moves
@@ -38,17 +39,23 @@ class Layout:
 
     moves: Moves
     stencil: Stencil
-    moved: Any
-    h: Any
-    below: Any = None
-    flat: Any = None
+    moved: Float[Any, "k *lead n"]
+    h: Float[Any, "*lead n"]
+    below: Int[Any, "*lead n"] | None = None
+    flat: Float[Any, "*lead n"] | None = None
 
     @property
     def needs_centre(self) -> bool:
         """Whether weighing uses the value at ``x``."""
         return self.stencil.uses_centre or self.below is not None
 
-    def combine(self, place: Any, centre: Any, outputs: Any, d: Any) -> Any:
+    def combine(
+        self,
+        place: Any,
+        centre: Shaped[Any, "*lead *out"] | None,
+        outputs: Shaped[Any, "k *lead m *out"],
+        d: Int[Any, "m"] | slice,
+    ) -> Shaped[Any, "*lead m *out"]:
         """The derivative along directions ``d``.
 
         Args:

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
+from jaxtyping import Float
 
 from jaxfd import _step
 from jaxfd._dtype import complexify, promote, real_of
@@ -50,8 +51,13 @@ def _along(x: Any, v: Any, distance: Any) -> Any:
 
 
 def tangent_points(
-    place: Any, x: Sequence[Any], tangents: Sequence[Any], h: Any, squared: Any, stencil: Stencil
-) -> tuple[list[Any], Any]:
+    place: Any,
+    x: Sequence[Any],
+    tangents: Sequence[Any],
+    h: Float[Any, "*lead"],
+    squared: Float[Any, "*lead"],
+    stencil: Stencil,
+) -> tuple[list[Any], Float[Any, "k *lead"]]:
     """The points along a tangent, and the distances really stepped (least squares).
 
     Args:

@@ -36,7 +36,7 @@ class Hessian(Task):
 
     def run(self, place: Any, call: Call, parts: Parts) -> Any:
         self.check_output(call, scalar=False)
-        if any(is_complex(leaf) for leaf in call.leaves):
+        if any(is_complex(call.leaves[owner]) for owner in parts.owner):
             raise TypeError(
                 f"{self.name} needs real arguments, got a complex one: split it into real and "
                 "imaginary parts."
