@@ -32,7 +32,10 @@ def check_positive(value: Any, name: str) -> None:
         ):
             continue
         if not np.all(np.isfinite(leaf) & (np.asarray(leaf) > 0)):
-            raise ValueError(f"{name} must be positive and finite, got {leaf!r}.")
+            raise ValueError(
+                f"{name} must be positive and finite, got {leaf!r}: give such a number, or leave "
+                f"{name} out for the default."
+            )
 
 
 @tree_util.register_dataclass
@@ -54,8 +57,8 @@ class Relative:
     Example:
         >>> import jax.numpy as jnp, jaxfd
         >>> method = jaxfd.Central(step=jaxfd.Relative(rel=1e-2))
-        >>> print(jaxfd.grad(lambda x: x**2, method=method)(3.0))
-        6.0
+        >>> print(f"{jaxfd.grad(lambda x: x**2, method=method)(3.0):.3f}")
+        6.000
 
     Reference:
         J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1.

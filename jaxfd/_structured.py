@@ -23,11 +23,10 @@ from jax.extend.core import Literal
 from jaxtyping import Int, Shaped
 
 from jaxfd._dtype import is_inexact, promote
+from jaxfd._followed import TRUE, Entry, Followed, Unstructured, entry_of, merge
 
 # Entries of one value that may change at a point before it counts as a whole array.
 _MOST = 12
-
-_TRUE = np.True_
 
 # fmt: off
 _ELEMENTWISE = frozenset([
@@ -50,67 +49,6 @@ _CALLS = {
 }
 
 
-class Unstructured(Exception):  # noqa: N818 - a signal, not an error
-    """The program does something to the changes that is not followed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One entry that may differ from the value at ``x``.
-
-    Attributes:
-        index: its index, one integer per axis.
-        valid: whether there is such an entry at all.
-        value: what it is at the point.
-    """
-
-    index: tuple[Any, ...]
-    valid: Any
-    value: Any
-
-    def at(self, index: Sequence[Any]) -> Any:
-        """Whether this is the entry at another index."""
-        same = self.valid
-        for mine, other in zip(self.index, index, strict=True):
-            if mine is not other:
-                same = same & (mine == other)
-        return same
-
-
-@dataclasses.dataclass(frozen=True)
-class Followed:
-    """A value: what it is at ``x``, and the entries that differ at the point."""
-
-    base: Any
-    entries: tuple[Entry, ...] = ()
-
-    def read(self, index: Sequence[Any]) -> Any:
-        """The entry at an index, at the point. Scalars stand for every index."""
-        scalar = jnp.ndim(self.base) == 0
-        index = () if scalar else index
-        result = self.base if scalar else _entry(self.base, index)
-        for entry in self.entries:
-            result = jnp.where(entry.at(index), entry.value, result)
-        return result
-
-
-def _entry(base: Any, index: Sequence[Any]) -> Any:
-    return jnp.asarray(base).at[tuple(index)].get(mode="clip")
-
-
-def _merge(entries: Sequence[Entry]) -> list[Entry]:
-    """Entries with those that have the same index for certain made one, values aside."""
-    result: list[Entry] = []
-    for entry in entries:
-        for k, known in enumerate(result):
-            if all(a is b for a, b in zip(entry.index, known.index, strict=True)):
-                result[k] = dataclasses.replace(known, valid=known.valid | entry.valid)
-                break
-        else:
-            result.append(entry)
-    return result
-
-
 def _elementwise(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
     shape = jnp.shape(base)
     for v in values:
@@ -121,7 +59,7 @@ def _elementwise(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
         fits = not own or all(a in (1, b) for a, b in zip(own, shape, strict=False))
         if stretched and (v.entries or not fits or (own and len(own) != len(shape))):
             raise Unstructured("operands of several shapes")
-    touched = _merge([e for v in values for e in v.entries]) if shape else [Entry((), _TRUE, None)]
+    touched = merge([e for v in values for e in v.entries]) if shape else [Entry((), TRUE, None)]
     return Followed(
         base,
         tuple(
@@ -143,23 +81,23 @@ def _reduce_sum(value: Followed, axes: Sequence[int], base: Any) -> Followed:
         first = entry.valid
         for earlier in value.entries[:k]:
             first = first & ~earlier.at(entry.index)
-        old = _entry(value.base, entry.index).astype(dtype)
+        old = entry_of(value.base, entry.index).astype(dtype)
         change = jnp.where(first, entry.value.astype(dtype) - old, 0)
         moved.append((tuple(entry.index[a] for a in kept), entry.valid, change))
     if not kept:
         total = base.astype(dtype)
         for _, _, change in moved:
             total = total + change
-        return Followed(base, (Entry((), _TRUE, total.astype(base.dtype)),))
+        return Followed(base, (Entry((), TRUE, total.astype(base.dtype)),))
     entries = []
     for index, valid, _ in moved:
-        total = _entry(base, index).astype(dtype)
+        total = entry_of(base, index).astype(dtype)
         for other, _, change in moved:
-            here = Entry(other, _TRUE, None).at(index)
+            here = Entry(other, TRUE, None).at(index)
             total = total + jnp.where(here, change, 0)
         entries.append(Entry(index, valid, total.astype(base.dtype)))
     # Sums that are the same hold the same total, so whichever is kept is right.
-    return Followed(base, tuple(_merge(entries)))
+    return Followed(base, tuple(merge(entries)))
 
 
 def _dot(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
@@ -179,7 +117,7 @@ def _dot(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
     product = Followed(a.base.astype(dtype) * b.base.astype(dtype))
     entries = tuple(
         dataclasses.replace(e, value=a.read(e.index).astype(dtype) * b.read(e.index).astype(dtype))
-        for e in _merge([*a.entries, *b.entries])
+        for e in merge([*a.entries, *b.entries])
     )
     return _reduce_sum(dataclasses.replace(product, entries=entries), (0,), base)
 
@@ -352,7 +290,7 @@ def outputs(
     def one(flat: Any, value: Any) -> tuple[list[Any], list[Any], list[Any]]:
         index = (flat,) if len(shape) == 1 else tuple(jnp.unravel_index(flat, shape))
         inputs = [Followed(leaf) for leaf in leaves]
-        inputs[number] = Followed(leaves[number], (Entry(index, _TRUE, value),))
+        inputs[number] = Followed(leaves[number], (Entry(index, TRUE, value),))
         finite: list[Any] = []
         results = _follow(closed.jaxpr, closed.consts, inputs, finite)[:count]
         return [r.read(()) for r in results], [r.base for r in results], finite

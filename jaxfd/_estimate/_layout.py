@@ -41,8 +41,8 @@ class Layout:
     stencil: Stencil
     moved: Float[Any, "k *lead n"]
     h: Float[Any, "*lead n"]
-    below: Int[Any, "*lead n"] | None = None
-    flat: Float[Any, "*lead n"] | None = None
+    below: Any = None
+    flat: Any = None
 
     @property
     def needs_centre(self) -> bool:
@@ -229,9 +229,7 @@ def check_bounds(arguments: Arguments, bounds: Any) -> None:
             continue
         x, low, high = np.asarray(leaf), np.asarray(low), np.asarray(high)
         if np.any(low > high):
-            raise ValueError(
-                f"bounds are crossed: the lower one {low} lies above the upper one {high}."
-            )
+            raise ValueError(f"bounds are crossed: lower {low} lies above upper {high}: swap them.")
         low, high = low.astype(x.dtype), high.astype(x.dtype)
         outside = (x < low) | (x > high)
         if np.any(outside):

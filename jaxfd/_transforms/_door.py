@@ -1,0 +1,110 @@
+"""What all transforms share: the checks before a call, and the way in and out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import tree_util
+from jaxtyping import PyTree
+
+from jaxfd._estimate import Task, check_call, program_of
+from jaxfd._methods import Method
+from jaxfd._tree import positions
+
+Argnums = int | Sequence[int]
+
+
+def check_method(method: Any) -> None:
+    """Raises TypeError if this is no method value."""
+    if not isinstance(method, Method):
+        hint = f"{method.__name__}()" if isinstance(method, type) else "jaxfd.Central()"
+        raise TypeError(f"method must be a method value such as {hint}, got {method!r}.")
+
+
+def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> None:
+    """Raises TypeError or ValueError for options that no call could make right."""
+    check_method(method)
+    if chunk_size is not None:
+        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
+            raise TypeError(f"chunk_size must be an integer or None, got {chunk_size!r}.")
+        if chunk_size < 1:
+            raise ValueError(
+                f"chunk_size must be 1 or more, got {chunk_size}: it is the number of points "
+                "evaluated at once."
+            )
+    if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
+        raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}.")
+
+
+def static(argnums: Argnums) -> int | tuple[int, ...]:
+    """``argnums`` in a form that can be hashed."""
+    chosen = positions(argnums)
+    return chosen if isinstance(argnums, Sequence) else chosen[0]
+
+
+def door(
+    fun: Callable[..., Any],
+    task: Task,
+    method: Method,
+    finish: Callable[[Any], Any],
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Any]:
+    """A function of the user's arguments that runs a task and unpacks its result."""
+    program = program_of(fun)
+    extra = None if bounds is None else tuple(bounds)
+
+    @functools.wraps(fun, updated=())
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        check_call(task, args, kwargs, extra)
+        return finish(program.run(task, args, kwargs, method, extra))
+
+    return wrapped
+
+
+def with_aux(result: Any) -> Any:
+    """The derivative, and the auxiliary data where there are any."""
+    return (result["derivative"], result["aux"]) if "aux" in result else result["derivative"]
+
+
+def tangent_leaves(name: str, primals: Any, tangents: Any) -> list[Any]:
+    """Checks tangents against primals and returns those of the inexact leaves."""
+    for what, value in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(value, (tuple, list)):
+            raise TypeError(
+                f"{name}: {what} must be a tuple, one entry per argument, got {value!r}."
+            )
+    tree: Any
+    flat, tree = tree_util.tree_flatten(tuple(primals))
+    tangent_flat, tangent_tree = tree_util.tree_flatten(tuple(tangents))
+    if tree != tangent_tree:
+        raise TypeError(
+            f"{name}: tangents have the structure {tangent_tree}, but primals have {tree}: give "
+            "one tangent for each."
+        )
+    result = []
+    for x, v in zip(flat, tangent_flat, strict=True):
+        if jnp.shape(x) != jnp.shape(v):
+            raise ValueError(
+                f"{name}: a tangent has the shape {jnp.shape(v)} for a primal of shape "
+                f"{jnp.shape(x)}: give the same shape."
+            )
+        dtype = jnp.result_type(x)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            if getattr(v, "dtype", None) == jax.dtypes.float0:
+                continue
+            raise TypeError(
+                f"{name} needs real or complex primals, got {dtype}: convert it to a floating "
+                "dtype, or close over it."
+            )
+        if jnp.result_type(v) != dtype:
+            raise TypeError(
+                f"{name}: a tangent is {jnp.result_type(v)} for a primal of {dtype}: convert it."
+            )
+        result.append(jnp.asarray(v, dtype))
+    if not result:
+        raise TypeError(f"{name} needs at least one floating or complex primal.")
+    return result

@@ -1,0 +1,233 @@
+"""First derivatives: `grad`, `value_and_grad`, `jacobian`, `estimate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import tree_util
+from jaxtyping import PyTree
+
+from jaxfd._dtype import is_complex
+from jaxfd._estimate import FirstOrder
+from jaxfd._methods import Central, Method
+from jaxfd._result import Estimate
+from jaxfd._transforms._door import Argnums, check, door, static, with_aux
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    method: Method = Central(),
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Any]:
+    """Makes a function that estimates the gradient of ``fun`` by evaluating it.
+
+    Stands where ``jax.grad`` stood, inside ``jit``, ``vmap``, ``scan`` and eagerly. All points
+    are built in one kernel, compiled on the first call and kept by the returned function, so
+    keep that, as you would keep a ``jax.jit``. A `blackbox` is run on the host in float64.
+
+    Args:
+        fun: a function of arrays, or pytrees of them, that returns one real number.
+        argnums: which positional arguments to differentiate.
+        has_aux: whether ``fun`` returns ``(value, aux)``.
+        holomorphic: whether ``fun`` is promised to be holomorphic.
+        allow_int: whether integer leaves are allowed; their gradient is zero (``float0``).
+        method: stencil and step.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
+        bounds: a pair ``(lower, upper)`` of numbers or pytrees like the argument. No point lies
+            outside; near a wall the stencil becomes one-sided at the same order.
+
+    Returns:
+        A function of the same arguments that returns the gradient, of the shapes and dtypes of
+        the argument's leaves, or ``(gradient, aux)``. ``Central()`` spends ``2n`` evaluations,
+        one more with aux or bounds.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np, jaxfd
+        >>> def steps(x):
+        ...     return jnp.sum(jnp.floor(x) + x**2)
+        >>> print(np.asarray(jaxfd.grad(steps)(jnp.array([1.5, 2.5]))).round(3))
+        [3. 5.]
+
+    Reference:
+        B. Fornberg, Mathematics of Computation 51 (1988) 699-706, for the weights.
+    """
+    check(method, chunk_size, bounds)
+    task = FirstOrder(
+        "grad",
+        static(argnums),
+        has_aux,
+        holomorphic,
+        allow_int,
+        chunk_size,
+        scalar=True,
+    )
+    return door(fun, task, method, with_aux, bounds)
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    method: Method = Central(),
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Any]:
+    """Makes a function that returns the value of ``fun`` and estimates its gradient.
+
+    The value is one more point of the same batch: ``2n + 1`` evaluations for ``Central()``.
+
+    Args:
+        fun: as for `grad`.
+        argnums: as for `grad`.
+        has_aux: as for `grad`.
+        holomorphic: as for `grad`.
+        allow_int: as for `grad`.
+        method: as for `grad`.
+        chunk_size: as for `grad`.
+        bounds: as for `grad`.
+
+    Returns:
+        A function that returns ``(value, gradient)``, or ``((value, aux), gradient)``.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jaxfd
+        >>> value, slope = jaxfd.value_and_grad(lambda x: x**3)(2.0)
+        >>> print(f"{value:.3f} {slope:.3f}")
+        8.000 12.000
+    """
+    check(method, chunk_size, bounds)
+    task = FirstOrder(
+        "value_and_grad",
+        static(argnums),
+        has_aux,
+        holomorphic,
+        allow_int,
+        chunk_size,
+        scalar=True,
+        value=True,
+    )
+
+    def finish(result: Any) -> Any:
+        value = (result["value"], result["aux"]) if has_aux else result["value"]
+        return value, result["derivative"]
+
+    return door(fun, task, method, finish, bounds)
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    method: Method = Central(),
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Any]:
+    """Makes a function that estimates the Jacobian of ``fun``, shaped as ``jax.jacrev`` shapes it.
+
+    Args:
+        fun: a function that returns an array or a pytree of arrays.
+        argnums: as for `grad`.
+        has_aux: as for `grad`.
+        holomorphic: as for `grad`.
+        allow_int: as for `grad`.
+        method: as for `grad`.
+        chunk_size: as for `grad`.
+        bounds: as for `grad`.
+
+    Returns:
+        A function that returns the Jacobian: for every output leaf a tree like the argument, with
+        leaves of shape ``out.shape + leaf.shape``; or ``(jacobian, aux)``.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np, jaxfd
+        >>> print(np.asarray(jaxfd.jacobian(lambda x: x**2)(jnp.array([1.0, 2.0]))).round(3))
+        [[2. 0.]
+         [0. 4.]]
+    """
+    check(method, chunk_size, bounds)
+    task = FirstOrder("jacobian", static(argnums), has_aux, holomorphic, allow_int, chunk_size)
+    return door(fun, task, method, with_aux, bounds)
+
+
+def estimate(
+    fun: Callable[..., Any],
+    argnums: Argnums = 0,
+    has_aux: bool = False,
+    *,
+    method: Method = Central(),
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Estimate]:
+    """Makes a function that returns a gradient with all that is known about it.
+
+    Args:
+        fun: as for `grad`.
+        argnums: as for `grad`.
+        has_aux: as for `grad`.
+        method: as for `grad`.
+        chunk_size: as for `grad`.
+        bounds: as for `grad`.
+
+    Returns:
+        A function that returns an `Estimate` with value, gradient, error bound, step, and number
+        of evaluations (``2n + 1`` for ``Central()``).
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jaxfd
+        >>> result = jaxfd.estimate(lambda x: x**3)(2.0)
+        >>> print(result.evaluations, abs(result.grad - 12.0) < result.error)
+        3 True
+    """
+    check(method, chunk_size, bounds)
+    task = FirstOrder(
+        "estimate",
+        static(argnums),
+        has_aux,
+        chunk_size=chunk_size,
+        scalar=True,
+        value=True,
+        error=True,
+    )
+    nodes = len(method.stencil().moving)
+
+    def finish(result: Any) -> Estimate:
+        count = sum(
+            jnp.size(leaf) * (2 if is_complex(leaf) else 1)
+            for leaf in tree_util.tree_leaves(result["derivative"])
+        )
+        return Estimate(
+            value=result["value"],
+            grad=result["derivative"],
+            error=result["error"],
+            step=result["step"],
+            evaluations=nodes * count + 1,
+            aux=result.get("aux"),
+        )
+
+    return door(fun, task, method, finish, bounds)

@@ -1,0 +1,103 @@
+"""Derivatives along one direction, or of one variable: `jvp` and `derivative`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import tree_util
+from jaxtyping import PyTree
+
+from jaxfd._estimate import FirstOrder, Line, program_of
+from jaxfd._methods import Central, Method
+from jaxfd._transforms._door import check, door, tangent_leaves, with_aux
+
+
+def jvp(
+    fun: Callable[..., Any],
+    primals: Sequence[PyTree],
+    tangents: Sequence[PyTree],
+    *,
+    method: Method = Central(),
+    has_aux: bool = False,
+) -> tuple[Any, ...]:
+    """Evaluates ``fun`` and estimates its derivative along one tangent.
+
+    Three evaluations for ``Central()``, whatever the number of parameters.
+
+    Args:
+        fun: a function that returns an array or a pytree of arrays.
+        primals: a tuple of arguments.
+        tangents: a tuple of the same structure, shapes and dtypes.
+        method: as for `grad`.
+        has_aux: whether ``fun`` returns ``(value, aux)``.
+
+    Returns:
+        ``(value, tangent)`` or ``(value, tangent, aux)``, as ``jax.jvp`` returns them.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 1.0])
+        >>> value, slope = jaxfd.jvp(lambda x: jnp.sum(x**2), (x,), (v,))
+        >>> print(f"{value:.3f} {slope:.3f}")
+        5.000 6.000
+
+    Reference:
+        P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, for the step.
+    """
+    check(method)
+    leaves = tangent_leaves("jvp", primals, tangents)
+    task = Line("jvp", tuple(range(len(primals))), has_aux, allow_int=True)
+    program = program_of(fun, compiled=False)
+    result = program.run(task, tuple(primals), {}, method, leaves)
+    pair = (result["value"], result["derivative"])
+    return (*pair, result["aux"]) if has_aux else pair
+
+
+def derivative(
+    fun: Callable[..., Any], order: int = 1, *, method: Method = Central()
+) -> Callable[..., Any]:
+    """Makes a function that estimates a derivative of any order of a function of one number.
+
+    Args:
+        fun: a function of a real scalar (further arguments are passed on) that returns an array or
+            a pytree of arrays.
+        order: the order of the derivative, 1 or more.
+        method: stencil and step; the default step suits the order.
+
+    Returns:
+        A function that returns the derivative, of the shape of ``fun``'s output.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> print(f"{jaxfd.derivative(jnp.exp, order=2)(0.0):.2f}")
+        1.00
+    """
+    check(method)
+    if isinstance(order, bool) or not isinstance(order, int):
+        raise TypeError(f"order must be an integer, got {order!r}.")
+    if order < 1:
+        raise ValueError(f"order must be 1 or more, got {order}.")
+    method.stencil(order)
+    task = FirstOrder("derivative", derivative=order)
+    inner = door(fun, task, method, with_aux)
+
+    @functools.wraps(fun, updated=())
+    def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not tree_util.all_leaves([x]) or jnp.ndim(x) != 0:
+            shapes = [jnp.shape(leaf) for leaf in tree_util.tree_leaves(x)]
+            raise TypeError(
+                f"derivative needs a scalar as first argument, got arrays of shape {shapes}: use "
+                "jax.vmap over several points, or jaxfd.grad and jaxfd.jacobian."
+            )
+        return inner(x, *args, **kwargs)
+
+    return wrapped
