@@ -401,7 +401,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     names = options.only or [name for name in SCENARIOS if name != "plain" or options.plain]
     print(f"jax {jax.__version__}, CPU; goal: 0 hangs, 0 failures")
-    print(f"{'scenario':<58} {'runs':>5} {'hangs':>6} {'failures':>9} {'slowest':>9}")
+    print(f"{'scenario':<66} {'runs':>5} {'hangs':>6} {'failures':>9} {'slowest':>9}")
     bad = 0
     for name in names:
         plain = name == "plain"
@@ -410,7 +410,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         wrong = outcome.hangs + len(outcome.errors)
         bad += 0 if plain else wrong
         print(
-            f"{SCENARIOS[name].title:<58} {outcome.runs:>5} {outcome.hangs:>6} "
+            f"{SCENARIOS[name].title:<66} {outcome.runs:>5} {outcome.hangs:>6} "
             f"{len(outcome.errors):>9} {outcome.seconds:>7.1f} s"
             + ("   MISSED" if wrong and not plain else ""),
             flush=True,

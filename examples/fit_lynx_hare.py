@@ -201,7 +201,7 @@ def draw(path: Path, years: np.ndarray, pelts: np.ndarray, log_parameters: np.nd
     for k, (name, colour) in enumerate((("hare", "tab:blue"), ("lynx", "tab:orange"))):
         axes.plot(years[0] + times, curves[:, k], color=colour, label=f"{name}, fit")
         axes.plot(years, pelts[:, k], "o", color=colour, label=f"{name}, data")
-    axes.set(xlabel="year", ylabel="pelts (thousands)", ylim=(0, None))
+    axes.set(xlabel="year", ylabel="pelts (thousands)", ylim=(0, 95))
     axes.set_xticks(years[::2].astype(int))
     axes.set_title("Hudson's Bay Company pelts and the fitted Lotka-Volterra model")
     axes.legend(ncols=2, loc="upper center", frameon=False)

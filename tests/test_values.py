@@ -52,7 +52,7 @@ class TestEveryMethod:
 
     def test_jvp(self, method, x, dtype):
         tangent = jnp.asarray([0.5, -1.0, 2.0], dtype)
-        found = jaxfd.jvp(vector, (x,), (tangent,), method=method)
+        found = jax.jit(lambda x: jaxfd.jvp(vector, (x,), (tangent,), method=method))(x)
         close(found, jax.jvp(vector, (x,), (tangent,)), 4 * tolerance(method, dtype))
 
     def test_estimate(self, method, x, dtype):
@@ -75,13 +75,20 @@ class TestEveryMethod:
 class TestSecondOrder:
     def test_hessian(self, method, x, dtype):
         tol = 8 * tolerance(method, dtype, derivative=2)
-        close(jaxfd.hessian(loss, method=method)(x), jax.hessian(loss)(x), tol)
+        close(jaxfd.hessian(loss, method=method)(x), jax.jit(jax.hessian(loss))(x), tol)
 
     def test_hvp(self, method, x, dtype):
         tol = 16 * tolerance(method, dtype, derivative=2)
         tangent = jnp.asarray([0.5, -1.0, 2.0], dtype)
-        found = jaxfd.hvp(loss, (x,), (tangent,), method=method)
-        close(found, jax.hessian(loss)(x) @ tangent, tol)
+        found = jax.jit(lambda x: jaxfd.hvp(loss, (x,), (tangent,), method=method))(x)
+        close(found, jax.jit(jax.hessian(loss))(x) @ tangent, tol)
+
+
+def test_products_eagerly():
+    x, tangent = jnp.asarray([0.3, -1.2, 2.1]), jnp.asarray([0.5, -1.0, 2.0])
+    close(jaxfd.jvp(vector, (x,), (tangent,)), jax.jvp(vector, (x,), (tangent,)), 1e-9)
+    exact = jax.jit(jax.hessian(loss))(x) @ tangent
+    close(jaxfd.hvp(loss, (x,), (tangent,)), exact, 1e-6)
 
 
 @pytest.mark.parametrize("method", CHOSEN, ids=name)
@@ -112,7 +119,7 @@ class TestJitAndVmap:
 def test_second_order_under_jit_and_vmap(x, dtype):
     tol = 16 * tolerance(Central(), dtype, derivative=2)
     batch, tangent = several(x), jnp.asarray([0.5, -1.0, 2.0], dtype)
-    exact = jax.vmap(jax.hessian(loss))(batch)
+    exact = jax.jit(jax.vmap(jax.hessian(loss)))(batch)
     close(jax.jit(jax.vmap(jaxfd.hessian(loss)))(batch), exact, tol)
     product = jax.vmap(lambda x: jaxfd.hvp(loss, (x,), (tangent,)))
     close(jax.jit(product)(batch), exact @ tangent, tol)
@@ -200,8 +207,8 @@ class TestConvergence:
             return jnp.exp(0.8 * x[0] + 0.5 * x[1])
 
         exact = {
-            "hessian": lambda: jax.hessian(smooth)(x),
-            "hvp": lambda: jax.hessian(smooth)(x) @ tangent,
+            "hessian": lambda: jax.jit(jax.hessian(smooth))(x),
+            "hvp": lambda: jax.jit(jax.hessian(smooth))(x) @ tangent,
             "jvp": lambda: jax.jvp(smooth, (x,), (tangent,))[1],
         }[transform]()
 

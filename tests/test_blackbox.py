@@ -1,0 +1,687 @@
+"""Black boxes: host functions inside JAX, one call per estimate, points in float64."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _tools import REAL_METHODS, Host, close, name, rate, run_python, tolerance, x64
+
+import jaxfd
+from jaxfd import Central, ComplexStep, Forward
+
+SCALAR = jax.ShapeDtypeStruct((), np.float64)
+SINGLE = jax.ShapeDtypeStruct((), np.float32)
+X = np.array([0.3, -1.2, 2.1])
+
+
+def host_loss(x):
+    return np.sin(x).sum(-1) + x[..., 0] * x[..., 1]
+
+
+def loss(x):
+    return jnp.sum(jnp.sin(x)) + x[0] * x[1]
+
+
+def host_vector(x):
+    return np.stack([np.sin(x[..., 0]) * x[..., 1], np.cos(x[..., 2]) + x[..., 0] ** 2], -1)
+
+
+def vector(x):
+    return jnp.stack([jnp.sin(x[0]) * x[1], jnp.cos(x[2]) + x[0] * x[0]])
+
+
+VECTOR = jax.ShapeDtypeStruct((2,), np.float64)
+MODES = ["reverse", "forward", "recompute"]
+both = pytest.mark.parametrize("vectorized", [False, True], ids=["single", "vectorized"])
+
+
+class TestValues:
+    @both
+    def test_call(self, vectorized):
+        box = jaxfd.blackbox(host_vector, VECTOR, vectorized=vectorized)
+        for run in (box, jax.jit(box)):
+            close(run(jnp.asarray(X)), vector(jnp.asarray(X)), 1e-14)
+        batch = jnp.stack([X, X + 1])
+        close(jax.jit(jax.vmap(box))(batch), jax.vmap(vector)(batch), 1e-14)
+
+    @both
+    @pytest.mark.parametrize("method", REAL_METHODS, ids=name)
+    def test_jaxfd(self, method, vectorized):
+        x = jnp.asarray(X)
+        tol = 4 * tolerance(method, np.float64)
+        box = jaxfd.blackbox(host_loss, SCALAR, vectorized=vectorized)
+        close(jaxfd.grad(box, method=method)(x), jax.grad(loss)(x), tol)
+        value, gradient = jax.jit(jaxfd.value_and_grad(box, method=method))(x)
+        close(value, loss(x), 1e-14)
+        close(gradient, jax.grad(loss)(x), tol)
+
+    @both
+    def test_jacobian_and_jvp(self, vectorized):
+        box = jaxfd.blackbox(host_vector, VECTOR, vectorized=vectorized)
+        x, v = jnp.asarray(X), jnp.asarray([1.0, 0.5, -2.0])
+        exact = jax.jacrev(vector)(x)
+        for found in (jaxfd.jacobian(box)(x), jax.jacrev(box)(x), jax.jacfwd(box)(x)):
+            close(found, exact, 1e-8)
+        exact = jax.jvp(vector, (x,), (v,))
+        close(jaxfd.jvp(box, (x,), (v,)), exact, 1e-8)
+        close(jax.jvp(box, (x,), (v,)), exact, 1e-8)
+
+    @both
+    def test_second_derivatives(self, vectorized):
+        box = jaxfd.blackbox(host_loss, SCALAR, vectorized=vectorized)
+        x, v = jnp.asarray(X), jnp.asarray([1.0, 0.5, -2.0])
+        exact = jax.jit(jax.hessian(loss))(x)
+        for hessian in (jaxfd.hessian(box), jax.hessian(box), jax.jit(jax.hessian(box))):
+            np.testing.assert_allclose(hessian(x), exact, atol=1e-5)
+        np.testing.assert_allclose(jaxfd.hvp(box, (x,), (v,)), exact @ v, atol=1e-5)
+        np.testing.assert_allclose(jax.jvp(jax.grad(box), (x,), (v,))[1], exact @ v, atol=1e-5)
+        batch = jnp.stack([x, x + 0.5])
+        truth = jax.jit(jax.vmap(jax.hessian(loss)))(batch)
+        np.testing.assert_allclose(jax.jit(jax.vmap(jaxfd.hessian(box)))(batch), truth, atol=1e-5)
+
+    @pytest.mark.parametrize("method", [Forward(2), Central(), Central(4)], ids=name)
+    def test_hessian_converges(self, method):
+        box = jaxfd.blackbox(lambda x: np.exp(0.8 * x[0] + 0.5 * x[1]), SCALAR)
+        x = jnp.asarray([0.4, 0.7])
+        exact = jnp.exp(0.8 * x[0] + 0.5 * x[1]) * jnp.asarray([[0.64, 0.4], [0.4, 0.25]])
+
+        def error(h):
+            step = type(method)(order=method.order, step=h)
+            return float(jnp.max(jnp.abs(jaxfd.hessian(box, method=step)(x) - exact)))
+
+        steps = np.array([1.0, 0.8, 0.64, 0.5]) * (0.2 if isinstance(method, Central) else 0.05)
+        assert rate(steps, [error(h) for h in steps]) == pytest.approx(method.order, abs=0.3)
+
+    def test_derivative(self):
+        box = jaxfd.blackbox(lambda t: np.exp(0.5 * t), SCALAR)
+        for order in (1, 2, 3):
+            found = jaxfd.derivative(box, order)(0.4)
+            np.testing.assert_allclose(found, 0.5**order * np.exp(0.2), rtol=1e-3)
+
+    def test_estimate(self):
+        result = jax.jit(jaxfd.estimate(jaxfd.blackbox(host_loss, SCALAR)))(X)
+        exact = jax.grad(loss)(jnp.asarray(X))
+        assert result.evaluations == 7
+        assert np.all(np.abs(result.grad - exact) <= result.error)
+        np.testing.assert_allclose(
+            result.step, np.finfo(float).eps ** (1 / 3) * np.maximum(1, abs(X))
+        )
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_modes(self, mode):
+        host = Host(host_loss, vectorized=False)
+        box = jaxfd.blackbox(host, SCALAR, mode=mode)
+        x = jnp.asarray(X)
+        close(jax.jit(jax.grad(box))(x), jax.grad(loss)(x), 1e-8)
+        batch = jnp.stack([x, x + 1])
+        close(jax.vmap(jax.grad(box))(batch), jax.vmap(jax.grad(loss))(batch), 1e-8)
+
+    def test_recompute_of_a_vector(self):
+        box = jaxfd.blackbox(host_vector, VECTOR, mode="recompute", vectorized=True)
+        found = jax.grad(lambda x: jnp.sum(box(x) ** 2))(jnp.asarray(X))
+        close(found, jax.grad(lambda x: jnp.sum(vector(x) ** 2))(jnp.asarray(X)), 1e-7)
+
+    def test_own_method(self):
+        host = Host(host_loss, vectorized=False)
+        box = jaxfd.blackbox(host, SCALAR, method=Forward(step=1e-3))
+        jax.grad(box)(X)
+        assert host.evaluations == 4
+        moved = np.concatenate(host.calls) - X
+        np.testing.assert_allclose(moved.max(axis=0), 1e-3, rtol=1e-9)
+        host.taken()
+        jaxfd.grad(box)(X)
+        assert host.evaluations == 6
+
+
+class TestOneCall:
+    """One host call per estimate, whatever JAX does around it."""
+
+    def boxed(self):
+        host = Host(host_loss)
+        return host, jaxfd.blackbox(host, SCALAR, vectorized=True)
+
+    @pytest.mark.parametrize(
+        "transform",
+        [jaxfd.value_and_grad, jax.value_and_grad],
+        ids=["jaxfd", "jax"],
+    )
+    @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    def test_value_and_gradient(self, transform, outer):
+        host, box = self.boxed()
+        outer(transform(box))(jnp.asarray(X))
+        assert [len(batch) for batch in host.taken()] == [7]
+
+    @pytest.mark.parametrize(
+        "transform",
+        [jaxfd.value_and_grad, jax.value_and_grad],
+        ids=["jaxfd", "jax"],
+    )
+    @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    def test_under_vmap(self, transform, outer):
+        host, box = self.boxed()
+        batch = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
+        value, gradient = outer(jax.vmap(transform(box)))(batch)
+        assert [len(points) for points in host.taken()] == [5 * 7]
+        close(value, jax.vmap(loss)(batch), 1e-13)
+        close(gradient, jax.vmap(jax.grad(loss))(batch), 1e-7)
+
+    def test_under_nested_vmap(self):
+        host, box = self.boxed()
+        batch = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 3)))
+        for mapped in (
+            jax.vmap(jax.vmap(jaxfd.value_and_grad(box))),
+            jax.jit(jax.vmap(jax.vmap(jax.value_and_grad(box)), in_axes=1, out_axes=1)),
+        ):
+            _, gradient = mapped(batch)
+            assert [len(points) for points in host.taken()] == [2 * 4 * 7]
+            close(gradient, jax.vmap(jax.vmap(jax.grad(loss)))(batch), 1e-7)
+
+    def test_values_under_vmap(self):
+        host, box = self.boxed()
+        jax.vmap(jax.vmap(box))(jnp.ones((2, 4, 3)))
+        assert [batch.shape for batch in host.taken()] == [(8, 3)]
+
+    def test_jacobians_of_jax_are_one_call(self):
+        host = Host(host_vector)
+        box = jaxfd.blackbox(host, VECTOR, vectorized=True)
+        for transform in (jax.jacrev, jax.jacfwd, jaxfd.jacobian):
+            jax.jit(transform(box))(X)
+            assert len(host.taken()) == 1
+
+    def test_hook_value_alone(self):
+        host, box = self.boxed()
+        jax.jit(box)(X)
+        assert [len(points) for points in host.taken()] == [1]
+
+    def test_not_vectorized_is_a_loop_inside_one_call(self):
+        host = Host(host_loss, vectorized=False)
+        box = jaxfd.blackbox(host, SCALAR)
+        jax.jit(jax.vmap(jax.value_and_grad(box)))(jnp.ones((5, 3)))
+        assert host.evaluations == 5 * 7
+        assert all(batch.shape == (1, 3) for batch in host.calls)
+
+    def test_chunk_size_is_the_largest_batch(self):
+        host, box = self.boxed()
+        for chunk_size, sizes in [(1, [1] * 7), (3, [3, 3, 1]), (7, [7]), (100, [7])]:
+            value, gradient = jaxfd.value_and_grad(box, chunk_size=chunk_size)(X)
+            assert [len(batch) for batch in host.taken()] == sizes
+            np.testing.assert_allclose(value, loss(X), rtol=1e-14)
+            np.testing.assert_allclose(gradient, jax.grad(loss)(X), rtol=1e-8)
+
+    def test_scan(self):
+        host, box = self.boxed()
+
+        def step(x, _):
+            value, slope = jax.value_and_grad(box)(x)
+            return x - 0.01 * slope, value
+
+        x, _ = jax.jit(lambda x: jax.lax.scan(step, x, length=4))(jnp.asarray(X))
+        assert [len(batch) for batch in host.taken()] == [7] * 4
+        desired = jnp.asarray(X)
+        for _ in range(4):
+            desired = desired - 0.01 * jax.grad(loss)(desired)
+        np.testing.assert_allclose(x, desired, rtol=1e-8)
+
+    def test_while_loop_and_cond(self):
+        host, box = self.boxed()
+
+        def step(state):
+            i, x = state
+            return i + 1, jax.lax.cond(i < 2, lambda x: x - 0.01 * jax.grad(box)(x), lambda x: x, x)
+
+        jax.jit(lambda x: jax.lax.while_loop(lambda s: s[0] < 5, step, (0, x)))(jnp.asarray(X))
+        assert [len(batch) for batch in host.taken()] == [7, 7]
+
+
+class TestArguments:
+    @both
+    def test_trees_in_and_out(self, vectorized):
+        def host(params, other):
+            total = params["a"].sum(-1) * other
+            return {"total": total, "parts": (params["a"] ** 2, -params["b"])}
+
+        def model(params, other):
+            return {
+                "total": params["a"].sum() * other,
+                "parts": (params["a"] ** 2, -params["b"]),
+            }
+
+        out = {
+            "total": SCALAR,
+            "parts": (
+                jax.ShapeDtypeStruct((2,), np.float64),
+                jax.ShapeDtypeStruct((1, 3), np.float64),
+            ),
+        }
+        box = jaxfd.blackbox(host, out, vectorized=vectorized)
+        params = {"a": jnp.asarray([1.0, 2.0]), "b": jnp.ones((1, 3))}
+        args = (params, jnp.asarray(3.0))
+        close(box(*args), model(*args), 1e-14)
+        for argnums in (0, 1, (0, 1)):
+            exact = jax.jacrev(model, argnums)(*args)
+            close(jaxfd.jacobian(box, argnums)(*args), exact, 1e-8)
+            close(jax.jacrev(box, argnums)(*args), exact, 1e-8)
+
+    def test_data_are_handed_over_and_never_perturbed(self):
+        seen = []
+
+        def host(params, data, labels):
+            seen.append((len(params), np.array(data), labels.dtype))
+            return np.mean((data @ params[:, :, None])[..., 0] * labels, -1)
+
+        data = np.random.default_rng(0).normal(size=(50, 3))
+        labels = np.arange(50)
+        box = jaxfd.blackbox(host, SCALAR, vectorized=True)
+        found = jax.jit(jax.grad(box))(jnp.ones(3), jnp.asarray(data), jnp.asarray(labels))
+        np.testing.assert_allclose(found, np.mean(data * labels[:, None], 0), rtol=1e-7)
+        assert len(seen) == 1
+        count, batch, kind = seen[0]
+        assert count == 7
+        assert np.issubdtype(kind, np.integer)
+        np.testing.assert_array_equal(batch, np.broadcast_to(data, (7, 50, 3)))
+
+    def test_unbatched_data_under_vmap(self):
+        seen = []
+
+        def host(x, data):
+            seen.append((x.shape, data.shape))
+            return np.sum(x * data, -1)
+
+        box = jaxfd.blackbox(host, SCALAR, vectorized=True)
+        data = jnp.asarray([1.0, 2.0, 3.0])
+        found = jax.jit(jax.vmap(jax.grad(box), in_axes=(0, None)))(jnp.ones((4, 3)), data)
+        np.testing.assert_allclose(found, np.tile(data, (4, 1)), rtol=1e-8)
+        assert seen == [((28, 3), (28, 3))]
+
+    @both
+    def test_kwargs_and_what_is_no_array(self, vectorized):
+        def host(x, power, word, *, scale, options):
+            assert word == "sum"
+            assert options == {"name": "n", "list": [1, None]}
+            assert type(power) is int
+            return getattr(np, word)(x**power, axis=-1) * scale
+
+        box = jaxfd.blackbox(host, SCALAR, vectorized=vectorized)
+        options = {"name": "n", "list": [1, None]}
+        for power in (2, 3):
+            value, gradient = jax.value_and_grad(box)(
+                jnp.asarray(X), power, "sum", scale=2.0, options=options
+            )
+            np.testing.assert_allclose(value, 2 * np.sum(X**power), rtol=1e-12)
+            np.testing.assert_allclose(gradient, 2 * power * X ** (power - 1), rtol=1e-7)
+            found = jaxfd.grad(box)(X, power, "sum", scale=2.0, options=options)
+            np.testing.assert_allclose(found, gradient, rtol=1e-9)
+
+    def test_gradient_in_a_keyword_through_the_hook(self):
+        box = jaxfd.blackbox(lambda x, *, scale: np.sum(x**2) * scale, SCALAR)
+        found = jax.grad(lambda s: box(jnp.asarray(X), scale=s))(2.0)
+        np.testing.assert_allclose(found, np.sum(X**2), rtol=1e-8)
+
+    def test_out_as_a_function_of_the_shapes(self):
+        def out(x, n, *, flag=None):
+            assert isinstance(x, jax.ShapeDtypeStruct)
+            assert flag == "yes"
+            return jax.ShapeDtypeStruct((*x.shape, n), x.dtype)
+
+        box = jaxfd.blackbox(lambda x, n, *, flag=None: np.stack([x] * n, -1) ** 2, out)
+        for size, n in [(2, 3), (4, 1)]:
+            x = jnp.arange(1.0, size + 1)
+            assert box(x, n, flag="yes").shape == (size, n)
+            found = jaxfd.jacobian(box)(x, n, flag="yes")
+            exact = jax.jacrev(lambda x, n=n: jnp.stack([x] * n, -1) ** 2)(x)
+            close(found, exact, 1e-7)
+
+    def test_out_as_arrays(self):
+        box = jaxfd.blackbox(lambda x: np.outer(x, x), np.zeros((3, 3)))
+        assert box(X).shape == (3, 3)
+        box = jaxfd.blackbox(lambda x: np.sum(x), 0.0)
+        assert float(box(jnp.ones(3))) == 3.0
+
+    @both
+    def test_complex(self, vectorized):
+        z = jnp.asarray([0.3 + 0.4j, -1.1 + 0.2j])
+
+        def fun(z):
+            return jnp.sum(jnp.abs(z) ** 2) + (z[0] * z[1] ** 2).imag
+
+        def host(z):
+            return np.sum(np.abs(z) ** 2, -1) + (z[..., 0] * z[..., 1] ** 2).imag
+
+        box = jaxfd.blackbox(host, SCALAR, vectorized=vectorized)
+        close(jax.grad(box)(z), jax.grad(fun)(z), 1e-7)
+        close(jaxfd.grad(box)(z), jax.grad(fun)(z), 1e-7)
+        batch = jnp.stack([z, 2 * z])
+        close(jax.jit(jax.vmap(jaxfd.grad(box)))(batch), jax.vmap(jax.grad(fun))(batch), 1e-7)
+
+    def test_holomorphic(self):
+        box = jaxfd.blackbox(
+            lambda z: np.prod(z) + z[0] ** 2, jax.ShapeDtypeStruct((), np.complex128)
+        )
+        z = jnp.asarray([0.3 + 0.4j, -1.1 + 0.2j])
+        exact = jax.grad(lambda z: jnp.prod(z) + z[0] ** 2, holomorphic=True)(z)
+        close(jaxfd.grad(box, holomorphic=True)(z), exact, 1e-8)
+
+    def test_allow_int(self):
+        box = jaxfd.blackbox(lambda t: np.sum(t["x"] ** 2) * t["n"], SCALAR)
+        tree = {"x": jnp.asarray([1.0, 2.0]), "n": jnp.asarray(3)}
+        found = jaxfd.grad(box, allow_int=True)(tree)
+        np.testing.assert_allclose(found["x"], [6.0, 12.0], rtol=1e-8)
+        assert found["n"].dtype == jax.dtypes.float0
+        found = jax.grad(box, allow_int=True)(tree)
+        np.testing.assert_allclose(found["x"], [6.0, 12.0], rtol=1e-8)
+
+    def test_integer_outputs(self):
+        out = (SCALAR, jax.ShapeDtypeStruct((), np.int64), jax.ShapeDtypeStruct((3,), np.bool_))
+        box = jaxfd.blackbox(lambda x: (np.sum(x**2), np.argmax(x), x > 0), out)
+        value, index, mask = jax.jit(box)(X)
+        np.testing.assert_allclose(value, np.sum(X**2))
+        assert int(index) == 2
+        np.testing.assert_array_equal(mask, X > 0)
+        found = jax.grad(lambda x: box(x)[0])(jnp.asarray(X))
+        np.testing.assert_allclose(found, 2 * X, rtol=1e-8)
+
+    def test_size_zero_and_empty(self):
+        box = jaxfd.blackbox(lambda t: np.sum(t["a"]) + np.sum(t["b"]), SCALAR)
+        tree = {"a": jnp.zeros((0, 2)), "b": jnp.ones(2), "c": None}
+        for found in (jaxfd.grad(box)(tree), jax.grad(box)(tree)):
+            assert found["a"].shape == (0, 2)
+            np.testing.assert_allclose(found["b"], [1.0, 1.0], rtol=1e-9)
+        constant = jaxfd.blackbox(lambda t: np.float64(3.0), SCALAR)
+        value, gradient = jaxfd.value_and_grad(constant)({})
+        assert (float(value), gradient) == (3.0, {})
+
+    @both
+    def test_nothing_but_size_zero(self, vectorized):
+        box = jaxfd.blackbox(lambda x: np.sum(x, axis=(-2, -1)), SCALAR, vectorized=vectorized)
+        x = jnp.zeros((0, 2))
+        for transform in (jaxfd.grad, jax.grad, jaxfd.jacobian):
+            assert transform(box)(x).shape == (0, 2)
+        value, gradient = jaxfd.value_and_grad(box)(x)
+        assert float(value) == 0.0
+        assert gradient.shape == (0, 2)
+
+    def test_numbers_of_python(self):
+        box = jaxfd.blackbox(lambda x, n: float(x) ** n, SCALAR)
+        np.testing.assert_allclose(jax.grad(box)(2.0, 3), 12.0, rtol=1e-8)
+        box = jaxfd.blackbox(lambda x: [1, 2], [SCALAR, SCALAR])
+        assert [float(v) for v in box(1.0)] == [1.0, 2.0]
+
+    def test_name(self):
+        def simulate(x):
+            """Runs it."""
+            return np.sum(x)
+
+        box = jaxfd.blackbox(simulate, SCALAR)
+        assert box.__name__ == "simulate"
+        assert "simulate" in repr(box)
+        assert box.__doc__ == "Runs it."
+
+
+class TestPrecision:
+    def test_points_are_made_in_float64(self):
+        host = Host(lambda x: np.sum(x**2, -1))
+        with x64(False):
+            box = jaxfd.blackbox(host, SINGLE, vectorized=True)
+            x = jnp.asarray([0.1, 0.2])
+            assert x.dtype == np.float32
+            found = jaxfd.grad(box)(x)
+        assert found.dtype == np.float32
+        (points,) = host.taken()
+        assert points.dtype == np.float64
+        steps = np.abs(points - np.asarray(x, np.float64)).max(axis=0)
+        np.testing.assert_allclose(steps, np.finfo(np.float64).eps ** (1 / 3), rtol=1e-6)
+
+    @pytest.mark.parametrize("transform", ["jaxfd", "jax", "jit", "vmap", "scan", "bounds"])
+    def test_large_values_with_x64_off(self, transform):
+        """f near 1000: points made in float32 would give two percent."""
+
+        def simulate(x):
+            return 1000.0 + np.sum(np.sin(x))
+
+        x = np.array([0.3, 0.7], np.float32)
+        with x64(False):
+            box = jaxfd.blackbox(simulate, SINGLE, method=Central(step=1e-3))
+            if transform == "jaxfd":
+                found = jaxfd.grad(box, method=Central(step=1e-3))(x)
+            elif transform == "bounds":
+                found = jaxfd.grad(box, method=Central(step=1e-4), bounds=(-1.0, 1.0))(x)
+            elif transform == "vmap":
+                found = jax.vmap(jax.grad(box))(x[None])[0]
+            elif transform == "scan":
+                found = jax.lax.scan(lambda c, _: (c, jax.grad(box)(c)), x, length=1)[1][0]
+            else:
+                found = (jax.jit if transform == "jit" else lambda f: f)(jax.grad(box))(x)
+            found = np.asarray(found, np.float64)
+        exact = np.cos(x.astype(np.float64))
+        # Truncation is h^2 / 6, and the gradient itself is rounded to float32.
+        np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+    def test_default_step_with_x64_off(self):
+        x = np.array([0.3, 0.7], np.float32)
+        with x64(False):
+            box = jaxfd.blackbox(lambda x: 1000.0 + np.sum(np.sin(x)), SINGLE)
+            for transform in (jaxfd.grad, jax.grad):
+                found = np.asarray(transform(box)(x), np.float64)
+                np.testing.assert_allclose(found, np.cos(x.astype(np.float64)), rtol=1e-6)
+
+    def test_in_a_process_that_never_heard_of_x64(self):
+        code = """
+import json, jax, numpy as np, jaxfd
+box = jaxfd.blackbox(lambda x: 1000.0 + np.sum(np.sin(x)), jax.ShapeDtypeStruct((), np.float32))
+x = np.array([0.3, 0.7], np.float32)
+found = [jaxfd.grad(box)(x), jax.jit(jax.grad(box))(x)]
+traced = jaxfd.grad(lambda x: 1000.0 + jax.numpy.sum(jax.numpy.sin(x)))(x)
+print(json.dumps([np.asarray(v, float).tolist() for v in (*found, traced)]))
+"""
+        printed = run_python(code, JAX_ENABLE_X64="0", JAX_NUMPY_DTYPE_PROMOTION="strict")
+        eager, compiled, traced = json.loads(printed)
+        exact = np.cos(np.array([0.3, 0.7], np.float32).astype(np.float64))
+        np.testing.assert_allclose(eager, exact, rtol=1e-6)
+        np.testing.assert_allclose(compiled, exact, rtol=1e-6)
+        # And this is what it saves: the same function computed in float32 is 1000 times worse.
+        assert np.max(np.abs(np.asarray(traced) / exact - 1)) > 1e-4
+
+    def test_a_function_that_returns_float32_is_stepped_for_it(self):
+        host = Host(lambda x: np.sum(np.sin(x.astype(np.float32)), -1))
+        box = jaxfd.blackbox(host, SCALAR, vectorized=True)
+        exact = np.cos(X)
+        for transform in (jaxfd.grad, jax.grad):
+            found = transform(box)(X)
+            np.testing.assert_allclose(found, exact, atol=3 * np.finfo(np.float32).eps ** (2 / 3))
+        step = np.abs(host.taken()[-1] - X).max(axis=0)
+        expected = np.finfo(np.float32).eps ** (1 / 3) * np.maximum(1, abs(X))
+        np.testing.assert_allclose(step, expected, rtol=1e-3)
+
+    def test_and_only_the_first_estimate_is_made_twice(self):
+        host = Host(lambda x: np.sum(x, -1).astype(np.float32))
+        box = jaxfd.blackbox(host, SCALAR, vectorized=True)
+        jaxfd.grad(box)(X)
+        assert len(host.taken()) == 2
+        jaxfd.grad(box)(X)
+        jax.jit(jax.grad(box))(X)
+        assert len(host.taken()) == 2
+
+    def test_a_given_step_is_kept(self):
+        host = Host(lambda x: np.sum(x, -1).astype(np.float32))
+        box = jaxfd.blackbox(host, SCALAR, vectorized=True)
+        jaxfd.grad(box, method=Central(step=0.25))(X)
+        np.testing.assert_allclose(np.abs(host.taken()[-1] - X).max(axis=0), 0.25)
+
+    def test_low_precision_arguments(self):
+        box = jaxfd.blackbox(lambda x: np.sum(np.sin(x)), SCALAR)
+        x = jnp.asarray([0.25, 0.5], jnp.bfloat16)
+        found = jaxfd.grad(box)(x)
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(np.float64), np.cos([0.25, 0.5]), rtol=4e-3)
+
+    def test_result_dtype_is_the_declared_one(self):
+        box = jaxfd.blackbox(lambda x: np.sum(x), SINGLE)
+        assert box(X).dtype == np.float32
+        assert jax.jit(box)(X).dtype == np.float32
+
+
+class TestMethodsAsValues:
+    def test_mapped_steps(self):
+        """Each call of a batch may have a step of its own."""
+        box = jaxfd.blackbox(lambda x: x**3, SCALAR)
+
+        def gradient(step):
+            return jaxfd.grad(box, method=Central(step=step))(2.0)
+
+        found = jax.jit(jax.vmap(gradient))(jnp.asarray([0.5, 0.25]))
+        np.testing.assert_allclose(found, [12.25, 12.0625], rtol=1e-12)
+
+    def test_mapped_bounds(self):
+        box = jaxfd.blackbox(np.log, SCALAR)
+
+        def gradient(x, lower):
+            return jaxfd.grad(box, bounds=(lower, None))(x)
+
+        x = jnp.asarray([0.5, 2.0])
+        found = jax.vmap(gradient)(x, x)
+        np.testing.assert_allclose(found, 1 / x, rtol=1e-7)
+
+    def test_two_boxes_of_one_function_do_not_mix(self):
+        @dataclasses.dataclass
+        class Model:
+            factor: float
+
+            def run(self, x):
+                return self.factor * np.sum(x)
+
+        one, two = (jaxfd.blackbox(Model(f).run, SCALAR) for f in (1.0, 2.0))
+        both = jax.jit(lambda x: (jax.grad(one)(x), jax.grad(two)(x)))(jnp.ones(2))
+        np.testing.assert_allclose(both, [[1.0, 1.0], [2.0, 2.0]], rtol=1e-9)
+
+
+class SimulationError(Exception):
+    """The user's own."""
+
+
+def failing(x):
+    raise SimulationError(f"diverged at {float(np.sum(x)):.1f}")
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        "run",
+        [
+            lambda box: box,
+            jaxfd.grad,
+            jax.grad,
+            jaxfd.hessian,
+            lambda box: jax.vmap(jaxfd.grad(box)),
+        ],
+        ids=["value", "jaxfd.grad", "jax.grad", "hessian", "vmap"],
+    )
+    def test_eagerly_it_is_the_exception_itself(self, run):
+        box = jaxfd.blackbox(failing, SCALAR)
+        with pytest.raises(SimulationError, match=r"diverged at \d\.\d") as caught:
+            run(box)(jnp.ones((2, 2)) if "vmap" in run.__code__.co_names else jnp.ones(2))
+        assert any(entry.name == "failing" for entry in caught.traceback)
+
+    @pytest.mark.parametrize("transform", [lambda f: f, jaxfd.grad, jax.grad])
+    def test_inside_jit_its_type_message_and_traceback_are_in_the_error(self, transform):
+        box = jaxfd.blackbox(failing, SCALAR)
+        with pytest.raises(Exception, match="SimulationError: diverged at") as caught:
+            jax.block_until_ready(jax.jit(transform(box))(jnp.ones(2)))
+        text = str(caught.value)
+        assert "in failing" in text
+        assert "test_blackbox.py" in text
+
+    def test_a_failed_call_leaves_no_trace(self):
+        bad = [True]
+
+        def host(x):
+            if bad[0]:
+                raise SimulationError("once")
+            return np.sum(x**2)
+
+        box = jaxfd.blackbox(host, SCALAR)
+        gradient = jaxfd.grad(box)
+        with pytest.raises(SimulationError):
+            gradient(X)
+        bad[0] = False
+        np.testing.assert_allclose(gradient(X), 2 * X, rtol=1e-8)
+
+    @both
+    def test_wrong_shape(self, vectorized):
+        box = jaxfd.blackbox(lambda x: np.zeros((3, 5)), VECTOR, vectorized=vectorized)
+        for run in (box, jaxfd.jacobian(box), jax.jacrev(box)):
+            with pytest.raises(ValueError, match=r"returned the shape \(3, 5\).*declares.*2.*out"):
+                run(X)
+
+    def test_vectorized_without_its_leading_axis(self):
+        box = jaxfd.blackbox(lambda x: np.sum(x), SCALAR, vectorized=True)
+        with pytest.raises(ValueError, match=r"shape \(\).*vectorized=True"):
+            jaxfd.grad(box)(X)
+
+    @pytest.mark.parametrize(
+        ("returned", "declared"),
+        [
+            (np.complex128(1j), np.float64),
+            (np.int64(1), np.float64),
+            (np.bool_(1), np.float64),
+            (np.float64(1.5), np.int64),
+            (np.ones(()), np.complex128),
+            (np.array("a"), np.float64),
+            (1.5, np.int64),
+            (True, np.float64),
+        ],
+    )
+    def test_wrong_kind_of_dtype(self, returned, declared):
+        box = jaxfd.blackbox(lambda x: returned, jax.ShapeDtypeStruct((), declared))
+        with pytest.raises(TypeError, match=rf"returned dtype.*declares {np.dtype(declared)}"):
+            box(X)
+
+    def test_wrong_structure(self):
+        for returned in [(1.0, 2.0), {"a": 1.0}, None, []]:
+            box = jaxfd.blackbox(lambda x, returned=returned: returned, SCALAR)
+            with pytest.raises(TypeError, match=r"returned the structure.*out declares"):
+                jaxfd.grad(box)(X)
+        box = jaxfd.blackbox(lambda x: 1.0, {"a": SCALAR})
+        with pytest.raises(TypeError, match=r"returned the structure.*out declares"):
+            box(X)
+
+    def test_message_names_the_function(self):
+        def my_simulator(x):
+            return np.zeros(4)
+
+        box = jaxfd.blackbox(my_simulator, SCALAR)
+        with pytest.raises(ValueError, match="my_simulator"):
+            box(X)
+
+    @pytest.mark.parametrize("host", [host_loss, lambda x: np.sum(np.abs(x) ** 2)])
+    def test_complex_step_on_a_box_declared_real(self, host):
+        """Whether the function would keep the imaginary part or drops it."""
+        step = ComplexStep()
+        box = jaxfd.blackbox(host, SCALAR)
+        for run in (
+            jaxfd.grad(box, method=step),
+            jax.jit(jaxfd.grad(box, method=step)),
+            lambda x: jaxfd.jvp(box, (x,), (x,), method=step),
+            *(jax.grad(jaxfd.blackbox(host, SCALAR, method=step, mode=mode)) for mode in MODES),
+        ):
+            with pytest.raises(TypeError, match=r"ComplexStep.*Central\(\)"):
+                run(jnp.asarray(X))
+
+    def test_a_non_scalar_box_has_no_gradient(self):
+        box = jaxfd.blackbox(host_vector, VECTOR)
+        with pytest.raises(TypeError, match=r"scalar output.*jaxfd\.jacobian"):
+            jaxfd.grad(box)(X)
+
+    def test_not_callable(self):
+        with pytest.raises(TypeError, match="fun must be callable, got float"):
+            jaxfd.blackbox(3.0, SCALAR)
+
+    def test_no_mode_of_that_name(self):
+        with pytest.raises(ValueError, match=r"mode must be one of 'reverse'.*'backward'"):
+            jaxfd.blackbox(host_loss, SCALAR, mode="backward")
+
+    def test_integer_argument(self):
+        box = jaxfd.blackbox(lambda x: np.float64(x.sum()), SCALAR)
+        with pytest.raises(TypeError, match=r"argument 0 is int64.*allow_int"):
+            jaxfd.grad(box)(jnp.arange(3))

@@ -1,0 +1,182 @@
+"""The shape of the library: layers, names, and what it leans on."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import jax
+import pytest
+from _tools import run_python
+
+import jaxfd
+
+ROOT = Path(jaxfd.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# A lower layer never imports a higher one. A room that is a folder counts as one.
+LAYERS = [
+    {
+        "_callback",
+        "_directions",
+        "_dtype",
+        "_evaluate",
+        "_followed",
+        "_host",
+        "_linear",
+        "_stencil",
+        "_structured",
+        "_tree",
+    },
+    {"_parts", "_step"},
+    {"_estimate", "_methods"},
+    {"_blackbox", "_differentiable", "_result", "_rules", "_transforms"},
+    {"check", "optim", "plot"},
+]
+PUBLIC = LAYERS[-1]
+LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+
+
+def module_of(path):
+    """``jaxfd._estimate._task`` for the path of that file."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports(path):
+    """Every module that a file imports, wherever in the file, with full names."""
+    found = set()
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                anchor = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*anchor, base]).rstrip(".")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in MODULES else base)
+    return found
+
+
+def room(module):
+    """The room a module of the library belongs to; empty for the front door."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_has_a_layer():
+    rooms = {room(module) for module in MODULES} - {""}
+    assert rooms - set(LAYER) == set(), "give a new room its place in LAYERS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_lower_layer_never_imports_a_higher_one(path):
+    own = room(module_of(path))
+    for module in imports(path):
+        if module.split(".")[0] != "jaxfd" or not own:
+            continue
+        assert room(module), f"{own} imports the front door"
+        assert LAYER[room(module)] <= LAYER[own], f"{own} imports {module}"
+
+
+def test_imports_make_no_circle():
+    graph = {module: imports(path) & set(MODULES) for module, path in MODULES.items()}
+    order = list(TopologicalSorter(graph).static_order())
+    assert order[-1] == "jaxfd"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+class TestEveryFile:
+    def test_private_unless_public(self, path):
+        for part in module_of(path).split(".")[1:]:
+            assert part.startswith("_") or part in PUBLIC
+
+    def test_public_api_of_jax_only(self, path):
+        for module in imports(path):
+            assert not module.startswith("jax._src")
+            assert not module.startswith("jaxlib")
+        assert "jax._src" not in path.read_text()
+
+    def test_fits_on_a_few_screens(self, path):
+        assert len(path.read_text().splitlines()) <= 350
+
+    def test_opens_with_why_it_exists(self, path):
+        assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+class TestFrontDoor:
+    def test_all_is_what_dir_shows(self):
+        rooms = {module.name for module in pkgutil.iter_modules(jaxfd.__path__)}
+        shown = {name for name in dir(jaxfd) if not name.startswith("_")} - (rooms & PUBLIC)
+        assert shown == set(jaxfd.__all__)
+
+    def test_all_is_sorted_and_complete(self):
+        assert list(jaxfd.__all__) == sorted(jaxfd.__all__)
+        wanted = {
+            *("grad", "value_and_grad", "jacobian", "hessian", "derivative", "jvp", "hvp"),
+            *("estimate", "Estimate", "differentiable", "blackbox", "Relative"),
+            *("Forward", "Backward", "Central", "ComplexStep"),
+        }
+        assert wanted <= set(jaxfd.__all__)
+
+    @pytest.mark.parametrize("name", jaxfd.__all__)
+    def test_documented_with_an_example(self, name):
+        text = inspect.getdoc(getattr(jaxfd, name))
+        assert "Example:" in text
+        assert ">>>" in text
+
+    def test_signatures_follow_jax(self):
+        for name, like in [("grad", jax.grad), ("value_and_grad", jax.value_and_grad)]:
+            own = list(inspect.signature(getattr(jaxfd, name)).parameters)
+            assert own[:5] == list(inspect.signature(like).parameters)[:5]
+        own = list(inspect.signature(jaxfd.jacobian).parameters)
+        assert own[:5] == list(inspect.signature(jax.jacrev).parameters)[:5]
+        own = list(inspect.signature(jaxfd.hessian).parameters)
+        assert own[:3] == list(inspect.signature(jax.hessian).parameters)[:3]
+
+    def test_what_is_ours_comes_by_keyword(self):
+        for name in ("grad", "value_and_grad", "jacobian", "hessian", "estimate"):
+            parameters = inspect.signature(getattr(jaxfd, name)).parameters
+            for option in {"method", "chunk_size", "bounds"} & set(parameters):
+                assert parameters[option].kind is inspect.Parameter.KEYWORD_ONLY
+
+    def test_typed(self):
+        assert (ROOT / "py.typed").exists()
+
+    def test_rooms_import_one_by_one(self):
+        for module in MODULES:
+            assert importlib.import_module(module).__name__ == module
+
+    def test_importing_starts_no_backend_and_brings_no_extra(self):
+        code = (
+            "import sys, jaxfd\n"
+            "extras = {'matplotlib', 'scipy.optimize', 'tqdm', 'hypothesis', 'pytest'}\n"
+            "assert not extras & set(sys.modules), extras & set(sys.modules)\n"
+        )
+        # A backend of that name could not be started.
+        run_python(code, JAX_PLATFORMS="no_such_platform")
+
+
+class TestValues:
+    """Methods are frozen values and pytrees."""
+
+    @pytest.mark.parametrize(
+        "method",
+        [jaxfd.Forward(2), jaxfd.Backward(), jaxfd.Central(4, step=0.5), jaxfd.ComplexStep()],
+    )
+    def test_frozen_hashable_equal(self, method):
+        leaves, tree = jax.tree.flatten(method)
+        assert jax.tree.unflatten(tree, leaves) == method
+        assert hash(method) == hash(dataclasses.replace(method))
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            method.step = 1.0
+        assert leaves == ([0.5] if method.step == 0.5 else [])
+        assert eval(repr(method), vars(jaxfd)) == method

@@ -1,0 +1,420 @@
+"""Inside JAX's transforms, and eagerly: the same numbers, traced once."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _tools import close, name
+
+import jaxfd
+from jaxfd import Central, ComplexStep, Forward
+
+
+def loss(x):
+    return jnp.sum(jnp.sin(x)) + x[0] * x[1]
+
+
+exact = jax.grad(loss)
+gradient = jaxfd.grad(loss)
+X = np.array([0.3, -1.2, 2.1])
+
+
+class TestJit:
+    def test_inside(self):
+        @jax.jit
+        def step(x, rate):
+            value, slope = jaxfd.value_and_grad(loss)(x)
+            return x - rate * slope, value
+
+        new, value = step(X, 0.1)
+        np.testing.assert_allclose(new, X - 0.1 * exact(X), rtol=1e-9)
+        np.testing.assert_allclose(value, loss(X), rtol=1e-12)
+
+    def test_outside(self):
+        np.testing.assert_allclose(jax.jit(gradient)(X), exact(X), rtol=1e-8)
+
+    @pytest.mark.parametrize("method", [Central(), Central(4), Forward(2), ComplexStep()], ids=name)
+    def test_same_numbers_as_eagerly(self, method, dtype):
+        """The compiler does not simplify the steps away."""
+        x = jnp.asarray(X, dtype)
+        estimated = jaxfd.estimate(loss, method=method)
+        eager, compiled = estimated(x), jax.jit(estimated)(x)
+        with jax.disable_jit():
+            plain = estimated(x)
+        eps = float(jnp.finfo(dtype).eps)
+        for other in (compiled, plain):
+            np.testing.assert_array_equal(other.step, eager.step)
+            noise = (
+                40 * eps / np.min(eager.step) if not isinstance(method, ComplexStep) else 9 * eps
+            )
+            np.testing.assert_allclose(other.grad, eager.grad, atol=noise, rtol=noise)
+
+    def test_ahead_of_time(self):
+        compiled = jax.jit(gradient).lower(jnp.asarray(X)).compile()
+        np.testing.assert_allclose(compiled(jnp.asarray(X)), exact(X), rtol=1e-8)
+
+    def test_donated_argument(self):
+        new = jax.jit(lambda x: x - gradient(x), donate_argnums=0)(jnp.asarray(X))
+        np.testing.assert_allclose(new, X - exact(X), rtol=1e-8)
+
+    def test_jvp_and_hvp_inside(self):
+        @jax.jit
+        def both(x, v):
+            return jaxfd.jvp(loss, (x,), (v,)), jaxfd.hvp(loss, (x,), (v,))
+
+        v = jnp.asarray([1.0, 0.5, -2.0])
+        x = jnp.asarray(X)
+        (value, slope), product = both(x, v)
+        np.testing.assert_allclose(value, loss(x), rtol=1e-12)
+        np.testing.assert_allclose(slope, exact(x) @ v, rtol=1e-8)
+        np.testing.assert_allclose(product, jax.jvp(exact, (x,), (v,))[1], rtol=1e-5, atol=1e-6)
+
+    def test_function_that_is_jitted_itself(self):
+        np.testing.assert_allclose(jaxfd.grad(jax.jit(loss))(X), exact(X), rtol=1e-8)
+        np.testing.assert_allclose(jaxfd.grad(jax.checkpoint(loss))(X), exact(X), rtol=1e-8)
+
+
+class TestVmap:
+    batch = np.stack([X, X[::-1], X + 0.5, X - 0.5])
+
+    def test_over_x(self):
+        found = jax.vmap(gradient)(self.batch)
+        np.testing.assert_allclose(found, jax.vmap(exact)(self.batch), rtol=1e-7)
+
+    def test_over_another_axis(self):
+        found = jax.vmap(gradient, in_axes=1, out_axes=1)(self.batch.T)
+        np.testing.assert_allclose(found, jax.vmap(exact)(self.batch).T, rtol=1e-7)
+
+    def test_over_other_arguments(self):
+        def fun(x, data, *, scale):
+            return scale * jnp.sum(x * data) ** 2
+
+        def call(data, scale):
+            return jaxfd.grad(fun)(X, data, scale=scale)
+
+        def truth(data, scale):
+            return jax.grad(fun)(X, data, scale=scale)
+
+        scales = jnp.arange(1.0, 5.0)
+        found = jax.vmap(call)(self.batch, scales)
+        np.testing.assert_allclose(found, jax.vmap(truth)(self.batch, scales), rtol=1e-7)
+        found = jax.vmap(call, in_axes=(None, 0))(self.batch[0], scales)
+        truths = jax.vmap(truth, in_axes=(None, 0))(self.batch[0], scales)
+        np.testing.assert_allclose(found, truths, rtol=1e-7)
+
+    def test_nested(self):
+        def fun(x, w):
+            return w * loss(x)
+
+        weights = jnp.arange(1.0, 3.0)
+        mapped = jax.vmap(jax.vmap(jaxfd.grad(fun), (0, None)), (None, 0))
+        truth = jax.vmap(jax.vmap(jax.grad(fun), (0, None)), (None, 0))
+        found = jax.jit(mapped)(self.batch, weights)
+        assert found.shape == (2, 4, 3)
+        np.testing.assert_allclose(found, truth(self.batch, weights), rtol=1e-7)
+
+    def test_inside_the_function(self):
+        def fun(x):
+            return jnp.sum(jax.vmap(loss)(x))
+
+        found = jaxfd.grad(fun)(jnp.asarray(self.batch))
+        np.testing.assert_allclose(found, jax.vmap(exact)(self.batch), rtol=1e-7)
+
+    def test_chunked(self):
+        found = jax.vmap(jaxfd.grad(loss, chunk_size=2))(self.batch)
+        np.testing.assert_allclose(found, jax.vmap(exact)(self.batch), rtol=1e-7)
+
+    def test_hessian_and_jacobian(self):
+        def vector(x):
+            return jnp.stack([x[0] * x[1], jnp.sin(x[2])])
+
+        found = jax.vmap(jaxfd.jacobian(vector))(self.batch)
+        np.testing.assert_allclose(found, jax.vmap(jax.jacrev(vector))(self.batch), atol=1e-8)
+        found = jax.vmap(jaxfd.hessian(loss))(self.batch)
+        truth = jax.jit(jax.vmap(jax.hessian(loss)))(self.batch)
+        np.testing.assert_allclose(found, truth, atol=1e-5)
+
+    def test_map_and_empty_batch(self):
+        found = jax.lax.map(gradient, jnp.asarray(self.batch))
+        np.testing.assert_allclose(found, jax.vmap(exact)(self.batch), rtol=1e-7)
+        assert jax.vmap(gradient)(jnp.zeros((0, 3))).shape == (0, 3)
+
+
+class TestLoops:
+    """Gradient descent on a quadratic, which shrinks by a known factor per step."""
+
+    def test_scan(self):
+        def step(x, _):
+            value, slope = jaxfd.value_and_grad(lambda x: 0.5 * jnp.sum(x**2))(x)
+            return x - 0.1 * slope, value
+
+        x, values = jax.lax.scan(step, jnp.asarray(X), length=10)
+        np.testing.assert_allclose(x, 0.9**10 * X, rtol=1e-8)
+        np.testing.assert_allclose(values, 0.5 * np.sum(X**2) * 0.81 ** np.arange(10), rtol=1e-7)
+
+    def test_while_loop(self):
+        def unfinished(x):
+            return jnp.sum(x**2) > 1e-2
+
+        def step(x):
+            return x - 0.5 * jaxfd.grad(lambda x: 0.5 * jnp.sum(x**2))(x)
+
+        x = jax.jit(lambda x: jax.lax.while_loop(unfinished, step, x))(jnp.asarray(X))
+        steps = 5
+        np.testing.assert_allclose(x, 0.5**steps * X, rtol=1e-8)
+
+    def test_fori_loop_and_cond(self):
+        def step(i, x):
+            return jax.lax.cond(i % 2 == 0, lambda x: x - 0.1 * gradient(x), lambda x: x, x)
+
+        found = jax.lax.fori_loop(0, 4, step, jnp.asarray(X))
+        desired = X - 0.1 * exact(X)
+        np.testing.assert_allclose(found, desired - 0.1 * exact(desired), rtol=1e-8)
+
+    def test_of_a_function_with_loops(self):
+        """What reverse-mode differentiation cannot do."""
+
+        def newton(x):
+            def unfinished(state):
+                return jnp.abs(state[0] ** 2 - state[1]) > 1e-14
+
+            def step(state):
+                return 0.5 * (state[0] + state[1] / state[0]), state[1]
+
+            return jax.lax.while_loop(unfinished, step, (x, x))[0]
+
+        np.testing.assert_allclose(jaxfd.grad(newton)(2.0), 0.5 / np.sqrt(2.0), rtol=1e-8)
+        x = jnp.asarray([2.0, 9.0])
+        np.testing.assert_allclose(jax.vmap(jaxfd.grad(newton))(x), 0.5 / np.sqrt(x), rtol=1e-8)
+
+
+class TestClosures:
+    """The function may close over what an outer transform traces."""
+
+    def test_jit(self):
+        @jax.jit
+        def run(c):
+            return jaxfd.grad(lambda x: jnp.sum(c * x**2))(jnp.asarray(X))
+
+        np.testing.assert_allclose(run(jnp.asarray(3.0)), 6 * X, rtol=1e-8)
+        np.testing.assert_allclose(run(jnp.asarray(4.0)), 8 * X, rtol=1e-8)
+
+    def test_vmap(self):
+        def run(c):
+            return jaxfd.grad(lambda x: jnp.sum(c * x**2))(jnp.asarray(X))
+
+        found = jax.vmap(run)(jnp.asarray([1.0, 2.0]))
+        np.testing.assert_allclose(found, [2 * X, 4 * X], rtol=1e-8)
+        found = jax.vmap(lambda c: jaxfd.jvp(lambda x: c * x, (2.0,), (1.0,)))(jnp.arange(3.0))
+        np.testing.assert_allclose(found[1], np.arange(3.0), atol=1e-9)
+
+    def test_grad(self):
+        """The derivative of an estimate, by automatic differentiation of the estimate."""
+
+        def run(c):
+            return jnp.sum(jaxfd.grad(lambda x: jnp.sum(jnp.exp(c * x)))(jnp.asarray(X)))
+
+        truth = jax.grad(lambda c: jnp.sum(c * jnp.exp(c * X)))(0.5)
+        np.testing.assert_allclose(jax.grad(run)(0.5), truth, rtol=1e-8)
+        np.testing.assert_allclose(jax.jit(jax.grad(run))(0.5), truth, rtol=1e-8)
+
+    def test_scan(self):
+        def step(c, _):
+            return c + 1.0, jaxfd.grad(lambda x: c * x**2)(3.0)
+
+        _, found = jax.lax.scan(step, 0.0, length=3)
+        np.testing.assert_allclose(found, [0.0, 6.0, 12.0], rtol=1e-8)
+
+    def test_of_the_hook(self):
+        def run(c):
+            return jax.grad(jaxfd.differentiable(lambda x: jnp.sum(c * x**2)))(jnp.asarray(X))
+
+        np.testing.assert_allclose(jax.jit(run)(2.0), 4 * X, rtol=1e-8)
+        found = jax.vmap(run)(jnp.asarray([1.0, 2.0]))
+        np.testing.assert_allclose(found, [2 * X, 4 * X], rtol=1e-8)
+
+
+class TestNesting:
+    def test_automatic_differentiation_of_an_estimate(self):
+        """Steps are constants, so that the estimate is as smooth as the function."""
+        x = jnp.asarray(X)
+        truth = jax.jit(jax.hessian(loss))(x)
+        np.testing.assert_allclose(jax.jacfwd(gradient)(x), truth, atol=1e-8)
+        np.testing.assert_allclose(jax.jacrev(gradient)(x), truth, atol=1e-8)
+
+    def test_estimate_of_automatic_differentiation(self):
+        x = jnp.asarray(X)
+        found = jaxfd.jacobian(jax.grad(loss))(x)
+        np.testing.assert_allclose(found, jax.jit(jax.hessian(loss))(x), atol=1e-8)
+
+    def test_estimate_of_an_estimate(self):
+        inner = jaxfd.grad(lambda x: x**3, method=Central(step=1e-2))
+        found = jaxfd.grad(inner, method=Central(step=1e-2))(2.0)
+        np.testing.assert_allclose(found, 12.0, rtol=1e-8)
+
+    def test_partial_and_bound_method(self):
+        class Model:
+            scale = 2.0
+
+            def loss(self, x):
+                return self.scale * jnp.sum(x**2)
+
+        np.testing.assert_allclose(jaxfd.grad(Model().loss)(X), 4 * X, rtol=1e-8)
+        half = functools.partial(lambda a, x: a * jnp.sum(x**2), 0.5)
+        np.testing.assert_allclose(jaxfd.grad(half)(X), X, rtol=1e-8)
+
+
+class Traced:
+    """A function that counts how often Python runs it."""
+
+    def __init__(self, fun=loss):
+        self.fun = fun
+        self.count = 0
+
+    def __call__(self, *args, **kwargs):
+        self.count += 1
+        return self.fun(*args, **kwargs)
+
+
+class TestTracing:
+    @pytest.mark.parametrize(
+        "transform",
+        [
+            jaxfd.grad,
+            jaxfd.value_and_grad,
+            jaxfd.jacobian,
+            jaxfd.hessian,
+            jaxfd.estimate,
+            functools.partial(jaxfd.grad, method=Forward(3)),
+            functools.partial(jaxfd.grad, method=Central(step=1e-3)),
+            functools.partial(jaxfd.grad, method=ComplexStep()),
+            functools.partial(jaxfd.grad, chunk_size=2),
+            functools.partial(jaxfd.grad, bounds=(-9.0, 9.0)),
+            lambda fun: jax.jit(jaxfd.grad(fun)),
+        ],
+    )
+    def test_once_and_never_again(self, transform):
+        fun = Traced()
+        transformed = transform(fun)
+        x = jnp.asarray(X)
+        transformed(x)
+        assert fun.count == 1
+        transformed(x + 1.0)
+        transformed(x * 2.0)
+        assert fun.count == 1
+
+    def test_derivative(self):
+        fun = Traced(jnp.sin)
+        estimated = jaxfd.derivative(fun, 2)
+        for x in (0.1, 0.2, 0.3):
+            np.testing.assert_allclose(estimated(x), -np.sin(x), rtol=1e-4)
+        assert fun.count == 1
+
+    def test_other_arguments_and_static_ones(self):
+        fun = Traced(lambda x, n, word, *, scale: scale * jnp.sum(x**n) * len(word))
+        estimated = jaxfd.grad(fun)
+        for scale in (1.0, 2.0):
+            estimated(jnp.asarray(X), 2, "word", scale=scale)
+        assert fun.count == 1
+        estimated(jnp.asarray(X), 3, "word", scale=1.0)
+        assert fun.count == 2
+
+    def test_a_new_shape_or_dtype_is_traced_anew(self):
+        fun = Traced(lambda x: jnp.sum(x**2))
+        estimated = jaxfd.grad(fun)
+        estimated(jnp.ones(2))
+        estimated(jnp.ones(3))
+        estimated(jnp.ones(3, np.float32))
+        assert fun.count == 3
+
+    def test_products_trace_once(self):
+        """They are called once and thrown away: one trace each, and no compilation to keep."""
+        fun = Traced()
+        x = jnp.asarray(X)
+        jaxfd.jvp(fun, (x,), (x,))
+        assert fun.count == 1
+        jaxfd.hvp(fun, (x,), (x,))
+        assert fun.count == 2
+
+    @pytest.mark.parametrize("mode", ["reverse", "forward", "recompute"])
+    @pytest.mark.parametrize("outer", [lambda fun: fun, jax.jit], ids=["eager", "jit"])
+    def test_hook(self, mode, outer):
+        fun = Traced()
+        gradient = outer(jax.grad(jaxfd.differentiable(fun, mode=mode)))
+        gradient(jnp.asarray(X))
+        first = fun.count
+        gradient(jnp.asarray(X) + 1.0)
+        gradient(jnp.asarray(X) + 2.0)
+        assert fun.count == first
+
+
+class TestChunks:
+    """How many points are evaluated at once changes nothing but the memory."""
+
+    x = np.array([0.3, -1.2, 2.1, 0.9, -0.4])
+
+    @staticmethod
+    def fun(x):
+        return jnp.sum(jnp.sin(x)) * x[0] + jnp.prod(x[1:])
+
+    @pytest.mark.parametrize("chunk_size", [1, 2, 3, 7, 10, 11, 1000])
+    def test_grad(self, chunk_size):
+        for method in (Central(), Forward(2)):
+            whole = jaxfd.value_and_grad(self.fun, method=method)(self.x)
+            parts = jaxfd.value_and_grad(self.fun, method=method, chunk_size=chunk_size)(self.x)
+            close(parts, whole, 1e-9)
+
+    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    def test_trees_and_outputs(self, chunk_size):
+        def fun(tree):
+            total = jnp.sum(tree["a"] ** 2) * tree["b"][0]
+            return {
+                "total": total,
+                "vector": jnp.sin(tree["a"]),
+                "matrix": jnp.outer(tree["a"], tree["b"]),
+            }
+
+        tree = {"a": jnp.asarray(self.x), "b": jnp.asarray([0.5, 2.0])}
+        close(jaxfd.jacobian(fun, chunk_size=chunk_size)(tree), jax.jacrev(fun)(tree), 1e-8)
+
+    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    def test_hessian(self, chunk_size):
+        whole = jaxfd.hessian(self.fun)(self.x)
+        close(jaxfd.hessian(self.fun, chunk_size=chunk_size)(self.x), whole, 1e-6)
+
+    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    def test_estimate_and_bounds(self, chunk_size):
+        def run(**options):
+            return jaxfd.estimate(self.fun, bounds=(-1.2, 2.1), **options)(self.x)
+
+        close(run(chunk_size=chunk_size), run(), 1e-9)
+
+    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    def test_with_aux_and_complex_step(self, chunk_size):
+        def run(**options):
+            fun = lambda x: (self.fun(x), x * 2)  # noqa: E731
+            return jaxfd.grad(fun, has_aux=True, method=ComplexStep(), **options)(self.x)
+
+        close(run(chunk_size=chunk_size), run(), 1e-14)
+
+    @pytest.mark.parametrize("size", [63, 64, 65, 300])
+    def test_sizes_about_the_block(self, size):
+        tree = [jnp.linspace(0.5, 1.5, size), jnp.ones(3), jnp.zeros(0), jnp.linspace(0.1, 0.2, 70)]
+
+        def fun(tree):
+            return sum((jnp.sum(leaf**2) for leaf in tree), jnp.zeros(()))
+
+        close(jaxfd.grad(fun)(tree), jax.grad(fun)(tree), 1e-7)
+        close(jaxfd.grad(fun, chunk_size=32)(tree), jax.grad(fun)(tree), 1e-7)
+
+    def test_so_many_points_that_the_library_makes_chunks(self):
+        x = jnp.linspace(-1.0, 1.0, 700)
+
+        def fun(x):
+            return jnp.sum(jnp.cos(x) * x[::-1])
+
+        value, slope = jaxfd.value_and_grad(fun)(x)
+        np.testing.assert_allclose(value, fun(x), rtol=1e-12)
+        np.testing.assert_allclose(slope, jax.grad(fun)(x), rtol=1e-5, atol=1e-7)
