@@ -36,7 +36,7 @@ from tqdm import tqdm
 import jaxfd
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 DATA = Path(__file__).with_name("lynx_hare.csv")
 
@@ -103,7 +103,9 @@ class LotkaVolterra:
             )
         # A made-up value would bend the fit unseen; better to stop, and to say where.
         if not solution.success or not np.all(np.isfinite(solution.y)):
-            where = ", ".join(f"{n}={v:.6g}" for n, v in zip(NAMES, np.exp(log_parameters)))
+            where = ", ".join(
+                f"{n}={v:.6g}" for n, v in zip(NAMES, np.exp(log_parameters), strict=True)
+            )
             raise RuntimeError(f"the integrator failed at {where}: {solution.message}")
         return solution.y.T
 
@@ -262,13 +264,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if interrupt.asked:
         print("\ninterrupted: this is the best so far")
     print(f"\n{'':8}{'start':>9}{'fitted':>10}{'published':>11}{'+-':>8}")
-    columns = zip(NAMES, np.exp(start), np.exp(fit.parameters), PUBLISHED, SPREAD, UNITS)
+    columns = zip(
+        NAMES, np.exp(start), np.exp(fit.parameters), PUBLISHED, SPREAD, UNITS, strict=True
+    )
     for name, first, value, mean, spread, unit in columns:
         print(f"{name:8}{first:9.4g}{value:10.4f}{mean:11.4g}{spread:8.3g}  {unit}")
     print(
         f"\nmean squared log residual  {rough.loss:.6f} after adam, {fit.loss:.6f} in the end"
         f"\nrms log residual           {fit.loss**0.5:.4f} (published noise: 0.25)"
-        f"\nsimulator runs             {simulator.runs} ({runs} adam, {simulator.runs - runs} lbfgs)"
+        f"\nsimulator runs             {simulator.runs} "
+        f"({runs} adam, {simulator.runs - runs} lbfgs)"
         f"\ntime                       {seconds:.1f} s"
     )
     draw(options.output, years, pelts, np.asarray(fit.parameters, float))
