@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,9 @@ RATES = (0.5, 0.02, 0.5, 0.02)
 # default tolerance of 1e-3 it would show nothing but the integrator choosing other time steps.
 TOLERANCE = 1e-9
 
+# Evaluations of the equations in one run: 600 are usual; for wild parameters there is no end.
+BUDGET = 50_000
+
 
 class LotkaVolterra:
     """The simulator: NumPy in, NumPy out.
@@ -84,14 +87,25 @@ class LotkaVolterra:
             RuntimeError: the integrator gave up.
         """
         self.runs += 1
-        a, b, c, d = np.exp(log_parameters[:4])
+        evaluations = 0
+
+        # A made-up value would bend the fit unseen; better to stop, and to say where.
+        def give_up(reason: str) -> NoReturn:
+            values = zip(NAMES, np.exp(log_parameters), strict=True)
+            where = ", ".join(f"{name}={value:.6g}" for name, value in values)
+            raise RuntimeError(f"the integrator failed at {where}: {reason}")
 
         # In logarithms: what is compared with the data anyway, and no population turns negative.
         def slope(_: float, log_state: np.ndarray) -> tuple[float, float]:
+            nonlocal evaluations
+            evaluations += 1
+            if evaluations > BUDGET:
+                give_up(f"not done after {BUDGET} evaluations.")
             hare, lynx = np.exp(log_state)
             return a - b * lynx, d * hare - c
 
         with np.errstate(over="ignore", invalid="ignore"):
+            a, b, c, d = np.exp(log_parameters[:4])
             solution = solve_ivp(
                 slope,
                 (0.0, self.times[-1]),
@@ -101,12 +115,8 @@ class LotkaVolterra:
                 rtol=TOLERANCE,
                 atol=TOLERANCE,
             )
-        # A made-up value would bend the fit unseen; better to stop, and to say where.
-        if not solution.success or not np.all(np.isfinite(solution.y)):
-            where = ", ".join(
-                f"{n}={v:.6g}" for n, v in zip(NAMES, np.exp(log_parameters), strict=True)
-            )
-            raise RuntimeError(f"the integrator failed at {where}: {solution.message}")
+            if not solution.success or not np.all(np.isfinite(solution.y)):
+                give_up(solution.message)
         return solution.y.T
 
 
@@ -175,13 +185,15 @@ def minimise(
     pause = 0.1 if sys.stderr.isatty() else 2.0
     with tqdm(total=steps, desc=f"{name:>6}", unit="step", mininterval=pause) as bar:
         for _ in range(steps):
-            after, state, value, slope = step(parameters, state)
+            after, state, value, size = step(parameters, state)
             if value < best.loss:
                 best = Fit(parameters, float(value))
-            bar.set_postfix(loss=f"{value:.6f}", slope=f"{slope:.1e}", refresh=False)
+            bar.set_postfix(loss=f"{value:.6f}", gradient=f"{size:.1e}", refresh=False)
             bar.update()
             # Float32 losses of 0.05 have no digits left for smaller gradients than this.
-            if interrupt.asked or slope < 1e-5:
+            if size < 1e-5:
+                bar.total = bar.n
+            if interrupt.asked or size < 1e-5:
                 break
             parameters = after
     return best
@@ -222,6 +234,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--rates", type=float, nargs=4, default=RATES, metavar=tuple(NAMES[:4]), help="first guess"
     )
     options = parser.parse_args(argv)
+    if min(options.rates) <= 0:
+        parser.error("--rates must be positive: they are fitted on a log scale.")
 
     years, pelts = read(DATA)
     simulator = LotkaVolterra(years - years[0])

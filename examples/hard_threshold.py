@@ -96,7 +96,7 @@ def main() -> None:
         "start": start,
         "jax.grad": descend(staircase, start),
         "jaxfd.differentiable": descend(hill, start),
-        "best there is, from the expected cost": descend(expected_cost, start),
+        "jax.grad of the expected cost": descend(expected_cost, start),
     }
     for name, end in ends.items():
         print(

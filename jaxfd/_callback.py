@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 class Callback(Protocol):
@@ -52,13 +53,33 @@ def host_call(
         The results as JAX arrays. Outside any transformation the function is called directly, and
         what it raises is raised here.
     """
-    return host_call_p.bind(
+    results = host_call_p.bind(
         *operands,
         callback=callback,
         out=tuple((tuple(o.shape), np.dtype(o.dtype)) for o in out),
         batched=(False,) * len(operands),
         size=None,
     )
+    axes = frozenset().union(*map(varying, operands))
+    return [vary(r, axes) for r in results]
+
+
+def varying(operand: Any) -> frozenset[str]:
+    """The mesh axes that an array differs along, inside ``shard_map``."""
+    aval = jax.typeof(operand)
+    kind = getattr(aval, "manual_axis_type", None)
+    return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+
+
+def vary(array: Any, axes: frozenset[str]) -> Any:
+    """Says of an array that it differs along these mesh axes."""
+    if not axes:
+        return array
+    names = tuple(sorted(axes))
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(array, names, to="varying")
+    old: Any = jax.lax
+    return old.pvary(array, names)
 
 
 def _results(out: Sequence[Any], size: int | None) -> list[tuple[tuple[int, ...], np.dtype]]:
@@ -87,7 +108,16 @@ def _impl(*operands: Any, callback: Callback, out: Any, batched: Any, size: int 
 @host_call_p.def_abstract_eval
 def _abstract(*avals: Any, callback: Callback, out: Any, batched: Any, size: int | None) -> list:
     del avals, callback, batched
-    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _results(out, size)]
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _results(out, size)]
+    # With explicit axes the type of an array says where it lies: these lie whole on every device.
+    return [
+        jax.core.ShapedArray(
+            shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*[None] * len(shape)))
+        )
+        for shape, dtype in _results(out, size)
+    ]
 
 
 def _batch(
@@ -196,6 +226,13 @@ def _lower(
         name, attribute = annotation
         operation: Any = results[0]
         operation.owner.attributes[name] = attribute
+        context = ctx.module_context.axis_context
+        if isinstance(context, mlir.ShardingContext) and context.num_devices > 1:
+            # JAX cannot go on with an array that lies on one of a program's devices.
+            spread: Callable[..., Any] = mlir.lower_fun(
+                lambda *values: jax.lax.optimization_barrier(values), multiple_results=True
+            )
+            results = spread(ctx.replace(primitive=None, avals_in=ctx.avals_out), *results)
     return results
 
 

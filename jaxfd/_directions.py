@@ -149,6 +149,6 @@ class Moves:
                 # Row by row the next entry moves: the diagonal of a square of rows.
                 square = leaf[:, first : first + entries]
                 np.einsum("bii->bi", square)[:] = self.values[k, :, start : start + entries]
-            result.append(leaf.reshape(-1, *x.shape[1:]))
+            result.append(leaf.reshape(leaf.shape[0] * leaf.shape[1], *x.shape[1:]))
             start += entries
         return result

@@ -83,7 +83,11 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     run = jaxpr_as_fun(closed)
     flat, out_tree = jax.tree.flatten(out)
     return Program(
-        call=lambda values: run(*values),
+        # A constant output comes back as a literal, not as an array.
+        call=lambda values: [
+            jnp.asarray(v, var.aval.dtype)
+            for v, var in zip(run(*values), closed.jaxpr.outvars, strict=True)
+        ],
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),

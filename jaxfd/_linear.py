@@ -17,6 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxfd._callback import vary, varying
 
 
 class LinearMap(abc.ABC):
@@ -74,6 +77,10 @@ def apply_linear(
         tangents: what it is applied to.
         out: arrays of the shapes and dtypes of its image.
     """
+    # Inside ``shard_map``: tangents vary along every mesh axis that the operands vary along, so
+    # that the transposed map adds up what the devices find.
+    axes = frozenset().union(*map(varying, (*operands, *tangents)))
+    tangents = [vary(t, axes - varying(t)) for t in tangents]
     return linear_p.bind(
         *operands,
         *tangents,
@@ -94,8 +101,16 @@ mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
 
 @linear_p.def_abstract_eval
 def _abstract(*avals: Any, linear: LinearMap, count: int, out: Any) -> list[Any]:
-    del avals, linear, count
-    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in out]
+    del linear
+    like = avals[count]  # a tangent: what it varies along the image does
+    return [
+        like.update(
+            shape=shape,
+            dtype=dtype,
+            sharding=NamedSharding(like.sharding.mesh, PartitionSpec(*[None] * len(shape))),
+        )
+        for shape, dtype in out
+    ]
 
 
 def _jvp(

@@ -152,11 +152,12 @@ def fit(
         The step, the number of points below ``x`` (an integer array), and whether the box has
         any width at all.
     """
-    wide = upper > lower
     room_below = xp.where(x > lower, x - lower, 0) * _SHARE_OF_ROOM
     room_above = xp.where(x < upper, upper - x, 0) * _SHARE_OF_ROOM
-    # Two steps to spare, for the floors below.
-    h = xp.where(wide, xp.minimum(h, (room_below + room_above) / (nodes + 2)), h)
+    # Two steps to spare, for the floors below. A box that is too narrow for that has no width.
+    widest = (room_below + room_above) / (nodes + 2)
+    wide = widest > 0
+    h = xp.where(wide, xp.minimum(h, widest), h)
     fits_below = xp.minimum(xp.floor(room_below / h), nodes)
     fits_above = xp.minimum(xp.floor(room_above / h), nodes)
     taken = xp.clip(below, nodes - fits_above, xp.maximum(fits_below, nodes - fits_above))

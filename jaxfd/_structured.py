@@ -293,7 +293,10 @@ def outputs(
         inputs[number] = Followed(leaves[number], (Entry(index, TRUE, value),))
         finite: list[Any] = []
         results = _follow(closed.jaxpr, closed.consts, inputs, finite)[:count]
-        return [r.read(()) for r in results], [r.base for r in results], finite
+        dtypes = [v.aval.dtype for v in closed.jaxpr.outvars[:count]]
+        points = [jnp.asarray(r.read(()), d) for r, d in zip(results, dtypes, strict=True)]
+        centre = [jnp.asarray(r.base, d) for r, d in zip(results, dtypes, strict=True)]
+        return points, centre, finite
 
     try:
         points, centre, finite = jax.vmap(one, out_axes=(0, None, None))(ids, values)

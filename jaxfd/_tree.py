@@ -51,14 +51,9 @@ class Static:
 
 def is_array(leaf: object) -> bool:
     """Whether a leaf holds numbers that may change from call to call."""
-    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, complex)) and not (
-        isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype == object
-    )
-
-
-def is_traced(tree: PyTree) -> bool:
-    """Whether any leaf of the tree is a JAX tracer."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(tree))
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind not in "OSUMm"
+    return isinstance(leaf, (jax.Array, float, complex))
 
 
 def freeze(tree: PyTree) -> PyTree:
@@ -203,10 +198,8 @@ def positions(argnums: int | Sequence[int]) -> tuple[int, ...]:
 
 def as_leaf(leaf: Any, where: str, name: str) -> Any:
     """Turns a differentiated leaf into an array, or says why it cannot be one."""
-    if isinstance(leaf, (jax.Array, np.ndarray)) and leaf.dtype != object:
-        return leaf
-    if isinstance(leaf, (bool, int, float, complex, np.generic)):
-        return np.asarray(leaf)
+    if is_array(leaf) or isinstance(leaf, (bool, int)):
+        return leaf if isinstance(leaf, (jax.Array, np.ndarray)) else np.asarray(leaf)
     raise TypeError(
         f"{name} differentiates argument {where}, which is a {type(leaf).__name__} "
         f"({str(leaf)[:60]!r}), not an array: pass numbers or arrays there, or choose other "
@@ -223,6 +216,7 @@ def bind(
     allow_int: bool = False,
     holomorphic: bool = False,
     lenient: bool = False,
+    offer_int: bool = False,
 ) -> Arguments:
     """Splits a call into the leaves to be differentiated and the rest.
 
@@ -234,6 +228,7 @@ def bind(
         allow_int: whether integer and boolean leaves may stand there (their gradient is zero).
         holomorphic: whether all leaves must be complex.
         lenient: whether whatever is not inexact is passed through as it is.
+        offer_int: whether the transform has an option ``allow_int`` to advise.
 
     Raises:
         ValueError: ``argnums`` is out of range.
@@ -248,6 +243,8 @@ def bind(
                 f"function was called with {len(args)} positional argument(s): choose argnums "
                 "within that range, and pass what is differentiated by position."
             )
+        if position % len(args) in resolved:
+            raise ValueError(f"argnums names an argument twice: {argnums!r}.")
         resolved.append(position % len(args))
     flat, treedef = tree_util.tree_flatten_with_path(tuple(args[p] for p in resolved))
     leaves, everything, inexact = [], [], []
@@ -271,10 +268,10 @@ def bind(
         elif allow_int and (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
             inexact.append(False)
         else:
+            advice = ", or set allow_int=True for a zero gradient there." if offer_int else "."
             raise TypeError(
                 f"{name} needs real or complex inputs, but argument {where} is {dtype}: convert "
-                "it to a floating dtype, choose other argnums, or set allow_int=True for a zero "
-                "gradient there."
+                f"it to a floating dtype, or choose other argnums{advice}"
             )
     return Arguments(
         leaves=leaves,

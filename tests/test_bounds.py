@@ -131,25 +131,25 @@ class TestNoPointOutside:
 
 class TestOrderBesideAWall:
     @pytest.mark.parametrize("method", REAL_METHODS, ids=name)
-    @pytest.mark.parametrize("place", ["on the lower wall", "near it", "on the upper wall", "open"])
-    def test_same_order(self, method, place):
-        """Steps shrink towards a wall that shrinks along, so that the stencil keeps its place."""
+    def test_same_order(self, method):
+        """On a wall, near one that comes closer as the step does, in a corner, and in the open."""
+        steps = np.array([1.0, 0.8, 0.64, 0.5]) * 0.05
 
-        def error(h):
-            lower, upper = {
-                "on the lower wall": (0.4, jnp.inf),
-                "near it": (0.4 - 1.5 * h, jnp.inf),
-                "on the upper wall": (-jnp.inf, 0.4),
-                "open": (-jnp.inf, jnp.inf),
-            }[place]
+        def error(h, below, above):
+            bounds = (0.4 - below * h, 0.4 + above * h)
             step = type(method)(order=method.order, step=h)
-            found = jaxfd.grad(jnp.exp, method=step, bounds=(lower, upper))(0.4)
-            return jnp.abs(found - np.exp(0.4))
+            return jnp.abs(jaxfd.grad(jnp.exp, method=step, bounds=bounds)(0.4) - np.exp(0.4))
 
-        central = isinstance(method, Central) and place == "open"
-        steps = np.array([1.0, 0.8, 0.64, 0.5]) * (0.2 if central else 0.05)
-        errors = jax.jit(jax.vmap(error))(steps)
-        assert rate(steps, errors) == pytest.approx(method.order, abs=0.35)
+        errors = jax.jit(jax.vmap(jax.vmap(error, (0, None, None)), (None, 0, 0)))
+        below = np.array([0.0, 1.5, 0.5, np.inf, np.inf, 2.0])
+        above = np.array([np.inf, np.inf, 1.0, 0.0, 1.5, 0.0])
+        for row, place in zip(
+            errors(steps, below, above), zip(below, above, strict=True), strict=True
+        ):
+            assert rate(steps, row) == pytest.approx(method.order, abs=0.35), place
+        open_field = errors(4 * steps, np.array([np.inf]), np.array([np.inf]))[0]
+        if isinstance(method, Central):
+            assert rate(4 * steps, open_field) == pytest.approx(method.order, abs=0.35)
 
     @pytest.mark.parametrize("method", FEW, ids=name)
     def test_values(self, method, dtype):
@@ -198,7 +198,7 @@ class TestNoWidth:
     def test_gradient_is_zero(self, dtype):
         x = jnp.asarray([1.0, 2.0, 3.0], dtype)
         bounds = (jnp.asarray([0.0, 2.0, 0.0], dtype), jnp.asarray([9.0, 2.0, 9.0], dtype))
-        for method in FEW:
+        for method in (Forward(3), Central()):
             found = jax.jit(jaxfd.grad(lambda x: jnp.sum(x**2), method=method, bounds=bounds))(x)
             close(found, 2 * x * np.array([1, 0, 1], dtype), 4 * tolerance(method, dtype))
             assert found[1] == 0

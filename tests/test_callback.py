@@ -19,10 +19,6 @@ from jaxfd._callback import host_call
 SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
 # Known defects; each test fails loudly when its defect is gone.
-VARYING = pytest.mark.xfail(reason="results do not say which mesh axes they vary along")
-MAXIMAL = pytest.mark.xfail(reason="results of a global program lie on its first device alone")
-EXPLICIT = pytest.mark.xfail(reason="results have no mesh where its axes are explicit")
-WRITABLE = pytest.mark.xfail(reason="batched arguments that do not move are shared and writable")
 
 
 class Recorder:
@@ -473,7 +469,6 @@ class TestDevices:
     def test_a_global_program_calls_once(self, devices, case):
         assert devices[case] == {"wrong": None, "calls": 1}
 
-    @MAXIMAL
     def test_results_of_a_global_program_go_on(self, devices):
         assert devices["global and on"] == {"wrong": None, "calls": 1}
 
@@ -484,24 +479,20 @@ class TestDevices:
             "unchecked grad",
             "unchecked outer grad",
             "checked value",
-            pytest.param("checked grad", marks=VARYING),
-            pytest.param("checked outer grad", marks=VARYING),
+            "checked grad",
+            "checked outer grad",
         ],
     )
     def test_shard_map_calls_once_per_device(self, devices, case):
         assert devices[case] == {"wrong": None, "calls": 2}
 
-    @VARYING
     def test_gradient_of_shared_parameters_sums_over_devices(self, devices):
         assert devices["checked inner grad"] == {"wrong": None, "calls": 2}
 
-    @VARYING
     def test_results_that_differ_are_known_to_differ(self, devices):
         assert devices["unequal"]["wrong"] is None
 
-    @pytest.mark.parametrize(
-        "case", ["explicit grad", pytest.param("explicit vmap", marks=EXPLICIT)]
-    )
+    @pytest.mark.parametrize("case", ["explicit grad", "explicit vmap"])
     def test_explicit_axes(self, devices, case):
         assert devices[case] == {"wrong": None, "calls": 1}
 
@@ -553,7 +544,6 @@ class TestThreads:
 
 
 class TestHostArrays:
-    @WRITABLE
     def test_a_function_that_writes_into_its_arguments_gives_no_wrong_number(self, compiled):
         def fun(x, data):
             data *= 2
@@ -587,7 +577,7 @@ SCENARIOS = [
     "pointwise",
     "threads",
     "large",
-    pytest.param("shard_map", marks=VARYING),
+    "shard_map",
     "shard_map_unchecked",
     "global",
     "global_one_core",

@@ -98,10 +98,10 @@ class TestExactness:
         exact(found, -2 * np.eye(50))
 
     @pytest.mark.parametrize("method", REAL_METHODS, ids=name)
-    def test_linear_to_a_few_ulps_in_any_order(self, method, dtype):
-        x = jnp.asarray(self.X[20:30], dtype)
+    def test_linear_to_a_few_ulps_in_any_order(self, method):
+        x = jnp.asarray(self.X[20:30])
         found = jaxfd.jacobian(lambda x: -2 * x, method=method)(x)
-        eps = float(jnp.finfo(dtype).eps)
+        eps = float(np.finfo(np.float64).eps)
         weight = sum(abs(float(w)) for w in method.stencil().weights)
         np.testing.assert_allclose(found, -2 * np.eye(10), rtol=8 * weight * eps, atol=0)
 
@@ -127,9 +127,9 @@ class TestExactness:
             np.testing.assert_array_equal(found, -2 * np.eye(10))
 
     @pytest.mark.parametrize("method", METHODS, ids=name)
-    def test_constants_give_zero(self, method, dtype):
+    def test_constants_give_zero(self, method):
         """Exactly, however large the constant: whole functions and single coordinates."""
-        x = jnp.asarray([0.1, 1.3, -300.0], dtype)
+        x = jnp.asarray([0.1, 1.3, -300.0], np.float32)
 
         def fun(x):
             return jnp.stack([jnp.full_like(x[0], 1e30), x[0] + 1e7])

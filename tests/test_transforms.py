@@ -366,7 +366,7 @@ class TestChunks:
             parts = jaxfd.value_and_grad(self.fun, method=method, chunk_size=chunk_size)(self.x)
             close(parts, whole, 1e-9)
 
-    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    @pytest.mark.parametrize("chunk_size", [1, 3, 1000])
     def test_trees_and_outputs(self, chunk_size):
         def fun(tree):
             total = jnp.sum(tree["a"] ** 2) * tree["b"][0]
@@ -384,14 +384,14 @@ class TestChunks:
         whole = jaxfd.hessian(self.fun)(self.x)
         close(jaxfd.hessian(self.fun, chunk_size=chunk_size)(self.x), whole, 1e-6)
 
-    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    @pytest.mark.parametrize("chunk_size", [1, 7])
     def test_estimate_and_bounds(self, chunk_size):
         def run(**options):
             return jaxfd.estimate(self.fun, bounds=(-1.2, 2.1), **options)(self.x)
 
         close(run(chunk_size=chunk_size), run(), 1e-9)
 
-    @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
+    @pytest.mark.parametrize("chunk_size", [1, 3])
     def test_with_aux_and_complex_step(self, chunk_size):
         def run(**options):
             fun = lambda x: (self.fun(x), x * 2)  # noqa: E731
@@ -399,7 +399,7 @@ class TestChunks:
 
         close(run(chunk_size=chunk_size), run(), 1e-14)
 
-    @pytest.mark.parametrize("size", [63, 64, 65, 300])
+    @pytest.mark.parametrize("size", [64, 65])
     def test_sizes_about_the_block(self, size):
         tree = [jnp.linspace(0.5, 1.5, size), jnp.ones(3), jnp.zeros(0), jnp.linspace(0.1, 0.2, 70)]
 

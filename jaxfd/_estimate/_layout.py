@@ -67,6 +67,11 @@ class Layout:
         Returns:
             Shape ``(*lead, m, *out)``.
         """
+        # Entries that cannot move divide nothing by nothing; NumPy would warn of it.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._combine(place, centre, outputs, d)
+
+    def _combine(self, place: Any, centre: Any, outputs: Any, d: Any) -> Any:
         xp = place.xp
         centre, outputs, moved, h = self._ready(place, centre, outputs, d)
         plain = self.stencil.combine(centre, outputs, moved, h)
@@ -183,7 +188,8 @@ def lay(
                 for w in walls
             )
             count = len(stencil.moving)
-            h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
             h = _step.realise(x, h)
             table = np.array([shifted(count, s) for s in range(count + 1)]).T
             away = [xp.asarray(table[k], dtype=x.dtype)[q] * h for k in range(count)]
@@ -220,16 +226,19 @@ def _walls(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
 
 def check_bounds(arguments: Arguments, bounds: Any) -> None:
     """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
-    for leaf, low, high in zip(arguments.leaves, *_walls(arguments, bounds), strict=True):
-        if isinstance(leaf, jax.core.Tracer):
-            continue
+    for leaf, *walls in zip(arguments.leaves, *_walls(arguments, bounds), strict=True):
         if is_complex(leaf):
             raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
-        if any(isinstance(wall, jax.core.Tracer) for wall in (low, high)):
+        if any(isinstance(wall, jax.core.Tracer) for wall in walls):
             continue
-        x, low, high = np.asarray(leaf), np.asarray(low), np.asarray(high)
+        low, high = (np.asarray(wall) for wall in walls)
+        if np.any(np.isnan(low) | np.isnan(high)):
+            raise ValueError(f"bounds hold nan: lower {low}, upper {high}: use -inf, inf or None.")
         if np.any(low > high):
             raise ValueError(f"bounds are crossed: lower {low} lies above upper {high}: swap them.")
+        if isinstance(leaf, jax.core.Tracer):
+            continue
+        x = np.asarray(leaf)
         low, high = low.astype(x.dtype), high.astype(x.dtype)
         outside = (x < low) | (x > high)
         if np.any(outside):

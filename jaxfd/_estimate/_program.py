@@ -26,7 +26,7 @@ from jaxfd._estimate._task import LEAF, Call, Task, complexified
 from jaxfd._evaluate import Kernel
 from jaxfd._host import Declared, Host, HostFunction, widen
 from jaxfd._methods import Method
-from jaxfd._tree import Arguments, freeze, has_static, is_traced, thaw
+from jaxfd._tree import Arguments, freeze, has_static, thaw
 
 
 class Program(abc.ABC):
@@ -101,6 +101,7 @@ class TracedProgram(Program):
             jax.errors.TracerArrayConversionError,
             jax.errors.TracerIntegerConversionError,
             jax.errors.ConcretizationTypeError,
+            jax.errors.NonConcreteBooleanIndexError,
         ) as error:
             raise TypeError(
                 f"{task.name} cannot trace {self.name}: it needs concrete numbers (NumPy, math, "
@@ -157,7 +158,7 @@ class _HostTask:
         count = 1 if size is None else size
         # All operands with the leading axis of the calls; unbatched ones as views.
         full = [
-            a if b else np.broadcast_to(a, (count, *a.shape))
+            np.broadcast_to(a, a.shape if b else (count, *a.shape))
             for a, b in zip(map(widen, arrays), batched, strict=True)
         ]
         if not any(batched[i] for i in self._settings):
@@ -202,11 +203,11 @@ class _HostTask:
 
         def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
             inputs: list[Any] = [None] * self._count
-            joined = parts.join(Host, real, lambda leaf: leaf[row])
+            joined = parts.join(Host, real, lambda leaf: _rows(leaf, row))
             for i, leaf in zip(where, joined, strict=True):
                 inputs[i] = leaf
             for i in rest:
-                inputs[i] = full[i][row]
+                inputs[i] = _rows(full[i], row)
             return self._rebuild(inputs)
 
         post = functools.partial(_contract_rows, extra) if task.contracted else None
@@ -252,6 +253,13 @@ class _HostTask:
 
 
 _SCALAR = jax.ShapeDtypeStruct((), np.float32)
+
+
+def _rows(array: np.ndarray, row: Any) -> np.ndarray:
+    """What some points see of an argument that is not moved; a view where they all see the same."""
+    if np.ndim(row) and array.strides[0] == 0:
+        return np.broadcast_to(array[0], (len(row), *array.shape[1:]))
+    return array[row]
 
 
 def _contract_rows(cotangents: Sequence[Any], outputs: list, row: Any) -> list:
@@ -329,6 +337,6 @@ def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:
 
 
 def check_call(task: Task, args: Any, kwargs: Any, bounds: Any) -> None:
-    """Checks bounds against a call whose values are known."""
-    if bounds is not None and not is_traced((args, bounds)):
+    """Checks bounds against a call, as far as values are known."""
+    if bounds is not None:
         check_bounds(task.bind(args, kwargs), bounds)

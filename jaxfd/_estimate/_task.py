@@ -21,6 +21,8 @@ from jaxfd._methods import Method
 from jaxfd._parts import Parts, split
 from jaxfd._tree import Arguments, bind, bind_all
 
+_WITH_ALLOW_INT = ("grad", "value_and_grad", "jacobian")
+
 LEAF = tree_util.tree_structure(0)
 
 
@@ -94,6 +96,7 @@ class Task(abc.ABC):
             self.argnums,
             allow_int=self.allow_int,
             holomorphic=self.holomorphic,
+            offer_int=self.name in _WITH_ALLOW_INT,
         )
 
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
