@@ -115,7 +115,15 @@ def _value_jvp(hook: Hook, operands: Sequence[Any], tangents: Sequence[Any]) -> 
     if hook.mode == "forward":
         y = value(hook, *operands)
         flat, tree = tree_util.tree_flatten(y)
-        dy = apply_linear(_Tangent(hook, active), operands, values, flat)
+        images = iter(
+            apply_linear(
+                _Tangent(hook, active),
+                operands,
+                values,
+                [leaf for leaf in flat if is_inexact(leaf)],
+            )
+        )
+        dy = [next(images) if is_inexact(leaf) else _zero_tangent(leaf) for leaf in flat]
         return y, tree_util.tree_unflatten(tree, dy)
     y, rows = _first(hook, active, *operands)
     return y, _push(rows, values, y)
@@ -183,6 +191,13 @@ def _second_jvp(hook: Hook, active: Any, operands: Any, tangents: Any) -> Any:
     )
 
 
+def _no_second(hook: Hook) -> Any:
+    advice = (
+        f'mode="{hook.mode}" makes first derivatives only. Use mode="reverse", or jaxfd.hessian.'
+    )
+    _no_more(hook, "second", advice)
+
+
 # --- mode="forward": two evaluations per tangent, and still transposable -----------------
 
 
@@ -198,14 +213,10 @@ class _Tangent(LinearMap):
         return self.hook.run(task, operands, list(tangents))["derivative"]
 
     def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        return _pullback(self.hook, self.active, operands, cotangents)
+        return _once(self.hook, self.active, list(operands), list(cotangents))
 
     def refuse(self) -> None:
-        _no_more(
-            self.hook,
-            "second",
-            'mode="forward" makes first derivatives only. Use mode="reverse", or jaxfd.hessian.',
-        )
+        _no_second(self.hook)
 
 
 def _pullback(
@@ -251,6 +262,7 @@ def _recompute_bwd(hook: Hook, residuals: Any, cotangents: Any) -> tuple[Any, ..
         for ct in tree_util.tree_leaves(
             cotangents, is_leaf=lambda leaf: isinstance(leaf, SymbolicZero)
         )
+        if ct.dtype != jax.dtypes.float0
     ]
     gradients = dict(zip(active, _once(hook, active, operands, flat), strict=True))
     result: list[Any] = []
@@ -271,8 +283,4 @@ def _once(hook: Hook, active: tuple[int, ...], operands: Any, cotangents: Any) -
 @_once.defjvp
 def _once_jvp(hook: Hook, active: Any, primals: Any, tangents: Any) -> Any:
     del active, primals, tangents
-    _no_more(
-        hook,
-        "second",
-        'mode="recompute" makes first derivatives only. Use mode="reverse", or jaxfd.hessian.',
-    )
+    _no_second(hook)

@@ -39,7 +39,9 @@ class FirstOrder(Task):
         return self.contract
 
     def run(self, place: Any, call: Call, parts: Parts) -> Any:
-        if not (self.raw or self.contract):
+        if self.raw or self.contract:
+            self.check_imaginary(call)
+        else:
             self.check_output(call, self.scalar)
         stencil = call.method.stencil(self.derivative)
         bounds = None if self.contract else call.extra

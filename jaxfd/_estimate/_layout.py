@@ -23,6 +23,10 @@ from jaxfd._parts import Parts
 from jaxfd._stencil import Stencil, over, shifted, shifted_slopes
 from jaxfd._tree import Arguments
 
+# Entries that are infinite or cannot move divide nothing by nothing: the result says so, and
+# NumPy need not warn of it besides.
+_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -49,6 +53,7 @@ class Layout:
         """Whether weighing uses the value at ``x``."""
         return self.stencil.uses_centre or self.below is not None
 
+    @_QUIET
     def combine(
         self,
         place: Any,
@@ -67,11 +72,6 @@ class Layout:
         Returns:
             Shape ``(*lead, m, *out)``.
         """
-        # Entries that cannot move divide nothing by nothing; NumPy would warn of it.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self._combine(place, centre, outputs, d)
-
-    def _combine(self, place: Any, centre: Any, outputs: Any, d: Any) -> Any:
         xp = place.xp
         centre, outputs, moved, h = self._ready(place, centre, outputs, d)
         plain = self.stencil.combine(centre, outputs, moved, h)
@@ -144,6 +144,7 @@ def _flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
     return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)
 
 
+@_QUIET
 def lay(
     place: Any,
     call: Call,
@@ -188,8 +189,7 @@ def lay(
                 for w in walls
             )
             count = len(stencil.moving)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
+            h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
             h = _step.realise(x, h)
             table = np.array([shifted(count, s) for s in range(count + 1)]).T
             away = [xp.asarray(table[k], dtype=x.dtype)[q] * h for k in range(count)]

@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from jax import tree_util
 from jaxtyping import Float
 
 from jaxfd import _step
-from jaxfd._dtype import complexify, promote, real_of
+from jaxfd._dtype import complexify, is_inexact, promote, real_of
 from jaxfd._estimate._task import Call, Task, complexified
 from jaxfd._methods import Method
 from jaxfd._parts import Parts, whole
@@ -92,7 +90,7 @@ class Line(Task):
     """The derivative along one tangent, held by ``extra`` as a list of leaves.
 
     Attributes:
-        raw: whether to return bare lists for the differentiable hook.
+        raw: whether to return the tangents of floating outputs alone, as a list, for the hook.
     """
 
     raw: bool = False
@@ -108,7 +106,8 @@ class Line(Task):
     def run(self, place: Any, call: Call, parts: Parts) -> Any:
         xp = place.xp
         stencil = call.method.stencil()
-        if stencil.imaginary or any(not jnp.issubdtype(o.dtype, np.inexact) for o in call.out):
+        self.check_imaginary(call)
+        if not self.raw and not all(map(is_inexact, call.out)):
             self.check_output(call, scalar=False)
         tangents = call.extra
         x = list(parts.real)
@@ -140,6 +139,8 @@ class Line(Task):
         count = len(call.out)
         tangent = []
         for i, output in enumerate(outputs):
+            if not is_inexact(call.out[i]):
+                continue
             dtype = place.compute_dtype(output.dtype, moved.dtype)
             base = None if centre is None else centre[i].astype(dtype)
             real = real_of(dtype) if stencil.imaginary else dtype

@@ -19,7 +19,7 @@ from jax import tree_util
 
 from jaxfd import _evaluate
 from jaxfd._callback import host_call
-from jaxfd._dtype import promote
+from jaxfd._dtype import is_complex, is_inexact, promote
 from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
@@ -80,15 +80,16 @@ class TracedProgram(Program):
         arguments = task.bind(thaw(args), thaw(kwargs))
         leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
         parts = task.split(leaves, method)
+        imaginary = method.stencil().imaginary
 
         def fun(real: Sequence[Any]) -> tuple[Any, Any]:
             args, kwargs = arguments.rebuild(parts.join(Kernel, real))
             out, aux = _split_aux(task, self._call(task, args, kwargs))
             if task.contracted:
-                out = _contract(jnp, jax.tree.leaves(out), extra)
+                out = _contract(jnp, jax.tree.leaves(out), extra, imaginary)
             return out, freeze(aux)
 
-        program = _evaluate.trace(fun, complexified(parts.real, method.stencil().imaginary))
+        program = _evaluate.trace(fun, complexified(parts.real, imaginary))
         call = Call(
             arguments, leaves, method, extra, program.out, program.out_tree, program.aux_tree
         )
@@ -110,13 +111,18 @@ class TracedProgram(Program):
             ) from error
 
 
-def _contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any]) -> Any:
-    """The real part of the pairing of outputs with cotangents, summed in at least float32."""
+def _contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any], imaginary: bool) -> Any:
+    """The pairing of outputs with cotangents, summed in at least float32.
+
+    It is real, unless a complex step carries the derivative in its imaginary part. Outputs that
+    are no floating numbers have no cotangent.
+    """
     total: Any = 0.0
-    for y, ct in zip(outputs, cotangents, strict=True):
+    inexact = [y for y in map(xp.asarray, outputs) if is_inexact(y)]
+    for y, ct in zip(inexact, cotangents, strict=True):
         dtype = promote(y.dtype, ct.dtype, np.float32)
-        total = total + xp.sum(y.astype(dtype) * ct.astype(dtype)).real
-    return total
+        total = total + xp.sum(y.astype(dtype) * ct.astype(dtype))
+    return total if imaginary else xp.real(total)
 
 
 class _HostTask:
@@ -210,7 +216,8 @@ class _HostTask:
                 inputs[i] = _rows(full[i], row)
             return self._rebuild(inputs)
 
-        post = functools.partial(_contract_rows, extra) if task.contracted else None
+        imaginary = method.stencil().imaginary
+        post = functools.partial(_contract_rows, extra, imaginary) if task.contracted else None
         place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
         out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
@@ -227,13 +234,16 @@ class _HostTask:
             its leaves a shape where it is ``float0`` and does not pass through the callback.
         """
         task, found = self._task, []
-        out, out_tree = self._wanted, self._wanted_tree
-        if task.contracted:
-            out, out_tree = [_SCALAR], LEAF
-        outputs = [*out, *self._declared.leaves[len(self._wanted) :]]
+        aux = self._declared.leaves[len(self._wanted) :]
 
         def run(*flat: Any) -> list[Any]:
             args, kwargs, method, extra = tree_util.tree_unflatten(self._tree, flat)
+            out, out_tree = self._wanted, self._wanted_tree
+            if task.contracted:
+                keeps = method.stencil().imaginary and any(map(is_complex, out))
+                dtype = np.complex64 if keeps else np.float32
+                out, out_tree = [jax.ShapeDtypeStruct((), dtype)], LEAF
+            outputs = [*out, *aux]
             arguments = task.bind(thaw(args), thaw(kwargs))
             parts = task.split(arguments.leaves, method)
             program = _evaluate.Program(
@@ -262,12 +272,14 @@ def _rows(array: np.ndarray, row: Any) -> np.ndarray:
     return array[row]
 
 
-def _contract_rows(cotangents: Sequence[Any], outputs: list, row: Any) -> list:
+def _contract_rows(
+    cotangents: Sequence[Any], imaginary: bool, outputs: list, row: Any
+) -> list[np.ndarray]:
     """Contracts the outputs of one call, or of many, with the cotangents of their rows."""
     if np.ndim(row) == 0:
-        return [np.asarray(_contract(np, outputs, [c[row] for c in cotangents]))]
+        return [np.asarray(_contract(np, outputs, [c[row] for c in cotangents], imaginary))]
     each = [
-        _contract(np, [o[i] for o in outputs], [c[r] for c in cotangents])
+        _contract(np, [o[i] for o in outputs], [c[r] for c in cotangents], imaginary)
         for i, r in enumerate(row)
     ]
     return [np.stack(each)]
@@ -295,7 +307,7 @@ class HostProgram(Program):
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
         key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
         if key not in self._known:
-            host_task = _HostTask(self.function, task, tree, self.declared(args, kwargs))
+            host_task = _HostTask(self.function, task, tree, self.declared(*thaw((args, kwargs))))
             self._known[key] = (host_task, *host_task.results(operands))
         host_task, shapes, structure, void = self._known[key]
         results = iter(host_call(host_task, shapes, operands))

@@ -119,8 +119,21 @@ class Task(abc.ABC):
             return
         if scalar:
             self._check_scalar(call)
+        self.check_imaginary(call)
         for declared in call.out:
             self._check_dtype(call, declared, scalar)
+
+    def check_imaginary(self, call: Call) -> None:
+        """Raises TypeError where a complex step would find no imaginary part."""
+        if call.checked or not call.method.stencil().imaginary:
+            return
+        for declared in call.out:
+            if jnp.issubdtype(declared.dtype, np.floating):
+                raise TypeError(
+                    f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
+                    "argument: the function drops the imaginary part (abs, real, a cast, or a "
+                    "black box declared real). Use Central(), or keep it complex throughout."
+                )
 
     def _check_scalar(self, call: Call) -> None:
         if call.out_tree == LEAF and call.out[0].shape == ():
@@ -138,12 +151,6 @@ class Task(abc.ABC):
             raise TypeError(
                 f"{self.name} needs real or complex outputs, got {declared.dtype}: return a "
                 "floating dtype."
-            )
-        if imaginary and not is_complex(declared):
-            raise TypeError(
-                f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
-                "argument: the function drops the imaginary part (abs, real, a cast, or a "
-                "black box declared real). Use Central(), or keep it complex throughout."
             )
         if self.holomorphic and not is_complex(declared):
             raise TypeError(

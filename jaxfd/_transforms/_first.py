@@ -39,7 +39,8 @@ def grad(
         has_aux: whether ``fun`` returns ``(value, aux)``.
         holomorphic: whether ``fun`` is promised to be holomorphic.
         allow_int: whether integer leaves are allowed; their gradient is zero (``float0``).
-        method: stencil and step.
+        method: stencil and step. The default step suits smooth functions; for one with jumps or
+            noise set a ``step`` that spans many of them.
         chunk_size: how many points are evaluated at once; None lets the library choose.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like the argument. No point lies
             outside; near a wall the stencil becomes one-sided at the same order.
