@@ -47,7 +47,8 @@ def blackbox(
     Args:
         fun: a function of NumPy arrays (and pytrees of them, and any Python object) that returns
             NumPy arrays or numbers. It should be smooth on the scale of the step: run an integrator
-            inside it with a relative tolerance of 1e-8, say, or set ``step``. JAX may call it more or less often than the program says.
+            inside it with a relative tolerance of 1e-8, say, or set ``step``.
+            JAX may call it more or less often than the program says.
         out: a pytree of ``jax.ShapeDtypeStruct`` or arrays that describes what one call returns,
             or a function of the arguments' shapes that returns one.
         vectorized: whether ``fun`` takes and returns one more leading axis on every array, and
