@@ -11,7 +11,9 @@ import pytest
 from _tools import x64
 from hypothesis import settings
 
-settings.register_profile("jaxfd", deadline=None, derandomize=True, print_blob=False)
+settings.register_profile(
+    "jaxfd", max_examples=40, deadline=None, derandomize=True, print_blob=False
+)
 settings.load_profile("jaxfd")
 
 
