@@ -19,7 +19,8 @@ from jax import tree_util
 
 from jaxfd import _evaluate
 from jaxfd._callback import host_call
-from jaxfd._dtype import is_complex, is_inexact, promote
+from jaxfd._dtype import is_complex
+from jaxfd._estimate._contract import contract, contract_rows, rows_of
 from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
@@ -86,7 +87,7 @@ class TracedProgram(Program):
             args, kwargs = arguments.rebuild(parts.join(Kernel, real))
             out, aux = _split_aux(task, self._call(task, args, kwargs))
             if task.contracted:
-                out = _contract(jnp, jax.tree.leaves(out), extra, imaginary)
+                out = contract(jnp, jax.tree.leaves(out), extra, imaginary)
             return out, freeze(aux)
 
         program = _evaluate.trace(fun, complexified(parts.real, imaginary))
@@ -109,20 +110,6 @@ class TracedProgram(Program):
                 "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
                 "with jaxfd.blackbox(fun, out), which evaluates it on the host."
             ) from error
-
-
-def _contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any], imaginary: bool) -> Any:
-    """The pairing of outputs with cotangents, summed in at least float32.
-
-    It is real, unless a complex step carries the derivative in its imaginary part. Outputs that
-    are no floating numbers have no cotangent.
-    """
-    total: Any = 0.0
-    inexact = [y for y in map(xp.asarray, outputs) if is_inexact(y)]
-    for y, ct in zip(inexact, cotangents, strict=True):
-        dtype = promote(y.dtype, ct.dtype, np.float32)
-        total = total + xp.sum(y.astype(dtype) * ct.astype(dtype))
-    return total if imaginary else xp.real(total)
 
 
 class _HostTask:
@@ -209,15 +196,15 @@ class _HostTask:
 
         def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
             inputs: list[Any] = [None] * self._count
-            joined = parts.join(Host, real, lambda leaf: _rows(leaf, row))
+            joined = parts.join(Host, real, lambda leaf: rows_of(leaf, row))
             for i, leaf in zip(where, joined, strict=True):
                 inputs[i] = leaf
             for i in rest:
-                inputs[i] = _rows(full[i], row)
+                inputs[i] = rows_of(full[i], row)
             return self._rebuild(inputs)
 
         imaginary = method.stencil().imaginary
-        post = functools.partial(_contract_rows, extra, imaginary) if task.contracted else None
+        post = functools.partial(contract_rows, extra, imaginary) if task.contracted else None
         place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
         out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
@@ -263,26 +250,6 @@ class _HostTask:
 
 
 _SCALAR = jax.ShapeDtypeStruct((), np.float32)
-
-
-def _rows(array: np.ndarray, row: Any) -> np.ndarray:
-    """What some points see of an argument that is not moved; a view where they all see the same."""
-    if np.ndim(row) and array.strides[0] == 0:
-        return np.broadcast_to(array[0], (len(row), *array.shape[1:]))
-    return array[row]
-
-
-def _contract_rows(
-    cotangents: Sequence[Any], imaginary: bool, outputs: list, row: Any
-) -> list[np.ndarray]:
-    """Contracts the outputs of one call, or of many, with the cotangents of their rows."""
-    if np.ndim(row) == 0:
-        return [np.asarray(_contract(np, outputs, [c[row] for c in cotangents], imaginary))]
-    each = [
-        _contract(np, [o[i] for o in outputs], [c[r] for c in cotangents], imaginary)
-        for i, r in enumerate(row)
-    ]
-    return [np.stack(each)]
 
 
 class HostProgram(Program):
