@@ -119,6 +119,27 @@ class TestValues:
         batch = jnp.stack([x, x + 1])
         close(jax.vmap(jax.grad(box))(batch), jax.vmap(jax.grad(loss))(batch), 1e-8)
 
+    @both
+    @pytest.mark.parametrize("mode", MODES)
+    def test_jacobians_in_every_mode(self, mode, vectorized):
+        box = jaxfd.blackbox(host_vector, VECTOR, mode=mode, vectorized=vectorized)
+        batch = jnp.stack([X, X + 1])
+        exact = jax.vmap(jax.jacrev(vector))(batch)
+        close(jax.jit(jax.vmap(jax.jacrev(box)))(batch), exact, 1e-8)
+        if mode != "recompute":
+            close(jax.jit(jax.vmap(jax.jacfwd(box)))(batch), exact, 1e-8)
+
+    @both
+    def test_products_over_many_tangents(self, vectorized):
+        host = Host(host_loss, vectorized)
+        box = jaxfd.blackbox(host, SCALAR, vectorized=vectorized)
+        x, tangents = jnp.asarray(X), jnp.eye(3)
+        _, slopes = jax.vmap(lambda v: jaxfd.jvp(box, (x,), (v,)))(tangents)
+        close(slopes, jax.grad(loss)(x), 1e-8)
+        assert host.evaluations == 3 * 3
+        rows = jax.vmap(lambda v: jaxfd.hvp(box, (x,), (v,)))(tangents)
+        np.testing.assert_allclose(rows, jax.jit(jax.hessian(loss))(x), atol=1e-5)
+
     def test_recompute_of_a_vector(self):
         box = jaxfd.blackbox(host_vector, VECTOR, mode="recompute", vectorized=True)
         found = jax.grad(lambda x: jnp.sum(box(x) ** 2))(jnp.asarray(X))
@@ -543,6 +564,15 @@ class TestMethodsAsValues:
         x = jnp.asarray([0.5, 2.0])
         found = jax.vmap(gradient)(x, x)
         np.testing.assert_allclose(found, 1 / x, rtol=1e-7)
+
+    def test_auxiliary_data_under_vmap(self):
+        out = (SCALAR, {"double": jax.ShapeDtypeStruct((3,), np.float64)})
+        box = jaxfd.blackbox(lambda x: (host_loss(x), {"double": 2 * x}), out)
+        batch = jnp.stack([X, X + 1])
+        (value, aux), gradient = jax.vmap(jaxfd.value_and_grad(box, has_aux=True))(batch)
+        close(value, jax.vmap(loss)(batch), 1e-13)
+        close(aux, {"double": 2 * batch}, 0)
+        close(gradient, jax.vmap(jax.grad(loss))(batch), 1e-8)
 
     def test_two_boxes_of_one_function_do_not_mix(self):
         @dataclasses.dataclass

@@ -53,7 +53,7 @@ CORNER = (np.zeros(3), np.array([0.0, 1e-300, 5e-324]), np.array([1.0, 1e-300, 1
 
 
 class TestNoPointOutside:
-    @settings(max_examples=150)
+    @settings(max_examples=80)
     @given(boxes(np.dtype(np.float64)), st.sampled_from(REAL_METHODS))
     @example(STUCK, Central())
     @example(CORNER, Central(6))
@@ -93,7 +93,7 @@ class TestNoPointOutside:
 
         check()
 
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(boxes(np.dtype(np.float64)), st.sampled_from(FEW))
     def test_a_linear_function_is_still_differentiated(self, box, method):
         """Wherever the box has room for the points, what comes out is the slope."""

@@ -52,7 +52,7 @@ def coarsest(tree):
     return 8 * max(eps, default=1e-16) ** (2 / 3)
 
 
-quick = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=18, suppress_health_check=[HealthCheck.too_slow])
 
 
 class TestAnyTree:
@@ -70,7 +70,7 @@ class TestAnyTree:
         close(value, energy(tree), 1e-12)
         close(gradient, jax.grad(energy)(tree), coarsest(tree))
 
-    @settings(quick, max_examples=15)
+    @settings(quick, max_examples=8)
     @given(trees(REAL).filter(jax.tree.leaves))
     def test_jacobian(self, tree):
         def fun(tree):
