@@ -1,24 +1,29 @@
 """Gradients of functions that cannot be differentiated, by evaluating them."""
 
+import importlib as _importlib
+import importlib.metadata as _metadata
+import typing as _typing
 import warnings as _warnings
 
-import jax as _jax
-
-from jaxfd._blackbox import blackbox
-from jaxfd._differentiable import differentiable
-from jaxfd._methods import Backward, Central, ComplexStep, Forward
-from jaxfd._result import Estimate
-from jaxfd._step import Relative
-from jaxfd._transforms import (
-    derivative,
-    estimate,
-    grad,
-    hessian,
-    hvp,
-    jacobian,
-    jvp,
-    value_and_grad,
-)
+# Names are looked up when they are first used: `jaxfd._worker`, which runs in worker processes,
+# must come without JAX.
+if _typing.TYPE_CHECKING:
+    from jaxfd._blackbox import blackbox
+    from jaxfd._differentiable import differentiable
+    from jaxfd._methods import Backward, Central, ComplexStep, Forward
+    from jaxfd._result import Estimate
+    from jaxfd._runs import Journal
+    from jaxfd._step import Relative
+    from jaxfd._transforms import (
+        derivative,
+        estimate,
+        grad,
+        hessian,
+        hvp,
+        jacobian,
+        jvp,
+        value_and_grad,
+    )
 
 __all__ = [
     "Backward",
@@ -26,6 +31,7 @@ __all__ = [
     "ComplexStep",
     "Estimate",
     "Forward",
+    "Journal",
     "Relative",
     "blackbox",
     "derivative",
@@ -39,7 +45,34 @@ __all__ = [
     "value_and_grad",
 ]
 
-if _jax.__version__ == "0.10.2":
+_ROOMS = {
+    "_blackbox": ("blackbox",),
+    "_differentiable": ("differentiable",),
+    "_methods": ("Backward", "Central", "ComplexStep", "Forward"),
+    "_result": ("Estimate",),
+    "_runs": ("Journal",),
+    "_step": ("Relative",),
+    "_transforms": (
+        *("derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
+        "value_and_grad",
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'jaxfd' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(f"jaxfd.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if _metadata.version("jax") == "0.10.2":
     _warnings.warn(
         "jax 0.10.2 on CPU computes differences such as sum(f(s) - f(-s)) wrongly under jit "
         "(jax-ml/jax#39103), and with them what jaxfd returns: install another version of jax.",

@@ -8,6 +8,7 @@ float64, one host call per estimate. This room holds the door; the call itself i
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxfd._differentiable import Hooked
 from jaxfd._estimate import HostProgram
 from jaxfd._host import HostFunction
 from jaxfd._methods import Central, Method
+from jaxfd._runs import Journal, Runner
 
 
 class BlackBox(Hooked):
@@ -33,6 +35,14 @@ def blackbox(
     vectorized: bool = False,
     method: Method = Central(),
     mode: str = "reverse",
+    executor: Any = None,
+    chunksize: int | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    on_error: str | Callable[[Any, BaseException], Any] = "raise",
+    journal: Journal | str | os.PathLike[str] | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    name: str | None = None,
 ) -> BlackBox:
     """Brings a host function into JAX, differentiable by differences.
 
@@ -55,6 +65,28 @@ def blackbox(
             computes all points at once.
         method: stencil and step that the hook uses; ``jaxfd.grad`` brings its own.
         mode: as for `differentiable`.
+        executor: runs the points of a batch side by side: a ``ThreadPoolExecutor``, a
+            ``ProcessPoolExecutor`` (started by spawn or forkserver), or any other object with the
+            same ``submit``: of loky, mpi4py, dask (``client.get_executor()``). It is used, never
+            shut down. A process pool that broke is replaced by one like it. None runs the
+            points one after the other. Worker processes import no JAX unless ``fun`` does.
+        chunksize: points that are handed to a worker at once. By default one, or for a
+            vectorised function an equal share for each worker.
+        timeout: seconds that a point may take (for a vectorised function a call), with a process
+            pool of the standard library or of loky. A point that hangs is interrupted, and if that
+            does not help, its process is killed; the other points go on.
+        retries: how often a point that failed is tried again.
+        on_error: what becomes of a point that raised, returned something else than declared, took
+            too long, or killed its worker. ``"raise"`` raises. ``"nan"`` lets it count as
+            NaN (integers as 0) and warns; a difference that lost one side is then formed from
+            the other side and the centre. A function ``(x, exception) -> value`` stands in for
+            ``fun``; its ``x`` is the only argument, or the tuple of all.
+        journal: a file, or a `Journal`: points that are finished are written there, and are not
+            evaluated again. The key is every bit of the arguments, the name and the version.
+        progress: True for a bar on a terminal or in a notebook, and lines in the log ``jaxfd``
+            elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
+            left)``, called as points finish.
+        name: what errors, progress and the journal call the function; by default its own name.
 
     Returns:
         A function of JAX arrays.
@@ -62,8 +94,10 @@ def blackbox(
     Raises:
         TypeError, ValueError: where an argument does not fit; at the call, where ``fun`` returns
             another shape, kind of dtype or structure than ``out`` declares. What ``fun`` itself
-            raises is raised as it is; from inside a user's own ``jit``, JAX wraps it in an error
-            whose text holds its type, message and traceback.
+            raises is raised as it is, with a note that says at which point; from inside a user's
+            own ``jit``, JAX wraps it in an error whose text holds all that.
+        TimeoutError: a point took longer than ``timeout``.
+        concurrent.futures.BrokenExecutor: a worker process died.
 
     Example:
         >>> import jax, jax.numpy as jnp, numpy as np, jaxfd
@@ -75,8 +109,19 @@ def blackbox(
     """
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {type(fun).__name__}.")
-    name = getattr(fun, "__name__", type(fun).__name__)
-    program = HostProgram(HostFunction(fun, bool(vectorized), name), out)
+    runner = Runner(
+        fun,
+        name,
+        bool(vectorized),
+        executor=executor,
+        chunksize=chunksize,
+        timeout=timeout,
+        retries=retries,
+        on_error=on_error,
+        journal=journal,
+        progress=progress,
+    )
+    program = HostProgram(HostFunction(runner), out)
     box = BlackBox(program, method, mode)
     functools.update_wrapper(box, fun, updated=())
     return box

@@ -11,6 +11,7 @@ Nothing else may know the inside of this room, and it knows nothing of derivativ
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxfd import _interrupt
 
 
 class Callback(Protocol):
@@ -82,6 +85,10 @@ def vary(array: Any, axes: frozenset[str]) -> Any:
     return old.pvary(array, names)
 
 
+def _name_of(callback: Any) -> str:
+    return str(getattr(callback, "name", "the host function"))
+
+
 def _results(out: Sequence[Any], size: int | None) -> list[tuple[tuple[int, ...], np.dtype]]:
     lead = () if size is None else (size,)
     return [((*lead, *shape), dtype) for shape, dtype in out]
@@ -98,6 +105,53 @@ def _run(
         np.asarray(r, dtype=dtype).reshape(shape)
         for r, (shape, dtype) in zip(results, expected, strict=True)
     ]
+
+
+def _run_below(
+    callback: Callback, out: Any, batched: Any, size: int | None, arrays: Sequence[Any]
+) -> tuple[np.ndarray, ...]:
+    """Runs the function for a compiled program.
+
+    JAX keeps only the text of what is raised here, so that the text has to say everything.
+    """
+    with _interrupt.host_call(_name_of(callback)):
+        try:
+            return tuple(_run(callback, out, batched, size, arrays))
+        except Exception as error:
+            notes = getattr(error, "__notes__", None)
+            if not notes:
+                raise
+            kind = type(type(error).__name__, (RuntimeError,), {})
+            raise kind("\n".join([str(error), *notes])).with_traceback(
+                error.__traceback__
+            ) from None
+
+
+@functools.cache
+def _prepare() -> None:
+    """What the first compiled program with a host call needs done once."""
+    _interrupt.at_exit(jax.effects_barrier, _settle)
+
+
+def _settle() -> None:
+    """Makes every device forget the failure of its last host call.
+
+    At the end JAX waits for the last program with a host call and prints what it raised, though
+    it was raised before: a last call that succeeds leaves nothing to print.
+    """
+    echo: Callable[..., Any] = jax.jit(lambda x: host_call(_Echo(), [x], [x])[0])
+    for device in jax.local_devices():
+        echo(jax.device_put(np.zeros((), np.float32), device)).block_until_ready()
+
+
+class _Echo:
+    """A host function that returns what it is given."""
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
+    ) -> Sequence[np.ndarray]:
+        del batched, size
+        return arrays
 
 
 @host_call_p.def_impl
@@ -167,7 +221,7 @@ batching.primitive_batchers[host_call_p] = _batch
 
 def _no_derivative(*args: Any, callback: Any, **params: Any) -> Any:
     del args, params
-    name = getattr(callback, "name", "the host function")
+    name = _name_of(callback)
     raise TypeError(
         f"JAX asked for the derivative of a finished estimate of {name}, which host calls do not "
         "have. For second derivatives use jaxfd.hessian, jaxfd.hvp, or jax.hessian of the black "
@@ -209,8 +263,10 @@ def _lower(
     ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
 ) -> Any:
     def call(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(_run(callback, out, batched, size, arrays))
+        return _run_below(callback, out, batched, size, arrays)
 
+    _prepare()
+    _interrupt.watch()
     results, _, _ = mlir.emit_python_callback(
         ctx,
         call,
@@ -242,8 +298,10 @@ def _lower_by_pure_callback(
     """The way where JAX offers nothing better; see the head of this room for what it costs."""
 
     def call(*arrays: Any) -> tuple[np.ndarray, ...]:
-        return tuple(_run(callback, out, batched, size, arrays))
+        return _run_below(callback, out, batched, size, arrays)
 
+    _prepare()
+    _interrupt.watch()
     shapes = tuple(jax.ShapeDtypeStruct(s, d) for s, d in _results(out, size))
     rule: Callable[..., Any] = mlir.lower_fun(
         lambda *arrays: jax.pure_callback(call, shapes, *arrays), multiple_results=True

@@ -101,6 +101,7 @@ class Kernel:
 
     xp: Any = jnp
     lead: tuple[int, ...] = ()
+    lossy = False
 
     def __init__(self, program: Program, chunk_size: int | None) -> None:
         self.program = program

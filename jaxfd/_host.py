@@ -7,7 +7,6 @@ bookkeeping is the one exception, for it computes nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from jax import tree_util
 from jaxtyping import Shaped
 
 from jaxfd._directions import Moves
+from jaxfd._runs import Evaluation, Points, Runner
 
 # Bytes of points that are materialised at once for a vectorised function.
 _CHUNK = 2**28
@@ -25,6 +25,7 @@ _CHUNK = 2**28
 _DOUBLE = float(np.finfo(np.float64).eps)
 
 
+_INEXACT = ("floating", "complexfloating")
 _NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
 
 
@@ -53,6 +54,9 @@ class Declared:
     Args:
         out: a pytree of shapes and dtypes, the auxiliary output included.
         wanted: how many of its leaves, from the first, are differentiated.
+
+    Attributes:
+        named: its leaves with their names.
     """
 
     def __init__(self, out: Any, wanted: int) -> None:
@@ -60,34 +64,43 @@ class Declared:
         self.tree: Any = tree
         self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
         self.wanted = wanted
+        paths, _ = tree_util.tree_flatten_with_path(out)
+        self.named = [("out" + tree_util.keystr(path), leaf) for path, leaf in paths]
 
 
-@dataclasses.dataclass(eq=False)
 class HostFunction:
     """A Python function of NumPy arrays.
 
+    Args:
+        runner: the function, and how its points are run.
+
     Attributes:
-        fun: the function.
         vectorized: whether it takes and returns a leading batch axis.
         name: what errors call it.
         eps: relative spacing of the coarsest output seen so far.
     """
 
-    fun: Callable[..., Any]
-    vectorized: bool
-    name: str
-    eps: float = _DOUBLE
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.vectorized = runner.vectorized
+        self.name = runner.name
+        self.eps = _DOUBLE
 
-    def __call__(
-        self, args: tuple, kwargs: dict, declared: Declared, batch: int | None
-    ) -> list[np.ndarray]:
-        """Calls the function, checks what it returned against its declaration, and widens it.
+    def __call__(self, args: tuple, kwargs: dict, declared: Declared) -> list[np.ndarray]:
+        """Calls the function at one point and returns its outputs, checked and widened."""
+        try:
+            return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
+        except (Exception, SystemExit) as error:
+            raise self.runner.explain(error, args, kwargs)  # noqa: B904
+
+    def accept(self, value: Any, declared: Declared, batch: int | None) -> list[np.ndarray]:
+        """Checks what the function returned against its declaration, and flattens it.
 
         Raises:
             TypeError: another structure or kind of dtype than declared.
             ValueError: another shape than declared.
         """
-        flat, tree = tree_util.tree_flatten(self.fun(*args, **kwargs))
+        flat, tree = tree_util.tree_flatten(value)
         if declared.tree != tree:
             raise TypeError(
                 f"{self.name} returned the structure {tree}, but out declares {declared.tree}: "
@@ -100,6 +113,13 @@ class HostFunction:
             )
         ]
 
+    def widen(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs in double precision, remembering how coarse they were."""
+        for array in outputs:
+            if array.dtype not in _NARROW and _kind(array.dtype) in _INEXACT:
+                self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))
+        return [widen(array) for array in outputs]
+
     def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
         array = np.asarray(value)
         shape = declared.shape if batch is None else (batch, *declared.shape)
@@ -109,17 +129,35 @@ class HostFunction:
                 f"{self.name} returned the shape {array.shape} in output leaf {i}, but out "
                 f"declares {shape}{hint}: return that shape, or correct out."
             )
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         kind = _kind(array.dtype)
-        inexact = wanted in ("floating", "complexfloating")
-        if kind != wanted and not (number and inexact):
-            raise TypeError(
-                f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
-                f"{declared.dtype}: return that kind of number, or correct out."
-            )
-        if inexact and not number and array.dtype not in _NARROW:
-            self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))
-        return widen(array)
+        if kind == wanted:
+            return array
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and wanted in _INEXACT:
+            return array.astype(np.float64)
+        raise TypeError(
+            f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
+            f"{declared.dtype}: return that kind of number, or correct out."
+        )
+
+
+class _HostPoints(Points):
+    """A run of points: leaves of shape ``(m, *shape)``, each point belonging to a call."""
+
+    def __init__(self, host: Host, leaves: Sequence[Any], rows: np.ndarray) -> None:
+        self.count = len(rows)
+        self.declared = host.declared.named
+        self._host = host
+        self._leaves = leaves
+        self._rows = rows
+
+    def call(self, which: Any) -> tuple[tuple, dict]:
+        return self._host.rebuild([leaf[which] for leaf in self._leaves], self._rows[which])
+
+    def accept(self, value: Any, size: int | None) -> list[np.ndarray]:
+        return self._host.function.accept(value, self._host.declared, size)
+
+    def finish(self, outputs: list[np.ndarray], which: Any) -> list[np.ndarray]:
+        return self._host.finish(self._host.function.widen(outputs), self._rows[which])
 
 
 class Host:
@@ -148,16 +186,17 @@ class Host:
         post: Callable[[list, Any], list] | None = None,
     ) -> None:
         self.lead = (size,)
-        self._function = function
-        self._declared = declared
-        self._rebuild = rebuild
+        self.lossy = function.runner.lossy
+        self.function = function
+        self.declared = declared
+        self.rebuild = rebuild
         self._chunk_size = chunk_size
         self._post = post
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of float64 and what the function returns."""
         del dtype
-        return self._function.eps
+        return self.function.eps
 
     def compute_dtype(self, out: Any, x: Any) -> Any:
         """The dtype differences are formed in."""
@@ -170,34 +209,26 @@ class Host:
         result.real, result.imag = re, im
         return result
 
-    def _call(self, leaves: Sequence[Any], rows: np.ndarray) -> list[np.ndarray]:
-        """Runs a run of points: leaves of shape ``(m, *shape)``, outputs of ``(m, *out)``."""
-        count = len(rows)
-        if self._function.vectorized:
-            args, kwargs = self._rebuild(leaves, rows)
-            return self._finish(self._function(args, kwargs, self._declared, count), rows)
-        collected: list[list[np.ndarray]] = []
-        for m in range(count):
-            args, kwargs = self._rebuild([leaf[m] for leaf in leaves], rows[m])
-            values = self._function(args, kwargs, self._declared, None)
-            collected.append(self._finish(values, rows[m]))
-        return [np.stack(column) for column in zip(*collected, strict=True)]
-
-    def _finish(self, outputs: list, row: Any) -> list:
+    def finish(self, outputs: list, row: Any) -> list:
         if self._post is None:
             return outputs
-        return self._post(outputs[: self._declared.wanted], row) + outputs[self._declared.wanted :]
+        return self._post(outputs[: self.declared.wanted], row) + outputs[self.declared.wanted :]
+
+    def _run(self, leaves: Sequence[Any], rows: np.ndarray) -> list[np.ndarray]:
+        """Runs points given whole: leaves of shape ``(m, *shape)``, outputs of ``(m, *out)``."""
+        with Evaluation(self.function.runner, len(rows)) as evaluation:
+            return evaluation.run(_HostPoints(self, leaves, rows))
 
     def centre(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
-        return self._call(leaves, np.arange(self.lead[0]))
+        return self._run(leaves, np.arange(self.lead[0]))
 
     def line(self, points: Sequence[Shaped[np.ndarray, "p b ..."]]) -> list[np.ndarray]:
         """Outputs at a few points given whole: leaves of shape ``(P, B, *shape)``."""
         count, size = points[0].shape[:2]
         flat = [p.reshape(count * size, *p.shape[2:]) for p in points]
-        outputs = self._call(flat, np.tile(np.arange(size), count))
-        return [o.reshape(count, size, *o.shape[1:]) for o in outputs[: self._declared.wanted]]
+        outputs = self._run(flat, np.tile(np.arange(size), count))
+        return [o.reshape(count, size, *o.shape[1:]) for o in outputs[: self.declared.wanted]]
 
     def evaluate(
         self,
@@ -217,9 +248,12 @@ class Host:
         if ride:
             centre = [o[:, 0] for o in outputs]
             outputs = [o[:, 1:] for o in outputs]
+        elif centre is None and self.lossy and any(np.isnan(o).any() for o in outputs):
+            # What lost one side is differenced with the centre.
+            centre = self.centre(moves.x)
         values = [
             np.moveaxis(o.reshape(size, nodes, count, *o.shape[2:]), 1, 0)
-            for o in outputs[: self._declared.wanted]
+            for o in outputs[: self.declared.wanted]
         ]
         return centre, reduce(centre, values, slice(None))
 
@@ -229,17 +263,18 @@ class Host:
         batch, directions, nodes = _ids(size, moves.nodes, moves.count, ride)
         per_point = max(1, sum(x.nbytes // max(1, x.shape[0]) for x in moves.x))
         most = self._chunk_size or max(1, _CHUNK // per_point)
-        if len(batch) <= most and not moves.coordinates and len(batch):
-            return self._call(moves.every_row(ride), batch)
         parts = []
-        for first in range(0, len(batch), most):
-            part = slice(first, first + most)
-            leaves = moves.rows(batch[part], directions[part], nodes[part])
-            parts.append(self._call(leaves, batch[part]))
+        with Evaluation(self.function.runner, len(batch)) as evaluation:
+            if len(batch) <= most and not moves.coordinates and len(batch):
+                return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
+            for first in range(0, len(batch), most):
+                part = slice(first, first + most)
+                leaves = moves.rows(batch[part], directions[part], nodes[part])
+                parts.append(evaluation.run(_HostPoints(self, leaves, batch[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
-                for o in self._declared.leaves
+                for o in self.declared.leaves
             ]
         return [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
 

@@ -23,6 +23,8 @@ class Estimate:
             disagree by, and rounding. NaN where the method has nothing to compare with
             (``Forward(order=1)``, ``ComplexStep``).
         step: for each entry the step used.
+        one_sided: for each entry whether its points lay to one side of ``x``, though the method's
+            do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).
         evaluations: the number of evaluations.
         aux: the function's auxiliary data, None without any.
 
@@ -36,6 +38,7 @@ class Estimate:
     grad: PyTree
     error: PyTree
     step: PyTree
+    one_sided: PyTree
     evaluations: int = dataclasses.field(metadata={"static": True})
     aux: PyTree = None
 
@@ -45,10 +48,11 @@ class Estimate:
             return f"Estimate(traced, {self.evaluations} evaluations)"
         errors = tree_util.tree_leaves(self.error)
         steps = tree_util.tree_leaves(self.step)
+        sides = tree_util.tree_leaves(self.one_sided)
         lines = [f"value {self.value}   ({self.evaluations} evaluations)"]
         lines.append(f"{'entry':<20} {'gradient':>24} {'error bound':>12} {'step':>12}")
         shown = 0
-        for (path, leaf), error, step in zip(leaves, errors, steps, strict=True):
+        for (path, leaf), error, step, side in zip(leaves, errors, steps, sides, strict=True):
             for index in np.ndindex(np.shape(leaf)):
                 if shown == 20:
                     total = sum(np.size(leaf) for _, leaf in leaves)
@@ -58,6 +62,8 @@ class Estimate:
                 lines.append(
                     f"{where or 'x':<20} {np.asarray(leaf)[index]:>24.10g} "
                     f"{np.asarray(error)[index]:>12.2g} {np.asarray(step)[index]:>12.2g}"
+                    + "  one-sided"
+                    * bool(np.asarray(side)[index])
                 )
                 shown += 1
         return "\n".join(lines)

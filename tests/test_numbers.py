@@ -202,7 +202,8 @@ class TestCompiler:
     def test_a_version_that_computes_wrongly_is_warned_of(self, version):
         code = f"""
 import jax, warnings
-jax.__version__ = {version!r}
+import importlib.metadata
+importlib.metadata.version = lambda package: {version!r}
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import jaxfd

@@ -58,15 +58,18 @@ class FirstOrder(Task):
             for i, output in enumerate(outputs):
                 base = None if centre is None else centre[i]
                 value = layout.combine(place, base, output, d)
-                bar = layout.error(place, base, output, d, value, eps) if self.error else None
-                result.append((value, bar))
+                bar = side = None
+                if self.error:
+                    bar = layout.error(place, base, output, d, value, eps)
+                    side = layout.one_sided(place, base, output, d)
+                result.append((value, bar, side))
             return result
 
         moves = layout.moves
         if stencil.imaginary:
             moves = dataclasses.replace(moves, x=complexified(parts.real, stencil.imaginary))
         centre, reduced = place.evaluate(moves, reduce, centre, ride)
-        rows = by_leaf(place, [value for value, _ in reduced], parts.real)
+        rows = by_leaf(place, [value for value, _, _ in reduced], parts.real)
         count = len(call.out)
         result: dict[str, Any] = {}
         if wanted:
@@ -89,6 +92,7 @@ class FirstOrder(Task):
             for key, values in (
                 ("error", by_leaf(place, [reduced[0][1]], parts.real)[0]),
                 ("step", by_leaf(place, [layout.h], parts.real)[0]),
+                ("one_sided", by_leaf(place, [reduced[0][2]], parts.real)[0]),
             ):
                 result[key] = call.arguments.restore(
                     [v for v, im in zip(values, parts.imaginary, strict=True) if not im], float0

@@ -75,6 +75,8 @@ class Layout:
         xp = place.xp
         centre, outputs, moved, h = self._ready(place, centre, outputs, d)
         plain = self.stencil.combine(centre, outputs, moved, h)
+        if place.lossy and self._mendable:
+            plain = _mended(plain, centre, outputs, moved)
         if self.below is None:
             return plain
         nodes = self.moves.nodes
@@ -85,6 +87,8 @@ class Layout:
             over(xp.asarray(table[k], dtype=moved.dtype)[below], plain) * slopes[k]
             for k in range(nodes)
         )
+        if place.lossy and self._mendable:
+            total = _mended(total, centre, outputs, moved)
         flat = over(self.flat[..., d].astype(moved.dtype), plain)
         chosen = xp.where(over(below == _home(self.stencil), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
@@ -113,6 +117,22 @@ class Layout:
             truncation = xp.maximum(truncation, xp.abs(coarse - value))
         return truncation + rounding
 
+    def one_sided(self, place: Any, centre: Any, outputs: Any, d: Any) -> Any:
+        """Where a wall or a lost point made the stencil look to one side: ``(*lead, m, *out)``."""
+        xp = place.xp
+        result = xp.zeros(outputs.shape[1:], bool)
+        if self.below is not None:
+            result = result | over(self.below[..., d] != _home(self.stencil), result)
+        if place.lossy and self._mendable and centre is not None:
+            lost = np.isnan(outputs)
+            centre = np.expand_dims(centre, len(place.lead))
+            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & ~np.isnan(centre))
+        return result
+
+    @property
+    def _mendable(self) -> bool:
+        return self.stencil.derivative == 1 and not self.stencil.imaginary
+
     def _ready(self, place: Any, centre: Any, outputs: Any, d: Any) -> tuple[Any, Any, Any, Any]:
         """Everything in the dtype that differences are formed in."""
         dtype = place.compute_dtype(outputs.dtype, self.h.dtype)
@@ -126,6 +146,26 @@ class Layout:
             self.moved[..., d].astype(real),
             self.h[..., d].astype(real),
         )
+
+
+def _mended(plain: Any, centre: Any, outputs: Any, moved: Any) -> Any:
+    """The derivative where points were lost, from those that are left and the centre.
+
+    It is the slope at ``x`` of the polynomial through them. With distances ``t_k`` that is
+    ``sum_k g_k (f_k - f_0) / t_k`` with ``g_k = prod_{j != k} t_j / (t_j - t_k)``.
+    """
+    lost = np.isnan(outputs)
+    if centre is None or not lost.any():
+        return plain
+    t = np.where(lost, np.nan, over(moved, outputs))
+    total: Any = np.zeros_like(plain)
+    for k in range(len(t)):
+        weight: Any = 1.0
+        for j in range(len(t)):
+            if j != k:
+                weight = weight * np.where(lost[j], 1.0, t[j] / (t[j] - t[k]))
+        total = total + np.where(lost[k], 0.0, weight * (outputs[k] - centre) / t[k])
+    return np.where(lost.any(axis=0) & ~lost.all(axis=0), total, plain)
 
 
 def _home(stencil: Stencil) -> int:

@@ -145,9 +145,15 @@ class _HostTask:
     def __call__(
         self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
     ) -> list[np.ndarray]:
-        if isinstance(self._task, Value) and size is None and not self._function.vectorized:
+        runner = self._function.runner
+        if (
+            isinstance(self._task, Value)
+            and size is None
+            and runner.plain
+            and not runner.vectorized
+        ):
             args, kwargs = self._rebuild([widen(a) for a in arrays[: self._count]])
-            return self._function(args, kwargs, self._declared, None)
+            return self._function(args, kwargs, self._declared)
         count = 1 if size is None else size
         # All operands with the leading axis of the calls; unbatched ones as views.
         full = [

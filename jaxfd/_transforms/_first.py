@@ -227,6 +227,7 @@ def estimate(
             grad=result["derivative"],
             error=result["error"],
             step=result["step"],
+            one_sided=result["one_sided"],
             evaluations=nodes * count + 1,
             aux=result.get("aux"),
         )

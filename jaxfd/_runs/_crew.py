@@ -1,0 +1,183 @@
+"""Crews: who makes the calls of a batch, and in which order they come back.
+
+`Serial` makes them here, `Pool` through an executor. A crew runs jobs, each a few
+points; it must not know what a result means, nor what becomes of a failure.
+"""
+
+from __future__ import annotations
+
+import abc
+import collections
+import queue
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from jaxfd import _interrupt, _worker
+from jaxfd._worker import Call, Failure
+
+Job = tuple[int, ...]
+
+# How long a thread that Ctrl-C does not reach waits before it looks whether to stop, in seconds.
+POLL = 0.1
+
+
+class Crew(abc.ABC):
+    """Runs the jobs of one batch.
+
+    Args:
+        fun: the user's function.
+        calls: gives the calls that make up a job: one for each point, or one for all.
+    """
+
+    def __init__(self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]]) -> None:
+        self._fun = fun
+        self._calls = calls
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close(interrupted=error[0] is not None and not issubclass(error[0], Exception))
+
+    @abc.abstractmethod
+    def submit(self, job: Job) -> None:
+        """Asks for a job to be run."""
+
+    @abc.abstractmethod
+    def next(self) -> tuple[Job, list[Any]]:
+        """Waits for any job to end: the job, and for each of its calls a result or a `Failure`.
+
+        Raises:
+            KeyboardInterrupt: the call was told to stop.
+        """
+
+    def close(self, interrupted: bool) -> None:
+        """Gives up what has not been started."""
+        del interrupted
+
+
+class Serial(Crew):
+    """Runs jobs here, one after the other."""
+
+    def __init__(self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]]) -> None:
+        super().__init__(fun, calls)
+        self._jobs: collections.deque[Job] = collections.deque()
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def next(self) -> tuple[Job, list[Any]]:
+        _interrupt.check()
+        job = self._jobs.popleft()
+        results = []
+        for call in self._calls(job):
+            try:
+                results.append(self._fun(*call.args, **call.kwargs))
+            except (Exception, SystemExit) as error:
+                results.append(Failure(error))
+        return job, results
+
+
+class Pool(Crew):
+    """Runs jobs side by side through an executor, which stays its owner's.
+
+    Args:
+        fun: the user's function.
+        calls: gives the calls that make up a job.
+        executor: the executor.
+    """
+
+    # Whether a point that hangs can be ended without its neighbours.
+    ends_points: ClassVar[bool] = False
+
+    def __init__(
+        self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]], executor: Any
+    ) -> None:
+        super().__init__(fun, calls)
+        self._executor = executor
+        self._jobs: dict[Any, tuple[Job, int]] = {}
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # Ctrl-C reaches the main thread while it waits, and no other.
+        self._patience = None if _interrupt.in_main_thread() else POLL
+
+    @staticmethod
+    def check(fun: Callable[..., Any], executor: Any) -> None:
+        """Raises where this function and this executor do not fit."""
+
+    def submit(self, job: Job) -> None:
+        calls = self._calls(job)
+        self._follow(job, len(calls), self._start(calls))
+
+    def _start(self, calls: list[Call]) -> Any:
+        """Hands calls to the executor."""
+        return self._executor.submit(_worker.run, self._fun, calls)
+
+    def _follow(self, job: Job, count: int, future: Any) -> None:
+        self._jobs[future] = job, count
+        future.add_done_callback(self._done.put)
+
+    def next(self) -> tuple[Job, list[Any]]:
+        while True:
+            future = self._wait()
+            if future is not None:
+                return self._answer(future)
+
+    def _wait(self) -> Any:
+        """The next future that is done, or None after a while."""
+        _interrupt.check()
+        try:
+            return self._done.get(timeout=self._patience)
+        except queue.Empty:
+            return None
+
+    def _answer(self, future: Any) -> tuple[Job, list[Any]]:
+        job, count = self._jobs.pop(future)
+        try:
+            results = future.result()
+        except Exception as error:
+            results = [Failure(error)] * count
+        return self._come_to(job, count, results)
+
+    def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
+        """The part of a job that was run; the rest is asked for again."""
+        last = results[-1] if results else None
+        if isinstance(last, Failure) and not isinstance(last.error, (Exception, SystemExit)):
+            raise last.error
+        run = len(results)
+        if run < count:
+            self.submit(job[run:])
+            job = job[:run]
+        return job, results
+
+    def close(self, interrupted: bool) -> None:
+        del interrupted
+        for future in self._jobs:
+            future.cancel()
+
+
+class Threads(Pool):
+    """Threads of this process: nothing is copied, and nothing can be ended."""
+
+
+def picklable(fun: Callable[..., Any], dumps: Callable[[Any], Any], advice: str) -> None:
+    """Raises TypeError where a function cannot be sent to another process."""
+    name = getattr(fun, "__qualname__", type(fun).__name__)
+    main = sys.modules.get("__main__")
+    try:
+        dumps(fun)
+    except Exception as error:
+        raise TypeError(
+            f"fun {name} cannot be sent to a worker process ({type(error).__name__}: {error}): "
+            f"{advice}."
+        ) from error
+    if (
+        advice
+        and getattr(fun, "__module__", None) == "__main__"
+        and getattr(main, "__file__", None) is None
+        and getattr(main, "__spec__", None) is None
+    ):
+        raise TypeError(
+            f"fun {name} was typed into an interactive session, which worker processes cannot "
+            f"import: {advice}."
+        )

@@ -1,0 +1,72 @@
+"""Failures: what becomes of a point that raised, and how errors say which point it was.
+
+Must not know how points are run.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxfd._worker import Failure
+
+Handler = Callable[[Any, BaseException], Any]
+
+
+def check_on_error(on_error: Any) -> None:
+    """Raises ValueError where it is no policy."""
+    if on_error not in ("raise", "nan") and not callable(on_error):
+        raise ValueError(
+            f"on_error must be 'raise', 'nan' or a function (x, exception) -> value, got "
+            f"{on_error!r}."
+        )
+
+
+def plain(args: tuple, kwargs: dict) -> Any:
+    """A call as a handler sees it: the only argument, or all of them."""
+    if kwargs:
+        return (*args, kwargs)
+    return args[0] if len(args) == 1 else args
+
+
+def describe(job: Sequence[int], planned: int, args: tuple, kwargs: dict, names: Any) -> str:
+    """Which point it was, and its values."""
+    with np.printoptions(
+        threshold=20, edgeitems=3, precision=17, floatmode="unique", linewidth=10**6
+    ):
+        values = [f"{name} = {value!r}" for name, value in zip(names, args, strict=False)]
+        values += [f"{name} = {value!r}" for name, value in kwargs.items()]
+    at = f"point {job[0]}" if len(job) == 1 else f"points {job[0]} to {job[-1]}"
+    text = ", ".join(values)
+    return f"{at} of {planned} (counted from 0), {text[:2000]}{'...' * (len(text) > 2000)}"
+
+
+def error_of(failure: Failure, name: str, where: str) -> BaseException:
+    """The exception to raise: the user's own, which says where it came from."""
+    error = failure.error
+    if failure.lost:
+        return type(error)(f"{name}: {error}. It ran {where}.")
+    if isinstance(error, SystemExit):
+        error = RuntimeError(f"{name} called sys.exit({error.code!r})")
+        error.__cause__ = failure.error
+    notes = [f"{name} raised this at {where}."]
+    if failure.text:
+        notes.append(f"In the worker it was:\n{failure.text.rstrip()}")
+    known = getattr(error, "__notes__", ())
+    for note in notes:
+        if note not in known:
+            error.add_note(note)
+    return error
+
+
+def warn(name: str, count: int, planned: int, first: BaseException, where: str) -> None:
+    """Warns of points that count as NaN."""
+    warnings.warn(
+        f"{name}: {count} of {planned} points failed and count as NaN; the first was {where}: "
+        f"{type(first).__name__}: {first}",
+        RuntimeWarning,
+        stacklevel=2,
+    )

@@ -1,0 +1,188 @@
+"""The journal as its user sees it: a file of finished points, read as arrays.
+
+What is written, and how a point is found again, is `_page`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxfd._runs._page import decode, inputs_of
+from jaxfd._runs._store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Runs of one function on arguments of one shape.
+
+    Attributes:
+        name: the function's name.
+        version: the version it was given.
+        inputs: for each array among the arguments, the values: shape ``(runs, *shape)``.
+        outputs: the same for the results.
+        finished: when each run ended, in universal time.
+    """
+
+    name: str
+    version: str
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    finished: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.finished)
+
+    def __str__(self) -> str:
+        def shapes(arrays: dict[str, np.ndarray]) -> str:
+            return ", ".join(f"{k}{list(v.shape[1:]) or ''}" for k, v in arrays.items())
+
+        version = f" version {self.version}" if self.version else ""
+        inputs, outputs = shapes(self.inputs), shapes(self.outputs)
+        return f"{self.name}{version}: {len(self)} runs of ({inputs}) -> ({outputs})"
+
+
+class Journal:
+    """Finished evaluations of black boxes, in one SQLite file.
+
+    A point that is in the journal is not evaluated again: not in this run, nor in the next, nor
+    from another process. Floats are compared bit for bit. Rows are written as points finish and
+    survive the death of the program. The file belongs on a local disk.
+
+    Args:
+        path: the file. Its folder must exist; the file is made when the first point is written.
+        version: part of every key that is written or looked up. Give another one whenever the
+            function changes: the journal cannot see that.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or on reading, no such file.
+        IsADirectoryError: the path is a folder.
+        PermissionError: the file cannot be written.
+        TimeoutError: another program keeps it locked.
+        OSError: the disk is full.
+        ValueError: the file is damaged, or no journal.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxfd, pathlib, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> journal = jaxfd.Journal(pathlib.Path(folder.name) / "runs.sqlite")
+        >>> out = jax.ShapeDtypeStruct((), jnp.float32)
+        >>> model = jaxfd.blackbox(lambda x: x**3, out, journal=journal, name="cube")
+        >>> print(jax.grad(model)(2.0), len(journal))
+        12.0 3
+        >>> (runs,) = journal.runs()
+        >>> print(runs)
+        cube: 3 runs of (x) -> (out)
+        >>> print(runs.outputs["out"].round(3))
+        [8. 8. 8.]
+        >>> journal.close()
+        >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, version: str = "") -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"journal must be a path or a jaxfd.Journal, got {type(path).__name__}."
+            )
+        self.store = Store(path)
+        self.version = str(version)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.store.path
+
+    def __repr__(self) -> str:
+        version = f", version={self.version!r}" if self.version else ""
+        return f"jaxfd.Journal({str(self.path)!r}{version})"
+
+    def __len__(self) -> int:
+        """The number of runs, of all functions and versions."""
+        with self.store.open(write=False) as connection:
+            return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+    def close(self) -> None:
+        """Closes the file; it is opened again when it is used."""
+        self.store.close()
+
+    def runs(self, name: str | None = None) -> list[Runs]:
+        """All runs as arrays, in the order in which they finished.
+
+        Args:
+            name: the function; None for all.
+
+        Returns:
+            One `Runs` for each function, version and shape of arguments.
+        """
+        return [_stack(*group) for group in self._read(name)]
+
+    def to_csv(self, path: str | os.PathLike[str], name: str | None = None) -> int:
+        """Writes all runs to a CSV file, one line each, one column for each number.
+
+        Args:
+            path: the file to write.
+            name: the function; None for all.
+
+        Returns:
+            The number of runs.
+        """
+        lines, columns = [], ["name", "version", "finished"]
+        for runs in self.runs(name):
+            arrays = {**runs.inputs, **runs.outputs}
+            for i in range(len(runs)):
+                line = {"name": runs.name, "version": runs.version, "finished": runs.finished[i]}
+                for key, values in arrays.items():
+                    for index in np.ndindex(values.shape[1:]):
+                        where = key + (str(list(index)) if index else "")
+                        line[where] = values[i][index].item()
+                lines.append(line)
+        for line in lines:
+            columns += [column for column in line if column not in columns]
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(lines)
+        return len(lines)
+
+    def _read(self, name: str | None) -> Iterable[tuple[Any, ...]]:
+        with self.store.open(write=False) as connection:
+            data = dict(connection.execute("SELECT digest, bytes FROM data"))
+            layouts = connection.execute("SELECT id, name, version, spec FROM layouts ORDER BY id")
+            for number, owner, version, spec in layouts.fetchall():
+                rows = connection.execute(
+                    "SELECT x, dtypes, y, finished FROM runs WHERE layout = ? ORDER BY id",
+                    (number,),
+                ).fetchall()
+                if rows and name in (None, owner):
+                    yield owner, version, json.loads(spec), rows, data
+
+
+def _stack(
+    name: str, version: str, spec: dict[str, Any], rows: list[tuple[Any, ...]], data: dict
+) -> Runs:
+    arrays = [leaf for leaf in spec["inputs"] if leaf["dtype"]]
+    inputs = zip(*(inputs_of(arrays, x, data) for x, *_ in rows), strict=True)
+    shapes = [tuple(leaf["shape"]) for leaf in spec["outputs"]]
+    results = [decode(dtypes, shapes, y) for _, dtypes, y, _ in rows]
+    finished = [
+        datetime.datetime.fromtimestamp(when, datetime.UTC).replace(tzinfo=None)
+        for *_, when in rows
+    ]
+    return Runs(
+        name,
+        version,
+        {leaf["name"]: np.stack(c) for leaf, c in zip(arrays, inputs, strict=True)},
+        {
+            leaf["name"]: np.stack(c)
+            for leaf, c in zip(spec["outputs"], zip(*results, strict=True), strict=True)
+        },
+        np.array(finished, "datetime64[us]"),
+    )

@@ -1,0 +1,192 @@
+"""A page of the journal: the runs of one function on arguments of one shape.
+
+This room turns points into keys and bytes and back; the file is `_store`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jax import tree_util
+
+from jaxfd._runs._store import Store
+
+# Arrays of this many bytes are stored once, however many points share them.
+_LARGE = 4096
+_DIGEST = 16
+_EXACT = (str, bytes, int, float, complex, bool, type(None), enum.Enum)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A point on its way into the journal: its key, its stored arguments, and large arrays."""
+
+    key: bytes
+    x: bytes
+    large: tuple[tuple[bytes, bytes], ...]
+
+
+class Page:
+    """The runs of one function on arguments of one shape, to be looked up and added to.
+
+    Args:
+        store: the file.
+        name, version: the function.
+        call: ``(args, kwargs)`` of one of the calls.
+        names: names of positional arguments.
+        out: the outputs of a call: names, dtypes and shapes.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        version: str,
+        call: tuple[tuple, dict],
+        names: Sequence[str],
+        out: Sequence[tuple[str, Any]],
+    ) -> None:
+        outputs = [
+            {"name": where, "dtype": np.dtype(leaf.dtype).str, "shape": leaf.shape}
+            for where, leaf in out
+        ]
+        inputs = _describe(*call, names)
+        spec = json.dumps({"inputs": inputs, "outputs": outputs, "tree": _structure(*call)})
+        self._store = store
+        self._what = (name, version, spec)
+        self._prefix = hashlib.blake2b(repr(self._what).encode(), digest_size=_DIGEST).digest()
+        self._layout: int | None = None
+        self._arrays = [i for i, leaf in enumerate(inputs) if leaf["dtype"]]
+        self._shapes = [tuple(leaf.shape) for _, leaf in out]
+
+    def entry(self, args: tuple, kwargs: dict) -> Entry:
+        """The key of a call."""
+        leaves = tree_util.tree_leaves((args, kwargs))
+        parts, large = [], []
+        for i in self._arrays:
+            leaf = leaves[i]
+            raw = leaf.tobytes() if isinstance(leaf, np.ndarray) else np.asarray(leaf).tobytes()
+            if len(raw) >= _LARGE:
+                digest = hashlib.blake2b(raw, digest_size=_DIGEST).digest()
+                large.append((digest, raw))
+                raw = digest
+            parts.append(raw)
+        x = b"".join(parts)
+        key = hashlib.blake2b(self._prefix + x, digest_size=_DIGEST).digest()
+        return Entry(key, x, tuple(large))
+
+    def find(self, entries: Sequence[Entry]) -> dict[bytes, list[np.ndarray]]:
+        """The results of those points that are there, by key."""
+        found = {}
+        with self._store.open() as connection:
+            for chunk in _chunks([e.key for e in entries], 500):
+                marks = ",".join("?" * len(chunk))
+                rows = connection.execute(
+                    f"SELECT key, dtypes, y FROM runs WHERE key IN ({marks})", chunk
+                )
+                for key, dtypes, y in rows:
+                    found[key] = decode(dtypes, self._shapes, y)
+        return found
+
+    def add(self, finished: Sequence[tuple[Entry, Sequence[np.ndarray]]]) -> None:
+        """Writes finished points."""
+        now = time.time()
+        rows = []
+        large: list[tuple[bytes, bytes]] = []
+        for entry, outputs in finished:
+            dtypes = ",".join(o.dtype.str for o in outputs)
+            y = b"".join([o.tobytes() for o in outputs])
+            rows.append((entry.key, entry.x, dtypes, y, now))
+            large += entry.large
+        with self._store.transaction() as connection:
+            if self._layout is None:
+                self._layout = self._number(connection)
+            if large:
+                connection.executemany("INSERT OR IGNORE INTO data VALUES (?, ?)", large)
+            connection.executemany(
+                "INSERT OR IGNORE INTO runs (key, layout, x, dtypes, y, finished) "
+                f"VALUES (?, {self._layout}, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def _number(self, connection: Any) -> int:
+        connection.execute(
+            "INSERT OR IGNORE INTO layouts (name, version, spec) VALUES (?, ?, ?)", self._what
+        )
+        (number,) = connection.execute(
+            "SELECT id FROM layouts WHERE name = ? AND version = ? AND spec = ?", self._what
+        ).fetchone()
+        return int(number)
+
+
+def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
+    iterator = iter(items)
+    return iter(lambda: list(itertools.islice(iterator, size)), [])
+
+
+def _describe(args: tuple, kwargs: dict, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, dtype and shape of every leaf of a call; of what is no array, its exact text."""
+    described = []
+    for (side, first, *rest), leaf in tree_util.tree_flatten_with_path((args, kwargs))[0]:
+        where = names[first.idx] if side.idx == 0 else first.key
+        where += tree_util.keystr(tuple(rest))
+        leaf = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
+        if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
+            described.append({"name": where, "dtype": leaf.dtype.str, "shape": leaf.shape})
+        elif isinstance(leaf, _EXACT):
+            text = f"{type(leaf).__name__} {leaf!r}"
+            described.append({"name": where, "dtype": None, "value": text})
+        else:
+            raise TypeError(
+                f"journal cannot tell one {where} from another: it is a {type(leaf).__name__}, "
+                "which has no exact text. Pass numbers, strings or arrays, or bind it to the "
+                "function and give the box a name of its own."
+            )
+    return described
+
+
+def _structure(args: tuple, kwargs: dict) -> str:
+    text = str(tree_util.tree_structure((args, kwargs)))
+    if " at 0x" in text:
+        raise TypeError(
+            "journal cannot tell these arguments from others: their structure has no exact text. "
+            "Pass tuples, lists and dicts."
+        )
+    return text
+
+
+def decode(dtypes: str, shapes: Sequence[tuple[int, ...]], y: bytes) -> list[np.ndarray]:
+    """Stored outputs as arrays."""
+    outputs, start = [], 0
+    for text, shape in zip(dtypes.split(",") if shapes else (), shapes, strict=True):
+        dtype = np.dtype(text)
+        count = int(np.prod(shape, dtype=np.int64))
+        stop = start + count * dtype.itemsize
+        outputs.append(_array(y[start:stop], dtype, shape))
+        start = stop
+    return outputs
+
+
+def _array(raw: bytes, dtype: np.dtype, shape: Sequence[int]) -> np.ndarray:
+    return (np.frombuffer(raw, dtype) if raw else np.zeros(0, dtype)).reshape(shape)
+
+
+def inputs_of(leaves: Sequence[dict[str, Any]], x: bytes, data: dict[bytes, bytes]) -> list[Any]:
+    """Stored arguments as arrays."""
+    arrays, start = [], 0
+    for leaf in leaves:
+        dtype = np.dtype(leaf["dtype"])
+        size = int(np.prod(leaf["shape"], dtype=np.int64)) * dtype.itemsize
+        length = size if size < _LARGE else _DIGEST
+        raw = x[start : start + length]
+        arrays.append(_array(raw if size < _LARGE else data[raw], dtype, leaf["shape"]))
+        start += length
+    return arrays

@@ -1,0 +1,311 @@
+"""Process pools on this machine: points that hang are ended, workers that died are replaced.
+
+A board, a small file that workers write to, says which process runs which point and
+since when. What a pool itself does not tell is read from attributes that the pools of
+the standard library and of loky have had for years; without them errors say less.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
+from typing import Any, ClassVar
+
+from jaxfd import _worker
+from jaxfd._runs._crew import POLL, Job, Pool, picklable
+from jaxfd._worker import SLOT, Call, Failure, Lost
+
+# How long a worker that was asked to stop may take before it is ended, in seconds.
+_GRACE = 0.5
+# How often a pool may break between points before that is no accident.
+_BREAKS = 3
+
+_GUARD = (
+    "the workers of executor ended before they ran a point. They print why above; most often a "
+    "script lacks `if __name__ == '__main__':` around what it runs"
+)
+
+
+class Processes(Pool):
+    """Worker processes on this machine.
+
+    Args:
+        fun: the user's function.
+        calls: gives the calls that make up a job.
+        executor: a process pool.
+        timeout: seconds that a call may take; None for any.
+    """
+
+    ends_points: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        calls: Callable[[Job], list[Call]],
+        executor: Any,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(fun, calls, _current(executor))
+        self._owner = executor
+        self._timeout = timeout
+        if timeout is not None:
+            self._patience = min(POLL, timeout / 4)
+        self._ready: collections.deque[tuple[Job, list[Any]]] = collections.deque()
+        self._seen: dict[int, Any] = {}  # workers by process id
+        self._asked: dict[int, float] = {}  # processes asked to stop, and when
+        self._overdue: set[int] = set()  # points that took too long
+        self._breaks = 0  # times that the pool broke while no point ran
+        self._alone: collections.deque[Job] = collections.deque()  # to be run one by one
+        self._held: list[Job] = []  # to be run after those
+        self._answered = False
+        # How a pool ends the workers that are left when one died: by SIGTERM, loky by SIGKILL.
+        own = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
+        self._ended = (None, 0, -15 if own else -9)
+        file, self._board = tempfile.mkstemp(prefix="jaxfd-")
+        os.close(file)
+
+    @staticmethod
+    def suits(executor: Any) -> bool:
+        """Whether an executor is such a pool."""
+        if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+            return True
+        loky = sys.modules.get("loky")
+        return loky is not None and isinstance(executor, loky.ProcessPoolExecutor)
+
+    @staticmethod
+    def check(fun: Callable[..., Any], executor: Any) -> None:
+        if not isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+            from loky import backend
+
+            picklable(fun, backend.reduction.dumps, "")
+            return
+        context = getattr(executor, "_mp_context", None)
+        if context is not None and context.get_start_method() == "fork":
+            raise ValueError(
+                "executor starts its workers by fork, which hangs beside JAX's threads: pass "
+                "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')), or loky."
+            )
+        picklable(
+            fun,
+            pickle.dumps,
+            "define it at the top of a module, pass what it needs as arguments, or use a loky or "
+            "dask executor, which send functions by value",
+        )
+
+    def _start(self, calls: list[Call]) -> Any:
+        try:
+            future = self._executor.submit(_worker.run, self._fun, calls, self._board)
+        except BrokenExecutor:
+            self._executor = _replace(self._owner)
+            future = self._executor.submit(_worker.run, self._fun, calls, self._board)
+        self._seen.update(getattr(self._executor, "_processes", None) or {})
+        return future
+
+    def submit(self, job: Job) -> None:
+        if self._alone:
+            self._held.append(job)
+        else:
+            super().submit(job)
+
+    def next(self) -> tuple[Job, list[Any]]:
+        while not self._ready:
+            self._release()
+            future = self._wait()
+            self._end_overdue()
+            if future is None:
+                continue
+            if isinstance(future.exception(), BrokenExecutor):
+                self._broken(future)
+            else:
+                self._ready.append(self._answer(future))
+        self._answered = True
+        return self._ready.popleft()
+
+    def _release(self) -> None:
+        """Submits what waits until a suspect has run alone."""
+        if self._jobs:
+            return
+        if self._alone:
+            super().submit(self._alone.popleft())
+        elif self._held:
+            held, self._held = self._held, []
+            for job in held:
+                super().submit(job)
+
+    def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
+        last = results[-1] if results else None
+        late = self._overdue.intersection(job)
+        self._overdue -= late
+        if late and isinstance(last, Failure) and isinstance(last.error, KeyboardInterrupt):
+            results[-1] = self._too_long()
+        return super()._come_to(job, count, results)
+
+    def _too_long(self) -> Failure:
+        return Lost(TimeoutError(f"it took longer than timeout={self._timeout:g} s"))
+
+    def _running(self) -> dict[int, tuple[int, float]]:
+        """For each slot of the board that runs: the process, and since when."""
+        try:
+            with open(self._board, "rb") as file:
+                data = file.read()
+        except OSError:
+            return {}
+        slots = SLOT.iter_unpack(data[: len(data) // SLOT.size * SLOT.size])
+        return {i: (process, since) for i, (process, since) in enumerate(slots) if process}
+
+    def _end_overdue(self) -> None:
+        """Asks points that are overdue to stop, and ends their process if they do not."""
+        if self._timeout is None:
+            return
+        now = time.monotonic()
+        running = self._running()
+        alive = {process for process, _ in running.values()}
+        self._asked = {p: when for p, when in self._asked.items() if p in alive}
+        for slot, (process, since) in running.items():
+            if now - since > self._timeout and process not in self._asked:
+                self._overdue.add(slot)
+                self._asked[process] = now
+                _ask(process)
+        for process, asked in self._asked.items():
+            if now - asked > _GRACE:
+                _end(process)
+
+    def _broken(self, first: Any) -> None:
+        """Finds the points whose workers died, and has the others run by a pool like this one."""
+        jobs = [self._jobs.pop(first)]
+        while self._jobs:
+            future = self._done.get()
+            if isinstance(future.exception(), BrokenExecutor):
+                jobs.append(self._jobs.pop(future))
+            else:
+                self._ready.append(self._answer(future))
+        running = {slot: process for slot, (process, _) in self._running().items()}
+        codes = self._exit_codes()
+        os.truncate(self._board, 0)
+        self._executor = _replace(self._owner)
+        error = first.exception()
+        if not running:
+            self._breaks += 1
+            if not self._answered or self._breaks == _BREAKS:
+                raise type(error)(f"{_GUARD}.") from error
+        guilty = {slot for slot in running if codes.get(running[slot]) not in self._ended}
+        if len(jobs) == 1:
+            guilty |= set(running)
+        known = guilty | self._overdue
+        again: list[Job] = []
+        for job, count in jobs:
+            found = [slot for slot in job if slot in known]
+            if not found:
+                again.append(job)
+                continue
+            slot = found[0]
+            if slot in self._overdue:
+                failure = self._too_long()
+            else:
+                died = f"its worker process died{_how(codes.get(running[slot]))}"
+                failure = Lost(type(error)(died))
+            self._overdue.discard(slot)
+            self._ready.append((job if count == 1 else (slot,), [failure]))
+            if count > 1 and len(job) > 1:
+                again.append(tuple(i for i in job if i != slot))
+        if not known and running:
+            # No exit code tells which it was: those that ran are run again one by one.
+            self._alone.extend(job for job in again if running.keys() & set(job))
+            again = [job for job in again if not running.keys() & set(job)]
+            self._held += again
+        else:
+            for job in again:
+                self.submit(job)
+
+    def _exit_codes(self) -> dict[int, int | None]:
+        deadline = time.monotonic() + 2
+        codes: dict[int, int | None] = {}
+        for process, worker in self._seen.items():
+            with contextlib.suppress(Exception):
+                worker.join(max(0, deadline - time.monotonic()))
+                codes[process] = worker.exitcode
+        self._seen.clear()
+        return codes
+
+    def close(self, interrupted: bool) -> None:
+        super().close(interrupted)
+        if interrupted:
+            _stop({process for process, _ in self._running().values()}, self._running)
+        with contextlib.suppress(OSError):
+            os.unlink(self._board)
+
+
+def _how(code: int | None) -> str:
+    if code is None:
+        return ""
+    if code >= 0:
+        return f" (exit code {code})"
+    with contextlib.suppress(ValueError):
+        return f" ({signal.Signals(-code).name})"
+    return f" (signal {-code})"
+
+
+def _ask(process: int) -> None:
+    """Asks a worker to stop: Ctrl-C lets it clean up, its own child processes too."""
+    with contextlib.suppress(OSError):
+        os.kill(process, signal.SIGTERM if os.name == "nt" else signal.SIGINT)
+
+
+def _end(process: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _stop(processes: set[int], running: Callable[[], dict[int, tuple[int, float]]]) -> None:
+    """Stops points that run, by asking first."""
+    for process in processes:
+        _ask(process)
+    deadline = time.monotonic() + _GRACE
+    while time.monotonic() < deadline:
+        processes &= {process for process, _ in running().values()}
+        if not processes:
+            return
+        time.sleep(0.01)
+    for process in processes:
+        _end(process)
+
+
+# Pools that took the place of broken ones, which are their users' and cannot be mended.
+_successors: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _current(executor: Any) -> Any:
+    return _successors.get(executor, executor)
+
+
+def _replace(executor: Any) -> Any:
+    """A pool like the broken one."""
+    like = {
+        "max_workers": executor._max_workers,
+        "initializer": getattr(executor, "_initializer", None),
+        "initargs": getattr(executor, "_initargs", ()),
+    }
+    new: Any
+    if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
+        per_child = getattr(executor, "_max_tasks_per_child", None)
+        new = concurrent.futures.ProcessPoolExecutor(
+            mp_context=executor._mp_context, max_tasks_per_child=per_child, **like
+        )
+    else:
+        import loky
+
+        new = loky.ProcessPoolExecutor(
+            context=executor._context, timeout=executor._timeout, env=executor._env, **like
+        )
+    _successors[executor] = new
+    return new

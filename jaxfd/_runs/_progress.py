@@ -1,0 +1,142 @@
+"""Progress: how far a batch is, on a terminal, in a log, or handed to the user.
+
+Must not know what a point is.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+_LOG = logging.getLogger("jaxfd")
+
+# Lines in a log come no faster than this, in seconds.
+_PAUSE = 10.0
+
+
+class Progress(NamedTuple):
+    """How far a batch is.
+
+    Attributes:
+        name: the function's name.
+        done: points that are finished, failed ones among them.
+        planned: points of the batch.
+        failed: points that failed.
+        seconds: time since the batch began.
+        left: seconds that it will still take at this pace; NaN before the first point.
+    """
+
+    name: str
+    done: int
+    planned: int
+    failed: int
+    seconds: float
+    left: float
+
+    def __str__(self) -> str:
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.name}: {self.done} of {self.planned} points{failed}, {self.left:.0f} s left"
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def __call__(self, progress: Progress) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Silent:
+    def __call__(self, progress: Progress) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Hand(_Silent):
+    def __init__(self, receiver: Callable[[Progress], Any]) -> None:
+        self._receiver = receiver
+
+    def __call__(self, progress: Progress) -> None:
+        self._receiver(progress)
+
+
+class _Log(_Silent):
+    last = -_PAUSE
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - _Log.last >= _PAUSE:
+            _Log.last = now
+            _LOG.info("%s", progress)
+
+
+class _Bar(_Silent):
+    """A bar that is there while a batch takes long, and gone after it."""
+
+    def __init__(self, name: str, planned: int) -> None:
+        try:
+            from tqdm.auto import tqdm
+        except ImportError as error:
+            raise ImportError(
+                "progress=True needs tqdm on a terminal: pip install 'jaxfd[progress]', or pass a "
+                "function."
+            ) from error
+        self._bar = tqdm(total=planned, desc=name, unit="point", leave=False, delay=0.5)
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.failed:
+            self._bar.set_postfix(failed=progress.failed, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Tally:
+    """Counts the points of one batch and reports them.
+
+    Args:
+        progress: what the user asked for: nothing, True, or a function.
+        name: the function's name.
+        planned: the number of points.
+    """
+
+    def __init__(self, progress: Any, name: str, planned: int) -> None:
+        self.name, self.planned = name, planned
+        self.done = self.failed = 0
+        self._start = time.monotonic()
+        self._reporter = _reporter(progress, name, planned)
+
+    def add(self, done: int, failed: int = 0) -> None:
+        """Counts points that are finished."""
+        self.done += done
+        self.failed += failed
+        seconds = time.monotonic() - self._start
+        left = seconds / self.done * (self.planned - self.done) if self.done else float("nan")
+        self._reporter(Progress(self.name, self.done, self.planned, self.failed, seconds, left))
+
+    def close(self) -> None:
+        self._reporter.close()
+
+
+def _reporter(progress: Any, name: str, planned: int) -> Reporter:
+    if not progress:
+        return _Silent()
+    if callable(progress):
+        return _Hand(progress)
+    if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
+        return _Bar(name, planned)
+    return _Log()
+
+
+def check_progress(progress: Any) -> None:
+    """Raises TypeError where it is neither a bool, None nor a function."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(
+            f"progress must be True, False or a function, got {type(progress).__name__}."
+        )

@@ -1,0 +1,201 @@
+"""The runner: how the points of one function are run, chosen and checked once.
+
+It holds what the user asked for and makes crews; `_evaluation` runs points with it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxfd._runs import _failures
+from jaxfd._runs._crew import Crew, Job, Pool, Serial, Threads
+from jaxfd._runs._journal import Journal
+from jaxfd._runs._processes import Processes
+from jaxfd._runs._progress import check_progress
+from jaxfd._worker import Call, Failure
+
+
+class Runner:
+    """How the points of a host function are run; see `jaxfd.blackbox` for the arguments.
+
+    Attributes:
+        plain: whether points are simply run one after the other, and what they raise is raised.
+        lossy: whether points that fail count as NaN.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        name: str | None,
+        vectorized: bool,
+        *,
+        executor: Any = None,
+        chunksize: int | None = None,
+        timeout: float | None = None,
+        retries: int = 0,
+        on_error: Any = "raise",
+        journal: Journal | str | os.PathLike[str] | None = None,
+        progress: Any = None,
+    ) -> None:
+        _check_count("chunksize", chunksize, 1)
+        _check_count("retries", retries, 0)
+        _failures.check_on_error(on_error)
+        check_progress(progress)
+        self._crew = None if executor is None else _kind_of(executor)
+        _check_timeout(timeout, executor, self._crew)
+        if self._crew is not None:
+            self._crew.check(fun, executor)
+        if not (journal is None or isinstance(journal, Journal)):
+            journal = Journal(journal)
+        if name is None and journal is not None:
+            name = _stable_name(fun)
+        elif name is None:
+            name = str(getattr(fun, "__name__", type(fun).__name__))
+        self.fun = fun
+        self.vectorized = vectorized
+        self.name = name
+        self.executor = executor
+        self.chunksize = chunksize
+        self.timeout = timeout
+        self.retries = retries
+        self.on_error = on_error
+        self.journal = journal
+        self.progress = progress
+        self.lossy = on_error == "nan"
+        self.plain = (
+            executor is None
+            and retries == 0
+            and on_error == "raise"
+            and journal is None
+            and not progress
+        )
+
+    @functools.cached_property
+    def names(self) -> Sequence[str]:
+        """Names of the positional arguments."""
+        return _Names(self.fun)
+
+    def crew(self, calls: Callable[[Job], list[Call]]) -> Crew:
+        """A crew for one batch."""
+        if self._crew is None:
+            return Serial(self.fun, calls)
+        if self._crew is Processes:
+            return Processes(self.fun, calls, self.executor, self.timeout)
+        return self._crew(self.fun, calls, self.executor)
+
+    def jobs(self, numbers: Sequence[int]) -> list[Job]:
+        """Cuts points into what is asked for at once."""
+        size = self.chunksize
+        if size is None:
+            size = 1
+            if self.vectorized:
+                workers = 1 if self._crew is None else _workers(self.executor)
+                size = max(1, -(-len(numbers) // workers))
+        return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
+
+    def explain(self, error: BaseException, args: tuple, kwargs: dict) -> BaseException:
+        """What to raise where a single call raised something."""
+        where = _failures.describe((0,), 1, args, kwargs, self.names)
+        return _failures.error_of(Failure(error), self.name, where)
+
+
+class _Names(Sequence[str]):
+    """Names of positional arguments, as many as there may be."""
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self._first: list[str] = []
+        self._rest = "args"
+        try:
+            parameters = inspect.signature(fun).parameters.values()
+        except (TypeError, ValueError):
+            return
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                self._first.append(parameter.name)
+            elif parameter.kind == parameter.VAR_POSITIONAL:
+                self._rest = parameter.name
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, i: Any) -> Any:
+        if i < len(self._first):
+            return self._first[i]
+        return f"{self._rest}[{i - len(self._first)}]"
+
+
+def _stable_name(fun: Callable[..., Any]) -> str:
+    """The name that a function is known by in a journal."""
+    if not inspect.isfunction(fun) or "<" in fun.__qualname__ or fun.__closure__:
+        kind = getattr(fun, "__qualname__", type(fun).__name__)
+        raise ValueError(
+            f"journal needs a name for fun, because {kind} is no function at the top of a module "
+            "and another may be called the same: pass name=, and another one (or "
+            "jaxfd.Journal(path, version=...)) whenever what it computes changes."
+        )
+    return f"{fun.__module__}.{fun.__qualname__}"
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if value is None and name == "chunksize":
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+
+
+def _check_timeout(timeout: Any, executor: Any, crew: type[Pool] | None) -> None:
+    if timeout is None:
+        return
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}.")
+    if crew is None or not crew.ends_points:
+        what = "without an executor" if crew is None else f"by a {type(executor).__name__}"
+        raise ValueError(
+            f"timeout cannot be kept {what}, which cannot end a point that hangs: pass executor="
+            "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')) or a loky one, "
+            "or leave timeout out."
+        )
+
+
+def _workers(executor: Any) -> int:
+    """How many points an executor runs at once, as far as it tells."""
+    count = getattr(executor, "_max_workers", None)
+    return count if isinstance(count, int) and count > 0 else os.cpu_count() or 1
+
+
+def _kind_of(executor: Any) -> type[Pool]:
+    """The crew that suits an executor."""
+    kind = type(executor).__name__
+    module = type(executor).__module__.partition(".")[0]
+    real = isinstance(executor, concurrent.futures.Executor)
+    if module == "distributed" and not real:
+        raise TypeError(
+            f"executor must have submit as concurrent.futures has it, got a dask {kind}: pass "
+            "client.get_executor()."
+        )
+    if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            f"executor must have a method submit, got {kind}: pass a concurrent.futures executor "
+            "(threads, processes, loky, mpi4py, dask's client.get_executor()), or None."
+        )
+    if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+        return Threads
+    if Processes.suits(executor):
+        return Processes
+    if "process" in kind.lower():
+        warnings.warn(
+            f"executor is a {kind}, of which jaxfd cannot tell how it starts its processes: "
+            "forked ones hang beside JAX's threads.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+    return Pool
