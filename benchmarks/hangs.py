@@ -10,13 +10,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,17 +22,11 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import jaxfd
+from benchmarks._children import HEAD, Outcome, run
 
 _PARAMETERS, _STEPS, _RATE = 200, 20, 0.05
 _SCALAR = jax.ShapeDtypeStruct((), np.float32)
 _MEGABYTE = 2**18  # float32 numbers
-_CHILD = """
-import os, sys
-name, cores = sys.argv[1], sorted(os.sched_getaffinity(0))[: int(sys.argv[2])]
-os.sched_setaffinity(0, cores)
-from benchmarks import hangs
-hangs.SCENARIOS[name].run()
-"""
 
 
 # --- what the host computes, and what must come out ------------------------------------
@@ -332,55 +322,10 @@ SCENARIOS = {
 # --- the parent -------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class Outcome:
-    """What came of the runs of one scenario.
-
-    Attributes:
-        runs: how many there were.
-        hangs: how many ran past their limit.
-        errors: what the failed ones wrote.
-        seconds: how long a finished run took, the longest.
-    """
-
-    runs: int = 0
-    hangs: int = 0
-    errors: list[str] = dataclasses.field(default_factory=list)
-    seconds: float = 0.0
-
-
 def measure(name: str, runs: int, limit: float = 60.0) -> Outcome:
-    """Runs one scenario in child processes.
-
-    Args:
-        name: a key of `SCENARIOS`.
-        runs: how many children, one after another.
-        limit: seconds after which a child counts as hanging and is killed.
-
-    Returns:
-        The outcome.
-    """
-    scenario, outcome = SCENARIOS[name], Outcome()
-    flags = f"--xla_force_host_platform_device_count={scenario.devices}"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "2"}
-    warnings = [f"-W{option}" for option in sys.warnoptions]
-    command = [sys.executable, *warnings, "-c", _CHILD, name, str(scenario.cores)]
-    root = Path(__file__).parent.parent
-    for _ in range(runs):
-        outcome.runs += 1
-        start = time.perf_counter()
-        try:
-            child = subprocess.run(
-                command, cwd=root, env=env, timeout=limit, capture_output=True, text=True
-            )
-        except subprocess.TimeoutExpired:
-            outcome.hangs += 1
-            continue
-        if child.returncode:
-            outcome.errors.append(f"exit code {child.returncode}\n{child.stderr}")
-        else:
-            outcome.seconds = max(outcome.seconds, time.perf_counter() - start)
-    return outcome
+    """Runs one scenario in child processes; see `_children.run`."""
+    scenario = SCENARIOS[name]
+    return run(__spec__.name, name, runs, limit, scenario.cores, scenario.devices)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -401,22 +346,14 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     names = options.only or [name for name in SCENARIOS if name != "plain" or options.plain]
     print(f"jax {jax.__version__}, CPU; goal: 0 hangs, 0 failures")
-    print(f"{'scenario':<66} {'runs':>5} {'hangs':>6} {'failures':>9} {'slowest':>9}")
+    print(HEAD)
     bad = 0
     for name in names:
         plain = name == "plain"
         runs, limit = (min(options.runs, 2), 15.0) if plain else (options.runs, options.limit)
         outcome = measure(name, runs, limit)
-        wrong = outcome.hangs + len(outcome.errors)
-        bad += 0 if plain else wrong
-        print(
-            f"{SCENARIOS[name].title:<66} {outcome.runs:>5} {outcome.hangs:>6} "
-            f"{len(outcome.errors):>9} {outcome.seconds:>7.1f} s"
-            + ("   MISSED" if wrong and not plain else ""),
-            flush=True,
-        )
-        if outcome.errors:
-            print("    " + "\n    ".join(outcome.errors[-1].strip().splitlines()[-12:]))
+        bad += 0 if plain else outcome.bad
+        print(outcome.row(SCENARIOS[name].title), flush=True)
     return bad
 
 
