@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxfd import _interrupt
+from jaxfd import _fenv, _interrupt
 
 
 class Callback(Protocol):
@@ -114,7 +114,7 @@ def _run_below(
 
     JAX keeps only the text of what is raised here, so that the text has to say everything.
     """
-    with _interrupt.host_call(_name_of(callback)):
+    with _interrupt.host_call(_name_of(callback)), _fenv.usual():
         try:
             return tuple(_run(callback, out, batched, size, arrays))
         except Exception as error:

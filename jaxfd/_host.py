@@ -90,7 +90,7 @@ class HostFunction:
         """Calls the function at one point and returns its outputs, checked and widened."""
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             raise self.runner.explain(error, args, kwargs)  # noqa: B904
 
     def accept(self, value: Any, declared: Declared, batch: int | None) -> list[np.ndarray]:

@@ -69,9 +69,14 @@ def _stop_calls() -> None:
         for thread in _calls:
             if thread != main and thread not in _stopped:
                 _stopped.add(thread)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
-                )
+                stop(thread)
+
+
+def stop(thread: int) -> None:
+    """Raises KeyboardInterrupt in a thread as soon as it is in Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+    )
 
 
 def _interrupt_after_return() -> None:
@@ -85,11 +90,17 @@ def _interrupt_after_return() -> None:
             at = at.f_back
         return at is not None
 
+    # With so short an interval the thread below gets the interpreter's lock as soon as the call
+    # lets go of it, and the main thread has it back when it was interrupted.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
     def interrupt() -> None:
         deadline = time.monotonic() + 5
         while inside() and time.monotonic() < deadline:
-            time.sleep(1e-4)
+            pass
         _thread.interrupt_main()
+        sys.setswitchinterval(interval)
 
     threading.Thread(target=interrupt, daemon=True).start()
 
@@ -113,11 +124,16 @@ def watch() -> None:
     def listen() -> None:
         while True:
             signals = os.read(reading, 64)
-            handler = signal.getsignal(signal.SIGINT)
-            if signal.SIGINT in signals and handler is not signal.SIG_IGN:
+            # A program that handles Ctrl-C in its own way is left to do so.
+            default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            if signal.SIGINT in signals and default:
                 _stop_calls()
 
     threading.Thread(target=listen, name="jaxfd-interrupt", daemon=True).start()
+    if sys.excepthook is sys.__excepthook__:
+        # The interrupt itself comes out at the next Python frame. Where JAX's error about the call
+        # that was stopped goes straight to the top of the program, this is the only one left.
+        sys.excepthook = lambda *error: sys.__excepthook__(*error)
 
 
 def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:

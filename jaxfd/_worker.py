@@ -5,7 +5,6 @@ Must import nothing but the standard library: a worker process needs no JAX.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import struct
@@ -14,8 +13,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-# One slot of a board: the process that runs a point (0 for none), and since when.
+# A board is a file of slots. The first says whether the board is closed, each other one which
+# process runs a call (0 for none), and since when.
 SLOT = struct.Struct("=qd")
+OPEN, CLOSED = SLOT.pack(0, 0.0), SLOT.pack(1, 0.0)
 
 
 class Call(NamedTuple):
@@ -65,15 +66,25 @@ class Lost(Failure):
     lost = True
 
 
-def run(fun: Callable[..., Any], calls: Sequence[Call], board: str | None = None) -> list[Any]:
+def run(
+    fun: Callable[..., Any], calls: Sequence[Call], board: str | None = None, unique: bytes = b""
+) -> list[Any]:
     """Makes calls one after the other; what one raises is returned in its place.
 
-    An interrupt ends the run: the results are then fewer than the calls.
+    An interrupt ends the run, and so does a board that is closed or gone: the last result is then
+    a failure, and there are fewer of them than calls.
+
+    Args:
+        fun: the user's function.
+        calls: what to call it with.
+        board: a file that says which process runs which call.
+        unique: tells this run from all others.
     """
+    del unique
     results: list[Any] = []
     for call in calls:
-        _mark(board, call.slot, os.getpid())
         try:
+            _mark(board, call.slot, os.getpid())
             results.append(fun(*call.args, **call.kwargs))
         except (Exception, SystemExit) as error:
             results.append(Failure(error))
@@ -86,13 +97,19 @@ def run(fun: Callable[..., Any], calls: Sequence[Call], board: str | None = None
 
 
 def _mark(board: str | None, slot: int, process: int) -> None:
-    """Says on the board who runs a point. A board that is gone is nobody's concern."""
+    """Says on the board who runs a call."""
     if board is None:
         return
-    with contextlib.suppress(OSError):
-        file = os.open(board, os.O_WRONLY)
-        try:
-            os.lseek(file, slot * SLOT.size, os.SEEK_SET)
-            os.write(file, SLOT.pack(process, time.monotonic()))
-        finally:
-            os.close(file)
+    try:
+        file = os.open(board, os.O_RDWR)
+    except OSError:
+        if process:
+            raise KeyboardInterrupt from None
+        return
+    try:
+        if process and os.read(file, SLOT.size) == CLOSED:
+            raise KeyboardInterrupt
+        os.lseek(file, (slot + 1) * SLOT.size, os.SEEK_SET)
+        os.write(file, SLOT.pack(process, time.monotonic()))
+    finally:
+        os.close(file)

@@ -318,13 +318,24 @@ class TestErrors:
         with pytest.raises(kind):
             entries(interrupted)[entry](numbers(3))
 
-    def test_under_jit_an_interrupt_is_named_in_the_error(self):
-        def interrupted(x):
-            raise KeyboardInterrupt
+    def test_under_jit_an_interrupt_reaches_the_program(self):
+        code = """
+import jax, jax.numpy as jnp, jaxfd
 
-        with pytest.raises((KeyboardInterrupt, jax.errors.JaxRuntimeError)) as info:
-            jax.jit(jaxfd.blackbox(interrupted, SCALAR))(numbers(3)).block_until_ready()
-        assert "KeyboardInterrupt" in (type(info.value).__name__ + str(info.value))
+def interrupted(x):
+    raise KeyboardInterrupt
+
+box = jax.jit(jaxfd.blackbox(interrupted, jax.ShapeDtypeStruct((), jnp.float32)))
+try:
+    try:
+        box(jnp.ones(3)).block_until_ready()
+    except jax.errors.JaxRuntimeError:
+        for _ in range(10**9):  # the interrupt comes as soon as JAX is through with its own
+            pass
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+        assert run_python(code) == "interrupted\n"
 
     def test_wrong_number_of_results(self):
         host = Recorder(lambda x: [np.sum(x), np.sum(x)])
@@ -360,7 +371,7 @@ def attempt(call):
     start = time.perf_counter()
     try:
         jax.block_until_ready(call())
-    except BaseException as error:
+    except Exception as error:
         print(type(error).__name__, time.perf_counter() - start < 5, repr(str(error)))
 
 mode = "raise"
@@ -369,7 +380,12 @@ mode = "interrupt"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for call in (lambda: box(x), lambda: jax.jit(box)(x)):
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    attempt(call)
+    try:
+        attempt(call)
+        while True:  # where JAX's own error came first, the interrupt follows at once
+            pass
+    except KeyboardInterrupt:
+        print("interrupted")
 mode = "value"
 assert fun(x, chain(matrix)) == 3
 """
@@ -379,13 +395,12 @@ class TestProcess:
     """What needs a process of its own."""
 
     def test_errors_behind_a_pending_program_and_control_c(self):
-        raised, eager, compiled = run_python(PENDING).splitlines()
+        raised, *rest = run_python(PENDING).splitlines()
         assert raised.startswith("JaxRuntimeError True")
         assert "LookupError: no such table" in raised
         assert "in host" in raised
-        assert eager.startswith("KeyboardInterrupt True")
-        assert compiled.startswith(("JaxRuntimeError True", "KeyboardInterrupt True"))
-        assert "KeyboardInterrupt" in compiled
+        interrupts = [line for line in rest if not line.startswith("JaxRuntimeError True")]
+        assert interrupts == ["interrupted", "interrupted"]
 
 
 DEVICES = """

@@ -24,6 +24,7 @@ LAYERS = [
         "_directions",
         "_dtype",
         "_evaluate",
+        "_fenv",
         "_followed",
         "_host",
         "_interrupt",

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import abc
 import collections
+import os
 import queue
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, Self
 
 from jaxfd import _interrupt, _worker
-from jaxfd._worker import Call, Failure
+from jaxfd._worker import Call, Failure, Lost
 
 Job = tuple[int, ...]
 
@@ -110,8 +113,8 @@ class Pool(Crew):
         self._follow(job, len(calls), self._start(calls))
 
     def _start(self, calls: list[Call]) -> Any:
-        """Hands calls to the executor."""
-        return self._executor.submit(_worker.run, self._fun, calls)
+        """Hands calls to the executor, each time as something new: dask remembers results."""
+        return self._executor.submit(_worker.run, self._fun, calls, None, os.urandom(8))
 
     def _follow(self, job: Job, count: int, future: Any) -> None:
         self._jobs[future] = job, count
@@ -136,7 +139,7 @@ class Pool(Crew):
         try:
             results = future.result()
         except Exception as error:
-            results = [Failure(error)] * count
+            results = [_misfortune(error)] * count
         return self._come_to(job, count, results)
 
     def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
@@ -156,8 +159,44 @@ class Pool(Crew):
             future.cancel()
 
 
+def _misfortune(error: Exception) -> Failure:
+    """What a future says that its function did not."""
+    name = type(error).__name__
+    if not isinstance(error, CancelledError) and name != "KilledWorker":  # dask's
+        return Failure(error)
+    lost = BrokenExecutor(f"the executor lost it ({name}{f': {error}' * bool(str(error))})")
+    lost.__cause__ = error
+    return Lost(lost)
+
+
 class Threads(Pool):
-    """Threads of this process: nothing is copied, and nothing can be ended."""
+    """Threads of this process: nothing is copied, and what runs stops in Python code only."""
+
+    def __init__(
+        self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]], executor: Any
+    ) -> None:
+        super().__init__(fun, calls, executor)
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+
+    def _start(self, calls: list[Call]) -> Any:
+        return self._executor.submit(self._run, calls)
+
+    def _run(self, calls: list[Call]) -> list[Any]:
+        thread = threading.get_ident()
+        self._running.add(thread)
+        try:
+            return _worker.run(self._fun, calls)
+        finally:
+            with self._lock:
+                self._running.discard(thread)
+
+    def close(self, interrupted: bool) -> None:
+        super().close(interrupted)
+        if interrupted:
+            with self._lock:
+                for thread in self._running:
+                    _interrupt.stop(thread)
 
 
 def picklable(fun: Callable[..., Any], dumps: Callable[[Any], Any], advice: str) -> None:

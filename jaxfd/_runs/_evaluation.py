@@ -110,7 +110,7 @@ class Evaluation:
                 _interrupt.check()
                 args, kwargs = points.call(job)
                 rows.append(points.finish(points.accept(fun(*args, **kwargs), None), job))
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             failed = tuple(range(points.count)) if job is ALL else (job,)
             where = self.where(points, failed)
             raise _failures.error_of(Failure(error), self._runner.name, where)  # noqa: B904

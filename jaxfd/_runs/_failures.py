@@ -48,8 +48,11 @@ def error_of(failure: Failure, name: str, where: str) -> BaseException:
     """The exception to raise: the user's own, which says where it came from."""
     error = failure.error
     if failure.lost:
-        return type(error)(f"{name}: {error}. It ran {where}.")
-    if isinstance(error, SystemExit):
+        lost = type(error)(f"{name}: {error}. It ran {where}.")
+        lost.__cause__ = error.__cause__
+        return lost
+    if isinstance(error, SystemExit) and failure.text:
+        # It would have ended the worker, not this program.
         error = RuntimeError(f"{name} called sys.exit({error.code!r})")
         error.__cause__ = failure.error
     notes = [f"{name} raised this at {where}."]

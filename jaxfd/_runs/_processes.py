@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from jaxfd import _worker
 from jaxfd._runs._crew import POLL, Job, Pool, picklable
-from jaxfd._worker import SLOT, Call, Failure, Lost
+from jaxfd._worker import CLOSED, OPEN, SLOT, Call, Failure, Lost
 
 # How long a worker that was asked to stop may take before it is ended, in seconds.
 _GRACE = 0.5
@@ -72,6 +72,7 @@ class Processes(Pool):
         own = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         self._ended = (None, 0, -15 if own else -9)
         file, self._board = tempfile.mkstemp(prefix="jaxfd-")
+        os.write(file, OPEN)
         os.close(file)
 
     @staticmethod
@@ -157,7 +158,7 @@ class Processes(Pool):
         """For each slot of the board that runs: the process, and since when."""
         try:
             with open(self._board, "rb") as file:
-                data = file.read()
+                data = file.read()[SLOT.size :]
         except OSError:
             return {}
         slots = SLOT.iter_unpack(data[: len(data) // SLOT.size * SLOT.size])
@@ -191,7 +192,7 @@ class Processes(Pool):
                 self._ready.append(self._answer(future))
         running = {slot: process for slot, (process, _) in self._running().items()}
         codes = self._exit_codes()
-        os.truncate(self._board, 0)
+        os.truncate(self._board, SLOT.size)
         self._executor = _replace(self._owner)
         error = first.exception()
         if not running:
@@ -240,6 +241,8 @@ class Processes(Pool):
     def close(self, interrupted: bool) -> None:
         super().close(interrupted)
         if interrupted:
+            with open(self._board, "r+b") as file:
+                file.write(CLOSED)
             _stop({process for process, _ in self._running().values()}, self._running)
         with contextlib.suppress(OSError):
             os.unlink(self._board)

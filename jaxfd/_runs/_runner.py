@@ -187,7 +187,7 @@ def _kind_of(executor: Any) -> type[Pool]:
             f"executor must have a method submit, got {kind}: pass a concurrent.futures executor "
             "(threads, processes, loky, mpi4py, dask's client.get_executor()), or None."
         )
-    if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+    if isinstance(executor, concurrent.futures.ThreadPoolExecutor) and "Interpreter" not in kind:
         return Threads
     if Processes.suits(executor):
         return Processes
