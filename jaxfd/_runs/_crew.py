@@ -24,6 +24,9 @@ Job = tuple[int, ...]
 # How long a thread that Ctrl-C does not reach waits before it looks whether to stop, in seconds.
 POLL = 0.1
 
+# How often a job is run again whose result got lost.
+_AGAIN = 3
+
 
 class Crew(abc.ABC):
     """Runs the jobs of one batch.
@@ -123,8 +126,9 @@ class Pool(Crew):
     def next(self) -> tuple[Job, list[Any]]:
         while True:
             future = self._wait()
-            if future is not None:
-                return self._answer(future)
+            answer = None if future is None else self._answer(future)
+            if answer is not None:
+                return answer
 
     def _wait(self) -> Any:
         """The next future that is done, or None after a while."""
@@ -134,13 +138,26 @@ class Pool(Crew):
         except queue.Empty:
             return None
 
-    def _answer(self, future: Any) -> tuple[Job, list[Any]]:
+    def _answer(self, future: Any) -> tuple[Job, list[Any]] | None:
+        """What came of a job; None where it is run again."""
         job, count = self._jobs.pop(future)
         try:
             results = future.result()
         except Exception as error:
-            results = [_misfortune(error)] * count
+            failure = self._misfortune(job, error)
+            if failure is None:
+                self.submit(job)
+                return None
+            results = [failure] * count
         return self._come_to(job, count, results)
+
+    def _misfortune(self, job: Job, error: Exception) -> Failure | None:
+        """What the executor, and not the function, raised; None to have the job run again."""
+        del job
+        if not isinstance(error, CancelledError):
+            return Failure(error)
+        reason = f": {error}" if str(error) else ""
+        return Lost(BrokenExecutor(f"the executor gave it up{reason}"))
 
     def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
         """The part of a job that was run; the rest is asked for again."""
@@ -159,14 +176,21 @@ class Pool(Crew):
             future.cancel()
 
 
-def _misfortune(error: Exception) -> Failure:
-    """What a future says that its function did not."""
-    name = type(error).__name__
-    if not isinstance(error, CancelledError) and name != "KilledWorker":  # dask's
-        return Failure(error)
-    lost = BrokenExecutor(f"the executor lost it ({name}{f': {error}' * bool(str(error))})")
-    lost.__cause__ = error
-    return Lost(lost)
+class Cluster(Pool):
+    """A dask cluster: a worker that dies takes with it finished results that were not fetched."""
+
+    def __init__(
+        self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]], executor: Any
+    ) -> None:
+        super().__init__(fun, calls, executor)
+        self._again: collections.Counter[Job] = collections.Counter()
+
+    def _misfortune(self, job: Job, error: Exception) -> Failure | None:
+        if type(error).__name__ == "KilledWorker":
+            return super()._misfortune(job, CancelledError(str(error)))
+        self._again[job] += 1
+        known = isinstance(error, CancelledError) or self._again[job] > _AGAIN
+        return super()._misfortune(job, error) if known else None
 
 
 class Threads(Pool):

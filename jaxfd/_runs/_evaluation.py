@@ -11,6 +11,7 @@ import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxfd import _interrupt
@@ -265,7 +266,7 @@ class _Batch:
             return self._evaluation.where(points, job)
 
         hopeless = runner.lossy and not any(
-            np.issubdtype(leaf.dtype, np.inexact) for _, leaf in points.declared
+            jnp.issubdtype(leaf.dtype, np.inexact) for _, leaf in points.declared
         )
         if runner.on_error == "raise" or hopeless:
             raise _failures.error_of(failure, runner.name, where())
@@ -290,9 +291,9 @@ class _Batch:
 
 def _nothing(leaf: Any) -> np.ndarray:
     dtype = np.dtype(leaf.dtype)
-    if np.issubdtype(dtype, np.complexfloating):
+    if jnp.issubdtype(dtype, np.complexfloating):
         return np.full(leaf.shape, complex(np.nan, np.nan))
-    if np.issubdtype(dtype, np.integer) or dtype == np.bool_:
+    if jnp.issubdtype(dtype, np.integer) or dtype == np.bool_:
         return np.zeros(leaf.shape, dtype)
     return np.full(leaf.shape, np.nan)
 

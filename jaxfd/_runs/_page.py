@@ -55,7 +55,7 @@ class Page:
         out: Sequence[tuple[str, Any]],
     ) -> None:
         outputs = [
-            {"name": where, "dtype": np.dtype(leaf.dtype).str, "shape": leaf.shape}
+            {"name": where, "dtype": _text(np.dtype(leaf.dtype)), "shape": leaf.shape}
             for where, leaf in out
         ]
         inputs = _describe(*call, names)
@@ -102,7 +102,7 @@ class Page:
         rows = []
         large: list[tuple[bytes, bytes]] = []
         for entry, outputs in finished:
-            dtypes = ",".join(o.dtype.str for o in outputs)
+            dtypes = ",".join(_text(o.dtype) for o in outputs)
             y = b"".join([o.tobytes() for o in outputs])
             rows.append((entry.key, entry.x, dtypes, y, now))
             large += entry.large
@@ -127,6 +127,11 @@ class Page:
         return int(number)
 
 
+def _text(dtype: np.dtype) -> str:
+    """A dtype as text; those that NumPy does not know itself, such as bfloat16, by name."""
+    return dtype.name if dtype.kind == "V" else dtype.str
+
+
 def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
     iterator = iter(items)
     return iter(lambda: list(itertools.islice(iterator, size)), [])
@@ -140,7 +145,7 @@ def _describe(args: tuple, kwargs: dict, names: Sequence[str]) -> list[dict[str,
         where += tree_util.keystr(tuple(rest))
         leaf = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
         if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
-            described.append({"name": where, "dtype": leaf.dtype.str, "shape": leaf.shape})
+            described.append({"name": where, "dtype": _text(leaf.dtype), "shape": leaf.shape})
         elif isinstance(leaf, _EXACT):
             text = f"{type(leaf).__name__} {leaf!r}"
             described.append({"name": where, "dtype": None, "value": text})

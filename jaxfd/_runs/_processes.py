@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class Processes(Pool):
         try:
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
         except BrokenExecutor:
-            self._executor = _replace(self._owner)
+            self._executor = _replace(self._owner, self._executor)
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
         self._seen.update(getattr(self._executor, "_processes", None) or {})
         return future
@@ -125,12 +126,17 @@ class Processes(Pool):
             self._end_overdue()
             if future is None:
                 continue
-            if isinstance(future.exception(), BrokenExecutor):
+            if _broke(future):
                 self._broken(future)
             else:
-                self._ready.append(self._answer(future))
+                self._take(future)
         self._answered = True
         return self._ready.popleft()
+
+    def _take(self, future: Any) -> None:
+        answer = self._answer(future)
+        if answer is not None:
+            self._ready.append(answer)
 
     def _release(self) -> None:
         """Submits what waits until a suspect has run alone."""
@@ -186,14 +192,14 @@ class Processes(Pool):
         jobs = [self._jobs.pop(first)]
         while self._jobs:
             future = self._done.get()
-            if isinstance(future.exception(), BrokenExecutor):
+            if _broke(future):
                 jobs.append(self._jobs.pop(future))
             else:
-                self._ready.append(self._answer(future))
+                self._take(future)
         running = {slot: process for slot, (process, _) in self._running().items()}
         codes = self._exit_codes()
         os.truncate(self._board, SLOT.size)
-        self._executor = _replace(self._owner)
+        self._executor = _replace(self._owner, self._executor)
         error = first.exception()
         if not running:
             self._breaks += 1
@@ -248,6 +254,10 @@ class Processes(Pool):
             os.unlink(self._board)
 
 
+def _broke(future: Any) -> bool:
+    return not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+
+
 def _how(code: int | None) -> str:
     if code is None:
         return ""
@@ -284,6 +294,7 @@ def _stop(processes: set[int], running: Callable[[], dict[int, tuple[int, float]
 
 
 # Pools that took the place of broken ones, which are their users' and cannot be mended.
+_lock = threading.Lock()
 _successors: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
@@ -291,24 +302,29 @@ def _current(executor: Any) -> Any:
     return _successors.get(executor, executor)
 
 
-def _replace(executor: Any) -> Any:
-    """A pool like the broken one."""
+def _replace(executor: Any, broken: Any) -> Any:
+    """The pool that takes the place of a broken one; another thread may have made it already."""
+    with _lock:
+        known = _current(executor)
+        if known is broken:
+            known = _successors[executor] = _like(executor)
+    return known
+
+
+def _like(executor: Any) -> Any:
+    """A pool like another one."""
     like = {
         "max_workers": executor._max_workers,
         "initializer": getattr(executor, "_initializer", None),
         "initargs": getattr(executor, "_initargs", ()),
     }
-    new: Any
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         per_child = getattr(executor, "_max_tasks_per_child", None)
-        new = concurrent.futures.ProcessPoolExecutor(
+        return concurrent.futures.ProcessPoolExecutor(
             mp_context=executor._mp_context, max_tasks_per_child=per_child, **like
         )
-    else:
-        import loky
+    import loky
 
-        new = loky.ProcessPoolExecutor(
-            context=executor._context, timeout=executor._timeout, env=executor._env, **like
-        )
-    _successors[executor] = new
-    return new
+    return loky.ProcessPoolExecutor(
+        context=executor._context, timeout=executor._timeout, env=executor._env, **like
+    )

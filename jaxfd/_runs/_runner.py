@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxfd._runs import _failures
-from jaxfd._runs._crew import Crew, Job, Pool, Serial, Threads
+from jaxfd._runs._crew import Cluster, Crew, Job, Pool, Serial, Threads
 from jaxfd._runs._journal import Journal
 from jaxfd._runs._processes import Processes
 from jaxfd._runs._progress import check_progress
@@ -177,7 +177,9 @@ def _kind_of(executor: Any) -> type[Pool]:
     kind = type(executor).__name__
     module = type(executor).__module__.partition(".")[0]
     real = isinstance(executor, concurrent.futures.Executor)
-    if module == "distributed" and not real:
+    if module == "distributed":
+        if real:
+            return Cluster
         raise TypeError(
             f"executor must have submit as concurrent.futures has it, got a dask {kind}: pass "
             "client.get_executor()."
