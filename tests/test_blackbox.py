@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -504,6 +505,19 @@ print(json.dumps([np.asarray(v, float).tolist() for v in (*found, traced)]))
         np.testing.assert_allclose(compiled, exact, rtol=1e-6)
         # And this is what it saves: the same function computed in float32 is 1000 times worse.
         assert np.max(np.abs(np.asarray(traced) / exact - 1)) > 1e-4
+
+    def test_tiny_numbers_inside_a_function_survive_compilation(self):
+        """XLA's threads flush them to zero, and hand that on to the threads they start."""
+
+        def tiny(x):
+            return x * 1e-310 * 1e300 * 1e10
+
+        with ThreadPoolExecutor(2) as pool:
+            for executor in (None, pool):
+                box = jaxfd.blackbox(tiny, SCALAR, executor=executor)
+                close(jax.jit(box)(2.0), box(2.0), 0)
+                close(jax.jit(jax.grad(box))(2.0), jnp.asarray(1.0), 1e-9)
+            assert list(pool.map(tiny, [2.0, 3.0])) == pytest.approx([2.0, 3.0])
 
     def test_a_function_that_returns_float32_is_stepped_for_it(self):
         host = Host(lambda x: np.sum(np.sin(x.astype(np.float32)), -1))
