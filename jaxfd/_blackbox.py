@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._differentiable import Hooked
@@ -78,9 +79,10 @@ def blackbox(
         retries: how often a point that failed is tried again.
         on_error: what becomes of a point that raised, returned something else than declared, took
             too long, or killed its worker. ``"raise"`` raises. ``"nan"`` lets it count as
-            NaN (integers as 0) and warns; a difference that lost one side is then formed from
-            the other side and the centre. A function ``(x, exception) -> value`` stands in for
-            ``fun``; its ``x`` is the only argument, or the tuple of all.
+            NaN (integers as 0) and warns; a difference that lost one side, to a failure or to a
+            NaN that ``fun`` returned, is then formed from the other side and the centre. A function
+            ``(x, exception) -> value`` stands in for ``fun``; its ``x`` is the only argument, or
+            the tuple of all. A penalty that jumps makes huge slopes: differences see the jump.
         journal: a file, or a `Journal`: points that are finished are written there, and are not
             evaluated again. The key is every bit of the arguments, the name and the version.
         progress: True for a bar on a terminal or in a notebook, and lines in the log ``jaxfd``
@@ -109,6 +111,7 @@ def blackbox(
     """
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {type(fun).__name__}.")
+    _check_out(out)
     runner = Runner(
         fun,
         name,
@@ -125,3 +128,15 @@ def blackbox(
     box = BlackBox(program, method, mode)
     functools.update_wrapper(box, fun, updated=())
     return box
+
+
+def _check_out(out: Any) -> None:
+    """Raises TypeError where something in ``out`` is neither a shape with a dtype nor an array."""
+    if callable(out) and not isinstance(out, type):
+        return
+    for leaf in tree_util.tree_leaves(out):
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, type):
+            raise TypeError(
+                f"out must be made of jax.ShapeDtypeStruct or arrays, got {leaf!r}: for one number "
+                "say jax.ShapeDtypeStruct((), jnp.float32), for three ones (3,) in place of ()."
+            )

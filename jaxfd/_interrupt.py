@@ -8,7 +8,6 @@ program end with a call in flight. It must not know what the calls do.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import contextlib
 import ctypes
@@ -18,8 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 _calls: dict[int, int] = {}  # thread -> how many host calls it is in
+_threads: set[int] = set()  # threads beside the main one that ever were in one
 _stopped: set[int] = set()  # threads whose calls were told to stop
 _lock = threading.Lock()
 _leaving = False
@@ -47,12 +49,14 @@ def host_call(name: str) -> Iterator[None]:
         raise RuntimeError(f"{name} was not called: the program is ending.")
     with _lock:
         _calls[thread] = _calls.get(thread, 0) + 1
+        if not in_main_thread():
+            _threads.add(thread)
     try:
         yield
     except BaseException as error:
         _failed = True
         if isinstance(error, KeyboardInterrupt) and in_main_thread():
-            _interrupt_after_return()
+            _interrupt_callers()
         raise
     finally:
         with _lock:
@@ -79,30 +83,40 @@ def stop(thread: int) -> None:
     )
 
 
-def _interrupt_after_return() -> None:
-    """Interrupts the main thread anew as soon as it is out of the host call it is in."""
-    main = threading.get_ident()
-    frame = sys._getframe(2)
+def _interrupt_callers() -> None:
+    """Interrupts the main thread anew when it is out of the host call it is in.
 
-    def inside() -> bool:
-        at = sys._current_frames().get(main)
-        while at is not None and at is not frame:
-            at = at.f_back
-        return at is not None
+    JAX turns the interrupt of a host call into an error of its own. A trace function in the frames
+    that called the program turns it back, before any of them handles that error.
+    """
+    before = sys.gettrace()
+    traced: list[tuple[FrameType, Any]] = []
 
-    # With so short an interval the thread below gets the interpreter's lock as soon as the call
-    # lets go of it, and the main thread has it back when it was interrupted.
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    def turn_back(frame: FrameType, event: str, value: Any) -> Any:
+        del frame, value
+        if event in ("exception", "line"):
+            for other, trace in traced:
+                other.f_trace = trace
+            sys.settrace(before)
+            raise KeyboardInterrupt
+        return turn_back
 
-    def interrupt() -> None:
-        deadline = time.monotonic() + 5
-        while inside() and time.monotonic() < deadline:
-            pass
-        _thread.interrupt_main()
-        sys.setswitchinterval(interval)
+    # The frames of the call itself end with JAX's own around it, in a module of that name.
+    caller: FrameType | None = sys._getframe(1)
+    while caller is not None and not _of_callback(caller):
+        caller = caller.f_back
+    while caller is not None and _of_callback(caller):
+        caller = caller.f_back
+    while caller is not None:
+        traced.append((caller, caller.f_trace))
+        caller.f_trace = turn_back
+        caller = caller.f_back
+    sys.settrace(lambda *_: None)
 
-    threading.Thread(target=interrupt, daemon=True).start()
+
+def _of_callback(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return module.startswith("jax.") and module.endswith(".callback")
 
 
 def watch() -> None:
@@ -136,6 +150,12 @@ def watch() -> None:
         sys.excepthook = lambda *error: sys.__excepthook__(*error)
 
 
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:
     """Makes the end of the program wait for its host calls.
 
@@ -152,10 +172,12 @@ def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:
     def quiet() -> None:
         global _leaving
         _leaving = True
+        # What the threads say whose calls are stopped here is of no use to anyone any more.
+        threading.excepthook = lambda _: None
         _stop_calls()
-        deadline = time.monotonic() + 60
-        while _calls and time.monotonic() < deadline:
-            time.sleep(0.01)
+        _wait(lambda: not _calls, 60.0)
+        # A thread that is caught inside JAX when Python ends takes the program down.
+        _wait(lambda: _threads.isdisjoint(sys._current_frames()), 1.0)
         if _failed:
             _leaving = False
             with contextlib.suppress(Exception):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from jaxtyping import Shaped
 
 
@@ -212,3 +213,23 @@ def shifted_slopes(nodes: int, below: int) -> tuple[float, ...]:
     offsets: Sequence[int] = range(-below, nodes - below + 1)
     solved = weights(tuple(offsets), 1)
     return tuple(float(w * s) for s, w in zip(offsets, solved, strict=True) if s != 0)
+
+
+def mended(plain: Any, centre: Any, outputs: Any, moved: Any) -> Any:
+    """The derivative where points were lost, from those that are left and the centre.
+
+    It is the slope at ``x`` of the polynomial through them. With distances ``t_k`` that is
+    ``sum_k g_k (f_k - f_0) / t_k`` with ``g_k = prod_{j != k} t_j / (t_j - t_k)``.
+    """
+    lost = np.isnan(outputs)
+    if centre is None or not lost.any():
+        return plain
+    t = np.where(lost, np.nan, over(moved, outputs))
+    total: Any = np.zeros_like(plain)
+    for k in range(len(t)):
+        weight: Any = 1.0
+        for j in range(len(t)):
+            if j != k:
+                weight = weight * np.where(lost[j], 1.0, t[j] / (t[j] - t[k]))
+        total = total + np.where(lost[k], 0.0, weight * (outputs[k] - centre) / t[k])
+    return np.where(lost.any(axis=0) & ~lost.all(axis=0), total, plain)

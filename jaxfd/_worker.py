@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import struct
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -81,19 +83,48 @@ def run(
         unique: tells this run from all others.
     """
     del unique
+    if board is not None:
+        _listen()
     results: list[Any] = []
     for call in calls:
         try:
             _mark(board, call.slot, os.getpid())
-            results.append(fun(*call.args, **call.kwargs))
+            _state.inside = True
+            try:
+                value = fun(*call.args, **call.kwargs)
+            finally:
+                _state.inside = False
         except (Exception, SystemExit) as error:
-            results.append(Failure(error))
+            value = Failure(error)
         except BaseException as error:
             results.append(Failure(error))
             break
         finally:
             _mark(board, call.slot, 0)
+        results.append(value)
     return results
+
+
+class _State(threading.local):
+    """Whether this thread is inside the user's function."""
+
+    inside = False
+
+
+_state = _State()
+
+
+def _listen() -> None:
+    """Lets Ctrl-C interrupt the user's function, and a worker that waits not at all."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        del number, frame
+        if _state.inside:
+            raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _mark(board: str | None, slot: int, process: int) -> None:

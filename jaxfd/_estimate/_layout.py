@@ -20,7 +20,7 @@ from jaxfd._directions import Moves
 from jaxfd._dtype import complexify, is_complex, promote, real_of
 from jaxfd._estimate._task import Call
 from jaxfd._parts import Parts
-from jaxfd._stencil import Stencil, over, shifted, shifted_slopes
+from jaxfd._stencil import Stencil, mended, over, shifted, shifted_slopes
 from jaxfd._tree import Arguments
 
 # Entries that are infinite or cannot move divide nothing by nothing: the result says so, and
@@ -76,7 +76,7 @@ class Layout:
         centre, outputs, moved, h = self._ready(place, centre, outputs, d)
         plain = self.stencil.combine(centre, outputs, moved, h)
         if place.lossy and self._mendable:
-            plain = _mended(plain, centre, outputs, moved)
+            plain = mended(plain, centre, outputs, moved)
         if self.below is None:
             return plain
         nodes = self.moves.nodes
@@ -88,7 +88,7 @@ class Layout:
             for k in range(nodes)
         )
         if place.lossy and self._mendable:
-            total = _mended(total, centre, outputs, moved)
+            total = mended(total, centre, outputs, moved)
         flat = over(self.flat[..., d].astype(moved.dtype), plain)
         chosen = xp.where(over(below == _home(self.stencil), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
@@ -146,26 +146,6 @@ class Layout:
             self.moved[..., d].astype(real),
             self.h[..., d].astype(real),
         )
-
-
-def _mended(plain: Any, centre: Any, outputs: Any, moved: Any) -> Any:
-    """The derivative where points were lost, from those that are left and the centre.
-
-    It is the slope at ``x`` of the polynomial through them. With distances ``t_k`` that is
-    ``sum_k g_k (f_k - f_0) / t_k`` with ``g_k = prod_{j != k} t_j / (t_j - t_k)``.
-    """
-    lost = np.isnan(outputs)
-    if centre is None or not lost.any():
-        return plain
-    t = np.where(lost, np.nan, over(moved, outputs))
-    total: Any = np.zeros_like(plain)
-    for k in range(len(t)):
-        weight: Any = 1.0
-        for j in range(len(t)):
-            if j != k:
-                weight = weight * np.where(lost[j], 1.0, t[j] / (t[j] - t[k]))
-        total = total + np.where(lost[k], 0.0, weight * (outputs[k] - centre) / t[k])
-    return np.where(lost.any(axis=0) & ~lost.all(axis=0), total, plain)
 
 
 def _home(stencil: Stencil) -> int:

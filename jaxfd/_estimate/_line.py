@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax import tree_util
 from jaxtyping import Float
 
@@ -14,7 +15,7 @@ from jaxfd._dtype import complexify, is_inexact, promote, real_of
 from jaxfd._estimate._task import Call, Task, complexified
 from jaxfd._methods import Method
 from jaxfd._parts import Parts, whole
-from jaxfd._stencil import Stencil, over
+from jaxfd._stencil import Stencil, mended, over
 
 
 def tangent_step(
@@ -137,6 +138,9 @@ class Line(Task):
             centre = [o[0] for o in outputs]
             outputs = [o[1:] for o in outputs]
         count = len(call.out)
+        mend = place.lossy and not stencil.imaginary
+        if mend and centre is None and any(np.isnan(o).any() for o in outputs[:count]):
+            centre = place.centre(x)
         tangent = []
         for i, output in enumerate(outputs):
             if not is_inexact(call.out[i]):
@@ -145,6 +149,8 @@ class Line(Task):
             base = None if centre is None else centre[i].astype(dtype)
             real = real_of(dtype) if stencil.imaginary else dtype
             value = stencil.combine(base, output.astype(dtype), moved.astype(real), h.astype(real))
+            if mend:
+                value = mended(value, base, output, moved)
             tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
         result: dict[str, Any] = {
             "derivative": tangent if self.raw else tree_util.tree_unflatten(call.out_tree, tangent)

@@ -21,7 +21,8 @@ from jaxfd._worker import Call, Failure, Lost
 
 Job = tuple[int, ...]
 
-# How long a thread that Ctrl-C does not reach waits before it looks whether to stop, in seconds.
+# How long a thread waits before it looks whether to stop, in seconds. Ctrl-C wakes no thread but
+# the main one, and not even that one where it comes just before the wait.
 POLL = 0.1
 
 # How often a job is run again whose result got lost.
@@ -104,8 +105,7 @@ class Pool(Crew):
         self._executor = executor
         self._jobs: dict[Any, tuple[Job, int]] = {}
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # Ctrl-C reaches the main thread while it waits, and no other.
-        self._patience = None if _interrupt.in_main_thread() else POLL
+        self._patience = POLL
 
     @staticmethod
     def check(fun: Callable[..., Any], executor: Any) -> None:
@@ -148,7 +148,12 @@ class Pool(Crew):
             if failure is None:
                 self.submit(job)
                 return None
-            results = [failure] * count
+            if count > 1:
+                # One of them may be to blame, and need not cost the others.
+                for number in job:
+                    self.submit((number,))
+                return None
+            results = [failure]
         return self._come_to(job, count, results)
 
     def _misfortune(self, job: Job, error: Exception) -> Failure | None:
@@ -193,6 +198,21 @@ class Cluster(Pool):
         return super()._misfortune(job, error) if known else None
 
 
+class _Inside(threading.local):
+    """The executors whose points this thread is running."""
+
+    def __init__(self) -> None:
+        self.executors: list[Any] = []
+
+
+_inside = _Inside()
+
+
+def waits_for_itself(executor: Any) -> bool:
+    """Whether a point that an executor runs would wait for a thread of the same executor."""
+    return any(executor is one for one in _inside.executors)
+
+
 class Threads(Pool):
     """Threads of this process: nothing is copied, and what runs stops in Python code only."""
 
@@ -202,23 +222,30 @@ class Threads(Pool):
         super().__init__(fun, calls, executor)
         self._lock = threading.Lock()
         self._running: set[int] = set()
+        self._closed = False
 
     def _start(self, calls: list[Call]) -> Any:
         return self._executor.submit(self._run, calls)
 
     def _run(self, calls: list[Call]) -> list[Any]:
         thread = threading.get_ident()
-        self._running.add(thread)
+        _inside.executors.append(self._executor)
         try:
+            with self._lock:
+                if self._closed:
+                    raise CancelledError
+                self._running.add(thread)
             return _worker.run(self._fun, calls)
         finally:
             with self._lock:
                 self._running.discard(thread)
+            _inside.executors.pop()
 
     def close(self, interrupted: bool) -> None:
         super().close(interrupted)
-        if interrupted:
-            with self._lock:
+        with self._lock:
+            self._closed = True
+            if interrupted:
                 for thread in self._running:
                     _interrupt.stop(thread)
 
@@ -230,9 +257,13 @@ def picklable(fun: Callable[..., Any], dumps: Callable[[Any], Any], advice: str)
     try:
         dumps(fun)
     except Exception as error:
+        home = sys.modules.get(getattr(fun, "__module__", None) or "")
+        there = getattr(home, name, fun)
+        if there is not fun and getattr(there, "__wrapped__", None) is fun:
+            advice = "the box has taken its name there: give the box another one"
         raise TypeError(
             f"fun {name} cannot be sent to a worker process ({type(error).__name__}: {error}): "
-            f"{advice}."
+            f"{advice or 'define it at the top of a module'}."
         ) from error
     if (
         advice

@@ -256,6 +256,22 @@ class _Batch:
         for column, value in zip(self.columns, finished, strict=True):
             column[which] = value
 
+    def _stand_in(self, job: Job, failure: Failure, where: Callable[[], str]) -> list[np.ndarray]:
+        """What the user's function for failures says of a point."""
+        runner = self._runner
+        x = _failures.plain(*self._points.call(job[0]))
+        error = _failures.error_of(failure, runner.name, where())
+        try:
+            raise error
+        except BaseException as handled:
+            # Inside, so that a bare `raise` works, and what goes wrong here keeps its cause.
+            value = runner.on_error(x, handled)
+            try:
+                return self._points.accept(value, None)
+            except (TypeError, ValueError) as wrong:
+                wrong.add_note(f"on_error returned this for {where()}.")
+                raise
+
     def _fail(self, job: Job, failure: Failure) -> list[Job]:
         runner, points = self._runner, self._points
         self._tries[job] += 1
@@ -278,11 +294,7 @@ class _Batch:
             outputs = [_nothing(leaf) for _, leaf in points.declared]
             self._evaluation.lose(len(self._missing[job[0]]), failure.error, where)
         else:
-            args, kwargs = points.call(job[0])
-            error = failure.error
-            if failure.lost:
-                error = _failures.error_of(failure, runner.name, where())
-            outputs = points.accept(runner.on_error(_failures.plain(args, kwargs), error), None)
+            outputs = self._stand_in(job, failure, where)
         if runner.vectorized:
             outputs = [o[None] for o in outputs]
         self._succeed(job, outputs, failed=len(self._missing[job[0]]))

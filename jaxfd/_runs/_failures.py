@@ -13,6 +13,8 @@ import numpy as np
 
 from jaxfd._worker import Failure
 
+_IN_WORKER = "In the worker it was:\n"
+
 Handler = Callable[[Any, BaseException], Any]
 
 
@@ -55,13 +57,13 @@ def error_of(failure: Failure, name: str, where: str) -> BaseException:
         # It would have ended the worker, not this program.
         error = RuntimeError(f"{name} called sys.exit({error.code!r})")
         error.__cause__ = failure.error
-    notes = [f"{name} raised this at {where}."]
+    mine = f"{name} raised this at "
+    notes = [f"{mine}{where}."]
     if failure.text:
-        notes.append(f"In the worker it was:\n{failure.text.rstrip()}")
-    known = getattr(error, "__notes__", ())
-    for note in notes:
-        if note not in known:
-            error.add_note(note)
+        notes.append(f"{_IN_WORKER}{failure.text.rstrip()}")
+    # A function may raise one and the same object again and again.
+    others = [n for n in getattr(error, "__notes__", []) if not n.startswith((mine, _IN_WORKER))]
+    error.__notes__ = [*others, *notes]
     return error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+import functools
 import json
 import os
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from jaxfd._runs._page import decode, inputs_of
 from jaxfd._runs._store import Store
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Runs:
     """Runs of one function on arguments of one shape.
 
@@ -41,7 +42,7 @@ class Runs:
     def __len__(self) -> int:
         return len(self.finished)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         def shapes(arrays: dict[str, np.ndarray]) -> str:
             return ", ".join(f"{k}{list(v.shape[1:]) or ''}" for k, v in arrays.items())
 
@@ -104,6 +105,9 @@ class Journal:
         version = f", version={self.version!r}" if self.version else ""
         return f"jaxfd.Journal({str(self.path)!r}{version})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(Journal, version=self.version), (str(self.path),)
+
     def __len__(self) -> int:
         """The number of runs, of all functions and versions."""
         with self.store.open(write=False) as connection:
@@ -117,12 +121,17 @@ class Journal:
         """All runs as arrays, in the order in which they finished.
 
         Args:
-            name: the function; None for all.
+            name: the function, as `blackbox` was told or by default ``module.function``; None for
+                all.
 
         Returns:
             One `Runs` for each function, version and shape of arguments.
         """
-        return [_stack(*group) for group in self._read(name)]
+        found = [_stack(*group) for group in self._read()]
+        names = sorted({runs.name for runs in found})
+        if name is not None and name not in names:
+            raise ValueError(f"name {name!r} is not in {self!r}: it holds {names}.")
+        return [runs for runs in found if name in (None, runs.name)]
 
     def to_csv(self, path: str | os.PathLike[str], name: str | None = None) -> int:
         """Writes all runs to a CSV file, one line each, one column for each number.
@@ -136,7 +145,9 @@ class Journal:
         """
         lines, columns = [], ["name", "version", "finished"]
         for runs in self.runs(name):
-            arrays = {**runs.inputs, **runs.outputs}
+            taken = {"name", "version", "finished", *runs.outputs}
+            inputs = {f"x.{k}" if k in taken else k: v for k, v in runs.inputs.items()}
+            arrays = {**inputs, **runs.outputs}
             for i in range(len(runs)):
                 line = {"name": runs.name, "version": runs.version, "finished": runs.finished[i]}
                 for key, values in arrays.items():
@@ -152,7 +163,7 @@ class Journal:
             writer.writerows(lines)
         return len(lines)
 
-    def _read(self, name: str | None) -> Iterable[tuple[Any, ...]]:
+    def _read(self) -> Iterable[tuple[Any, ...]]:
         with self.store.open(write=False) as connection:
             data = dict(connection.execute("SELECT digest, bytes FROM data"))
             layouts = connection.execute("SELECT id, name, version, spec FROM layouts ORDER BY id")
@@ -161,7 +172,7 @@ class Journal:
                     "SELECT x, dtypes, y, finished FROM runs WHERE layout = ? ORDER BY id",
                     (number,),
                 ).fetchall()
-                if rows and name in (None, owner):
+                if rows:
                     yield owner, version, json.loads(spec), rows, data
 
 

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from jaxfd._runs._store import Store
 # Arrays of this many bytes are stored once, however many points share them.
 _LARGE = 4096
 _DIGEST = 16
-_EXACT = (str, bytes, int, float, complex, bool, type(None), enum.Enum)
+_EXACT = (str, bytes, int, float, complex, bool, type(None))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +147,7 @@ def _describe(args: tuple, kwargs: dict, names: Sequence[str]) -> list[dict[str,
         leaf = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
         if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
             described.append({"name": where, "dtype": _text(leaf.dtype), "shape": leaf.shape})
-        elif isinstance(leaf, _EXACT):
-            text = f"{type(leaf).__name__} {leaf!r}"
+        elif (text := _exact(leaf)) is not None:
             described.append({"name": where, "dtype": None, "value": text})
         else:
             raise TypeError(
@@ -158,14 +158,39 @@ def _describe(args: tuple, kwargs: dict, names: Sequence[str]) -> list[dict[str,
     return described
 
 
+def _exact(value: Any) -> str | None:
+    """A text that no other value has, where there is one."""
+    kind = type(value)
+    if kind in _EXACT:
+        return f"{kind.__name__} {value!r}"
+    if isinstance(value, enum.Enum):
+        return f"{kind.__module__}.{kind.__qualname__}.{value.name}"
+    if kind in (tuple, list):
+        parts = [_exact(part) for part in value]
+        return None if None in parts else f"{kind.__name__} {parts}"
+    if kind is type:
+        return f"{value.__module__}.{value.__qualname__}"
+    return None
+
+
 def _structure(args: tuple, kwargs: dict) -> str:
-    text = str(tree_util.tree_structure((args, kwargs)))
-    if " at 0x" in text:
-        raise TypeError(
-            "journal cannot tell these arguments from others: their structure has no exact text. "
-            "Pass tuples, lists and dicts."
-        )
-    return text
+    """The containers of a call as text."""
+
+    def text(tree: Any) -> str:
+        node = tree.node_data()
+        if node is None:
+            return "*" if tree.num_leaves else "-"
+        kind, data = node
+        exact = _exact(list(data) if kind in (dict, OrderedDict) else data)
+        if exact is None:
+            raise TypeError(
+                f"journal cannot tell one {kind.__qualname__} from another, because what it holds "
+                "besides arrays has no exact text: pass tuples, lists and dicts."
+            )
+        inner = ", ".join(text(child) for child in tree.children())
+        return f"{kind.__module__}.{kind.__qualname__} {exact} ({inner})"
+
+    return text(tree_util.tree_structure((args, kwargs)))
 
 
 def decode(dtypes: str, shapes: Sequence[tuple[int, ...]], y: bytes) -> list[np.ndarray]:

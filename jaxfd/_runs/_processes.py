@@ -15,26 +15,18 @@ import pickle
 import signal
 import sys
 import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from typing import Any, ClassVar
 
 from jaxfd import _worker
 from jaxfd._runs._crew import POLL, Job, Pool, picklable
+from jaxfd._runs._pools import current, pool_like, replace
 from jaxfd._worker import CLOSED, OPEN, SLOT, Call, Failure, Lost
 
 # How long a worker that was asked to stop may take before it is ended, in seconds.
 _GRACE = 0.5
-# How often a pool may break between points before that is no accident.
-_BREAKS = 3
-
-_GUARD = (
-    "the workers of executor ended before they ran a point. They print why above; most often a "
-    "script lacks `if __name__ == '__main__':` around what it runs"
-)
 
 
 class Processes(Pool):
@@ -56,19 +48,21 @@ class Processes(Pool):
         executor: Any,
         timeout: float | None = None,
     ) -> None:
-        super().__init__(fun, calls, _current(executor))
+        super().__init__(fun, calls, current(executor))
         self._owner = executor
         self._timeout = timeout
         if timeout is not None:
             self._patience = min(POLL, timeout / 4)
         self._ready: collections.deque[tuple[Job, list[Any]]] = collections.deque()
         self._seen: dict[int, Any] = {}  # workers by process id
-        self._asked: dict[int, float] = {}  # processes asked to stop, and when
+        # What was asked to stop: slot, process, since when it ran; and when it was asked.
+        self._asked: dict[tuple[int, int, float], float] = {}
+        self._asks = 0
         self._overdue: set[int] = set()  # points that took too long
-        self._breaks = 0  # times that the pool broke while no point ran
+        # A pool of our own, where it has to be known that nobody else breaks it.
+        self._private: Any = None
         self._alone: collections.deque[Job] = collections.deque()  # to be run one by one
         self._held: list[Job] = []  # to be run after those
-        self._answered = False
         # How a pool ends the workers that are left when one died: by SIGTERM, loky by SIGKILL.
         own = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         self._ended = (None, 0, -15 if own else -9)
@@ -108,7 +102,7 @@ class Processes(Pool):
         try:
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
         except BrokenExecutor:
-            self._executor = _replace(self._owner, self._executor)
+            self._renew()
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
         self._seen.update(getattr(self._executor, "_processes", None) or {})
         return future
@@ -130,7 +124,6 @@ class Processes(Pool):
                 self._broken(future)
             else:
                 self._take(future)
-        self._answered = True
         return self._ready.popleft()
 
     def _take(self, future: Any) -> None:
@@ -150,11 +143,16 @@ class Processes(Pool):
                 super().submit(job)
 
     def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
+        for slot in self._overdue.intersection(job):
+            # Whatever it made of being interrupted: it is not the point's result.
+            self._overdue.discard(slot)
+            k = job.index(slot) if count > 1 else 0
+            if k < len(results):
+                results[k] = self._too_long()
         last = results[-1] if results else None
-        late = self._overdue.intersection(job)
-        self._overdue -= late
-        if late and isinstance(last, Failure) and isinstance(last.error, KeyboardInterrupt):
-            results[-1] = self._too_long()
+        if self._asks and isinstance(last, Failure) and isinstance(last.error, KeyboardInterrupt):
+            # It was meant for the point before, and is run again.
+            results = results[:-1]
         return super()._come_to(job, count, results)
 
     def _too_long(self) -> Failure:
@@ -175,17 +173,18 @@ class Processes(Pool):
         if self._timeout is None:
             return
         now = time.monotonic()
-        running = self._running()
-        alive = {process for process, _ in running.values()}
-        self._asked = {p: when for p, when in self._asked.items() if p in alive}
-        for slot, (process, since) in running.items():
-            if now - since > self._timeout and process not in self._asked:
+        running = {(slot, *what) for slot, what in self._running().items()}
+        self._asked = {run: when for run, when in self._asked.items() if run in running}
+        for run in running:
+            slot, process, since = run
+            if run in self._asked:
+                if now - self._asked[run] > _GRACE:
+                    _end(process)
+            elif now - since > self._timeout:
                 self._overdue.add(slot)
-                self._asked[process] = now
+                self._asked[run] = now
+                self._asks += 1
                 _ask(process)
-        for process, asked in self._asked.items():
-            if now - asked > _GRACE:
-                _end(process)
 
     def _broken(self, first: Any) -> None:
         """Finds the points whose workers died, and has the others run by a pool like this one."""
@@ -199,14 +198,13 @@ class Processes(Pool):
         running = {slot: process for slot, (process, _) in self._running().items()}
         codes = self._exit_codes()
         os.truncate(self._board, SLOT.size)
-        self._executor = _replace(self._owner, self._executor)
         error = first.exception()
-        if not running:
-            self._breaks += 1
-            if not self._answered or self._breaks == _BREAKS:
-                raise type(error)(f"{_GUARD}.") from error
+        if not running and self._private is not None:
+            raise type(error)(_never_began(self._owner)) from error
+        alone = len(jobs) == 1 and self._private is not None
+        self._renew()
         guilty = {slot for slot in running if codes.get(running[slot]) not in self._ended}
-        if len(jobs) == 1:
+        if alone:
             guilty |= set(running)
         known = guilty | self._overdue
         again: list[Job] = []
@@ -225,14 +223,22 @@ class Processes(Pool):
             self._ready.append((job if count == 1 else (slot,), [failure]))
             if count > 1 and len(job) > 1:
                 again.append(tuple(i for i in job if i != slot))
-        if not known and running:
-            # No exit code tells which it was: those that ran are run again one by one.
+        if not known:
+            # Nothing tells which point it was, or whether it was one of ours at all: those that
+            # ran are run again one by one, and where nobody else can interfere.
+            self._private = self._private or pool_like(self._owner)
+            self._executor = self._private
             self._alone.extend(job for job in again if running.keys() & set(job))
             again = [job for job in again if not running.keys() & set(job)]
-            self._held += again
+        for job in again:
+            self.submit(job)
+
+    def _renew(self) -> None:
+        """Takes another pool in place of the one that broke."""
+        if self._private is None:
+            self._executor = replace(self._owner, self._executor)
         else:
-            for job in again:
-                self.submit(job)
+            self._executor = self._private = pool_like(self._owner)
 
     def _exit_codes(self) -> dict[int, int | None]:
         deadline = time.monotonic() + 2
@@ -246,16 +252,31 @@ class Processes(Pool):
 
     def close(self, interrupted: bool) -> None:
         super().close(interrupted)
-        if interrupted:
+        if interrupted or self._jobs:
+            # Nobody waits for what still runs, and it may hang.
             with open(self._board, "r+b") as file:
                 file.write(CLOSED)
             _stop({process for process, _ in self._running().values()}, self._running)
+        if self._private is not None:
+            self._private.shutdown(wait=False)
         with contextlib.suppress(OSError):
             os.unlink(self._board)
 
 
 def _broke(future: Any) -> bool:
     return not future.cancelled() and isinstance(future.exception(), BrokenExecutor)
+
+
+def _never_began(executor: Any) -> str:
+    reasons = (
+        "most often a script lacks `if __name__ == '__main__':` around what it runs, has the "
+        "function under it rather than at the top of the file, or was read from standard input"
+    )
+    if getattr(executor, "_initializer", None) is not None:
+        reasons = "its initializer may have failed; or " + reasons
+    return (
+        "the workers of executor ended before they ran a point. They print why above; " + reasons
+    ) + "."
 
 
 def _how(code: int | None) -> str:
@@ -291,40 +312,3 @@ def _stop(processes: set[int], running: Callable[[], dict[int, tuple[int, float]
         time.sleep(0.01)
     for process in processes:
         _end(process)
-
-
-# Pools that took the place of broken ones, which are their users' and cannot be mended.
-_lock = threading.Lock()
-_successors: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
-
-
-def _current(executor: Any) -> Any:
-    return _successors.get(executor, executor)
-
-
-def _replace(executor: Any, broken: Any) -> Any:
-    """The pool that takes the place of a broken one; another thread may have made it already."""
-    with _lock:
-        known = _current(executor)
-        if known is broken:
-            known = _successors[executor] = _like(executor)
-    return known
-
-
-def _like(executor: Any) -> Any:
-    """A pool like another one."""
-    like = {
-        "max_workers": executor._max_workers,
-        "initializer": getattr(executor, "_initializer", None),
-        "initargs": getattr(executor, "_initargs", ()),
-    }
-    if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
-        per_child = getattr(executor, "_max_tasks_per_child", None)
-        return concurrent.futures.ProcessPoolExecutor(
-            mp_context=executor._mp_context, max_tasks_per_child=per_child, **like
-        )
-    import loky
-
-    return loky.ProcessPoolExecutor(
-        context=executor._context, timeout=executor._timeout, env=executor._env, **like
-    )

@@ -66,12 +66,14 @@ class _Hand(_Silent):
 
 
 class _Log(_Silent):
-    last = -_PAUSE
+    """Lines for a batch that takes long, and one at its end."""
+
+    _said = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - _Log.last >= _PAUSE:
-            _Log.last = now
+        over = progress.done == progress.planned and (self._said or progress.seconds > 1)
+        if over or progress.seconds - self._said >= _PAUSE:
+            self._said = progress.seconds
             _LOG.info("%s", progress)
 
 

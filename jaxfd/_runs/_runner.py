@@ -9,14 +9,16 @@ import concurrent.futures
 import functools
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxfd._runs import _failures
-from jaxfd._runs._crew import Cluster, Crew, Job, Pool, Serial, Threads
+from jaxfd._runs._crew import Cluster, Crew, Job, Pool, Serial, Threads, waits_for_itself
 from jaxfd._runs._journal import Journal
 from jaxfd._runs._processes import Processes
 from jaxfd._runs._progress import check_progress
@@ -53,6 +55,8 @@ class Runner:
         _check_timeout(timeout, executor, self._crew)
         if self._crew is not None:
             self._crew.check(fun, executor)
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"name must be a string, got {type(name).__name__}.")
         if not (journal is None or isinstance(journal, Journal)):
             journal = Journal(journal)
         if name is None and journal is not None:
@@ -69,6 +73,7 @@ class Runner:
         self.on_error = on_error
         self.journal = journal
         self.progress = progress
+        self._began = False
         self.lossy = on_error == "nan"
         self.plain = (
             executor is None
@@ -85,8 +90,12 @@ class Runner:
 
     def crew(self, calls: Callable[[Job], list[Call]]) -> Crew:
         """A crew for one batch."""
-        if self._crew is None:
+        if self._crew is None or waits_for_itself(self.executor):
             return Serial(self.fun, calls)
+        if not self._began:
+            # Once more: the box may have taken the name of the function since.
+            self._crew.check(self.fun, self.executor)
+            self._began = True
         if self._crew is Processes:
             return Processes(self.fun, calls, self.executor, self.timeout)
         return self._crew(self.fun, calls, self.executor)
@@ -134,14 +143,19 @@ class _Names(Sequence[str]):
 
 def _stable_name(fun: Callable[..., Any]) -> str:
     """The name that a function is known by in a journal."""
-    if not inspect.isfunction(fun) or "<" in fun.__qualname__ or fun.__closure__:
-        kind = getattr(fun, "__qualname__", type(fun).__name__)
+    qualname = str(getattr(fun, "__qualname__", type(fun).__name__))
+    module = str(fun.__module__)
+    if module == "__main__":
+        # Another script may have a function of the same name.
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        module = "" if file is None else str(Path(file).resolve())
+    if not inspect.isfunction(fun) or "<" in qualname or fun.__closure__ or not module:
         raise ValueError(
-            f"journal needs a name for fun, because {kind} is no function at the top of a module "
+            f"journal needs a name for fun, because {qualname} is no function at the top of a file "
             "and another may be called the same: pass name=, and another one (or "
             "jaxfd.Journal(path, version=...)) whenever what it computes changes."
         )
-    return f"{fun.__module__}.{fun.__qualname__}"
+    return f"{module}.{qualname}"
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
@@ -154,8 +168,8 @@ def _check_count(name: str, value: Any, least: int) -> None:
 def _check_timeout(timeout: Any, executor: Any, crew: type[Pool] | None) -> None:
     if timeout is None:
         return
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not timeout > 0:
+    number = isinstance(timeout, (int, float, np.integer, np.floating))
+    if isinstance(timeout, bool) or not number or not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}.")
     if crew is None or not crew.ends_points:
         what = "without an executor" if crew is None else f"by a {type(executor).__name__}"

@@ -10,12 +10,16 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxfd import _interrupt
+
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock
+_LOOK = 0.1  # seconds that SQLite itself waits, deaf to Ctrl-C and not everywhere
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS layouts (
@@ -39,7 +43,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -64,13 +68,14 @@ class Store:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Everything that is written inside is written, or nothing."""
         with self.open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                _patiently(connection, "BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
                 raise
 
     def close(self) -> None:
@@ -90,7 +95,10 @@ class Store:
             connection.close()
             if write or _code(error) not in ("SQLITE_READONLY", "SQLITE_CANTOPEN"):
                 raise
-            # A file that cannot be written can still be read.
+            # A file that cannot be written can still be read, where all of it is in that file.
+            beside = self.path.with_name(self.path.name + "-wal")
+            if beside.exists() and beside.stat().st_size:
+                raise
             uri = self.path.absolute().as_uri()
             connection = self._connection_to(f"{uri}?mode=ro&immutable=1", uri=True)
         except BaseException:
@@ -101,22 +109,23 @@ class Store:
     @staticmethod
     def _connection_to(target: str, **options: Any) -> sqlite3.Connection:
         return sqlite3.connect(
-            target, timeout=_WAIT, isolation_level=None, check_same_thread=False, **options
+            target, timeout=_LOOK, isolation_level=None, check_same_thread=False, **options
         )
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
+        # Tables first: whoever makes the file writes both at once.
+        (tables,) = _patiently(connection, "SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != _APPLICATION and (application or tables):
             raise ValueError(
                 f"journal {str(self.path)!r} is a database of another program: name another file."
             )
-        connection.execute("PRAGMA journal_mode = WAL")
+        _patiently(connection, "PRAGMA journal_mode = WAL")
         # A row survives the death of the program; a power cut may cost the last ones, no more.
         connection.execute("PRAGMA synchronous = NORMAL")
         if application == _APPLICATION and tables >= 3:
             return
-        connection.execute("BEGIN IMMEDIATE")
+        _patiently(connection, "BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -149,6 +158,19 @@ class Store:
                     "the program `sqlite3` can recover rows with its command .recover."
                 ) from error
             raise OSError(f"{name}: {error} ({code}). {kept}") from error
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor:
+    """Executes a statement as soon as the file is free."""
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            return connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if _code(error) != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+        _interrupt.check()
+        time.sleep(0.01)
 
 
 def _code(error: sqlite3.Error) -> str:
