@@ -131,11 +131,15 @@ def blackbox(
 
 
 def _check_out(out: Any) -> None:
-    """Raises TypeError where something in ``out`` is neither a shape with a dtype nor an array."""
+    """Raises TypeError where something in ``out`` is no shape with a dtype, and no example.
+
+    Integers are refused: ``(3,)`` is meant to be a shape.
+    """
     if callable(out) and not isinstance(out, type):
         return
     for leaf in tree_util.tree_leaves(out):
-        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, type):
+        shaped = hasattr(leaf, "shape") and hasattr(leaf, "dtype") and not isinstance(leaf, type)
+        if not shaped and not isinstance(leaf, (float, complex)):
             raise TypeError(
                 f"out must be made of jax.ShapeDtypeStruct or arrays, got {leaf!r}: for one number "
                 "say jax.ShapeDtypeStruct((), jnp.float32), for three ones (3,) in place of ()."

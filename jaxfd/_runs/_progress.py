@@ -66,14 +66,15 @@ class _Hand(_Silent):
 
 
 class _Log(_Silent):
-    """Lines for a batch that takes long, and one at its end."""
+    """A line now and then, and one at the end of a batch that took long."""
 
-    _said = 0.0
+    last = -_PAUSE
 
     def __call__(self, progress: Progress) -> None:
-        over = progress.done == progress.planned and (self._said or progress.seconds > 1)
-        if over or progress.seconds - self._said >= _PAUSE:
-            self._said = progress.seconds
+        now = time.monotonic()
+        over = progress.done == progress.planned and progress.seconds > 1
+        if over or now - _Log.last >= _PAUSE:
+            _Log.last = now
             _LOG.info("%s", progress)
 
 
