@@ -114,17 +114,20 @@ def _run_below(
 
     JAX keeps only the text of what is raised here, so that the text has to say everything.
     """
-    with _interrupt.host_call(_name_of(callback)), _fenv.usual():
-        try:
-            return tuple(_run(callback, out, batched, size, arrays))
-        except Exception as error:
-            notes = getattr(error, "__notes__", None)
-            if not notes:
-                raise
-            kind = type(type(error).__name__, (RuntimeError,), {})
-            raise kind("\n".join([str(error), *notes])).with_traceback(
-                error.__traceback__
-            ) from None
+    thread = _interrupt.enter(_name_of(callback))
+    environment = _fenv.enter()
+    try:
+        return tuple(_run(callback, out, batched, size, arrays))
+    except BaseException as error:
+        _interrupt.failed(error)
+        notes = getattr(error, "__notes__", None)
+        if not notes or not isinstance(error, Exception):
+            raise
+        kind = type(type(error).__name__, (RuntimeError,), {})
+        raise kind("\n".join([str(error), *notes])).with_traceback(error.__traceback__) from None
+    finally:
+        _fenv.leave(environment)
+        _interrupt.leave(thread)
 
 
 @functools.cache

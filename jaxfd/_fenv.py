@@ -10,39 +10,45 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
 from typing import Any
 
 # Larger than the environment of any processor.
 _SIZE = 512
 
 
-def _library() -> Any:
-    """The C library, where it offers what is needed."""
+def _functions() -> Any:
+    """The functions of the C library that tell and set the environment, where it has them."""
     with contextlib.suppress(Exception):
         library = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
-        if library.fegetenv and library.fesetenv:
-            return library
-    return None
+        for function in (library.fegetenv, library.fesetenv):
+            function.argtypes = [ctypes.c_void_p]
+        return library.fegetenv, library.fesetenv
+    return None, None
 
 
-_LIBRARY = _library()
+_tell, _set = _functions()
 # That of the thread that imports jaxfd, which is Python's own.
 _USUAL = ctypes.create_string_buffer(_SIZE)
-if _LIBRARY is not None:
-    _LIBRARY.fegetenv(_USUAL)
+if _tell is not None:
+    _tell(_USUAL)
+_unused: list[Any] = []
 
 
-@contextlib.contextmanager
-def usual() -> Iterator[None]:
-    """Inside, this thread computes as Python's own threads do."""
-    if _LIBRARY is None:
-        yield
-        return
-    before = ctypes.create_string_buffer(_SIZE)
-    _LIBRARY.fegetenv(before)
-    _LIBRARY.fesetenv(_USUAL)
+def enter() -> Any:
+    """Has this thread compute as Python's own threads do; returns what `leave` wants."""
+    if _tell is None:
+        return None
     try:
-        yield
-    finally:
-        _LIBRARY.fesetenv(before)
+        before = _unused.pop()
+    except IndexError:
+        before = ctypes.create_string_buffer(_SIZE)
+    _tell(before)
+    _set(_USUAL)
+    return before
+
+
+def leave(before: Any) -> None:
+    """Undoes `enter`."""
+    if before is not None:
+        _set(before)
+        _unused.append(before)

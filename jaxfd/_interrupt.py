@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+_MAIN = threading.main_thread().ident
 _calls: dict[int, int] = {}  # thread -> how many host calls it is in
 _threads: set[int] = set()  # threads beside the main one that ever were in one
 _stopped: set[int] = set()  # threads whose calls were told to stop
@@ -37,41 +38,43 @@ def check() -> None:
 
 def in_main_thread() -> bool:
     """Whether Python itself interrupts this thread."""
-    return threading.current_thread() is threading.main_thread()
+    return threading.get_ident() == _MAIN
 
 
-@contextlib.contextmanager
-def host_call(name: str) -> Iterator[None]:
-    """Surrounds a host call that a compiled program makes."""
-    global _failed
+def enter(name: str) -> int:
+    """Begins a host call that a compiled program makes; returns what `leave` wants."""
     thread = threading.get_ident()
     if _leaving:
         raise RuntimeError(f"{name} was not called: the program is ending.")
     with _lock:
         _calls[thread] = _calls.get(thread, 0) + 1
-        if not in_main_thread():
+        if thread != _MAIN:
             _threads.add(thread)
-    try:
-        yield
-    except BaseException as error:
-        _failed = True
-        if isinstance(error, KeyboardInterrupt) and in_main_thread():
-            _interrupt_callers()
-        raise
-    finally:
-        with _lock:
-            _calls[thread] -= 1
-            if not _calls[thread]:
-                del _calls[thread]
-                _stopped.discard(thread)
+    return thread
+
+
+def leave(thread: int) -> None:
+    """Ends a host call."""
+    with _lock:
+        _calls[thread] -= 1
+        if not _calls[thread]:
+            del _calls[thread]
+            _stopped.discard(thread)
+
+
+def failed(error: BaseException) -> None:
+    """Takes notice of what a host call raises, for JAX will not hand it on as it is."""
+    global _failed
+    _failed = True
+    if isinstance(error, KeyboardInterrupt) and in_main_thread():
+        _interrupt_callers()
 
 
 def _stop_calls() -> None:
     """Tells every host call outside the main thread to stop, wherever it is in Python code."""
-    main = threading.main_thread().ident
     with _lock:
         for thread in _calls:
-            if thread != main and thread not in _stopped:
+            if thread != _MAIN and thread not in _stopped:
                 _stopped.add(thread)
                 stop(thread)
 
