@@ -213,3 +213,27 @@ class After:
         while not os.path.exists(self.path) and time.monotonic() < end:
             time.sleep(0.01)
         return self.fun(x)
+
+
+def swallows(x):
+    """Works until it is interrupted, then returns what it has, as many solvers do."""
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        return 0.0
+    return quadratic(x)
+
+
+def near(x):
+    """Takes about as long as it may."""
+    time.sleep(0.009 + 0.002 * (hash(x.tobytes()) % 7) / 7)
+    return quadratic(x)
+
+
+def fails_beside_a_hang(x):
+    if x[0] > X[0]:
+        time.sleep(0.3)
+        raise ArithmeticError("no such point")
+    if x[1] > X[1]:
+        time.sleep(600)
+    return quadratic(x)

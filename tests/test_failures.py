@@ -348,3 +348,16 @@ class TestRetries:
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points"):
             jax.grad(box)(X)
         assert len(log(path)) == 7 + 2
+
+    def test_on_a_point_that_the_function_wrote_to(self):
+        tries = []
+
+        def spoils(x):
+            tries.append(x.copy())
+            x += 1.0
+            if len(tries) == 1:
+                raise ArithmeticError("not yet")
+            return simulators.quadratic(tries[-1])
+
+        assert jaxfd.blackbox(spoils, SCALAR, retries=1)(X) == simulators.quadratic(X)
+        np.testing.assert_array_equal(tries[0], tries[1])

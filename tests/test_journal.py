@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import _simulators as simulators
 import jax
@@ -293,6 +294,22 @@ class TestLargeArguments:
         assert bench.evaluated() == 2
         (runs,) = jaxfd.Journal(bench.path).runs()
         np.testing.assert_array_equal(runs.inputs["x"][1], x)
+
+
+class TestFailures:
+    def test_what_finished_beside_a_failure_is_kept(self, bench):
+        """In the same chunk: seven points, of which the one before the last fails."""
+
+        def fails(x):
+            if x[1] > X[1]:
+                raise ArithmeticError("no such point")
+            return simulators.quadratic(x)
+
+        with ThreadPoolExecutor(1) as pool:
+            box = bench.box(fails, executor=pool, chunksize=7)
+            with pytest.raises(ArithmeticError):
+                jax.grad(box)(X)
+        assert len(jaxfd.Journal(bench.path)) == 6
 
 
 class TestThreads:

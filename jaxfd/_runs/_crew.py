@@ -59,6 +59,10 @@ class Crew(abc.ABC):
             KeyboardInterrupt: the call was told to stop.
         """
 
+    def finished(self) -> list[tuple[Job, list[Any]]]:
+        """What has ended and was not asked for yet."""
+        return []
+
     def close(self, interrupted: bool) -> None:
         """Gives up what has not been started."""
         del interrupted
@@ -174,6 +178,11 @@ class Pool(Crew):
             self.submit(job[run:])
             job = job[:run]
         return job, results
+
+    def finished(self) -> list[tuple[Job, list[Any]]]:
+        done = [f for f in self._jobs if f.done() and not f.cancelled() and not f.exception()]
+        found = [(self._jobs[f][0], self._jobs[f][1], f.result()) for f in done]
+        return [(job, results) for job, count, results in found if len(results) == count]
 
     def close(self, interrupted: bool) -> None:
         del interrupted

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import tree_util
 
 from jaxfd import _interrupt
 from jaxfd._runs import _failures
@@ -189,37 +190,46 @@ class _Batch:
             for job in jobs:
                 crew.submit(job)
             pending = sum(map(len, jobs))
-            while pending:
-                job, results = crew.next()
-                if self._runner.vectorized:
-                    parts = [(job, results[0])]
-                else:
-                    parts = [((i,), r) for i, r in zip(job, results, strict=True)]
-                again: list[Job] = []
-                for part, result in parts:
-                    again += self._end(part, result)
-                for part in again:
-                    crew.submit(part)
-                pending -= len(job) - sum(map(len, again))
+            try:
+                while pending:
+                    job, results = crew.next()
+                    again: list[Job] = []
+                    for part, failure in self._succeed(job, results):
+                        again += self._fail(part, failure)
+                    for part in again:
+                        crew.submit(part)
+                    pending -= len(job) - sum(map(len, again))
+            except Exception:
+                # What is finished is not lost with the point that failed.
+                for job, results in crew.finished():
+                    self._succeed(job, results)
+                raise
 
     def _calls(self, job: Job) -> list[Call]:
+            """The calls of a job, on copies: a function may write to what it is given."""
         if self._runner.vectorized:
-            return [Call(job[0], *self._points.call(_several(self._points, job)))]
-        return [Call(i, *self._points.call(i)) for i in job]
+            return [Call(job[0], *_copied(self._points.call(_several(self._points, job)), False))]
+        return [Call(i, *_copied(self._points.call(i), True)) for i in job]
 
-    def _end(self, job: Job, result: Any) -> list[Job]:
-        """Deals with what came of a job; returns what is to be run for it instead."""
-        size = len(job) if self._runner.vectorized else None
-        if not isinstance(result, Failure):
+    def _succeed(self, job: Job, results: list[Any]) -> list[tuple[Job, Failure]]:
+        """Writes down and keeps what came of a job; returns what failed."""
+        if self._runner.vectorized:
+            parts, size = [(job, results[0])], len(job)
+        else:
+            parts, size = [((i,), r) for i, r in zip(job, results, strict=True)], None
+        failed: list[tuple[Job, Failure]] = []
+        for part, result in parts:
+            if isinstance(result, Failure):
+                failed.append((part, result))
+                continue
             try:
                 outputs = self._points.accept(result, size)
             except Exception as error:
-                result = Failure(error)
-        if isinstance(result, Failure):
-            return self._fail(job, result)
-        self._write(job, outputs)
-        self._succeed(job, outputs)
-        return []
+                failed.append((part, Failure(error)))
+                continue
+            self._write(part, outputs)
+            self._spread(part, outputs)
+        return failed
 
     def _write(self, job: Job, outputs: list[np.ndarray]) -> None:
         if self._page is None:
@@ -230,7 +240,7 @@ class _Batch:
             each = [outputs]
         self._page.add([(self._entries[i], row) for i, row in zip(job, each, strict=True)])
 
-    def _succeed(self, job: Job, outputs: list[np.ndarray], failed: int = 0) -> None:
+    def _spread(self, job: Job, outputs: list[np.ndarray], failed: int = 0) -> None:
         """Keeps the outputs of a job, for all points that are the same."""
         count = 0
         for k, number in enumerate(job):
@@ -297,8 +307,17 @@ class _Batch:
             outputs = self._stand_in(job, failure, where)
         if runner.vectorized:
             outputs = [o[None] for o in outputs]
-        self._succeed(job, outputs, failed=len(self._missing[job[0]]))
+        self._spread(job, outputs, failed=len(self._missing[job[0]]))
         return []
+
+
+def _copied(call: tuple[tuple, dict], everything: bool) -> Any:
+    """A call of arrays of its own; those that all points share may stay as they are, read-only."""
+
+    def own(x: Any) -> Any:
+        return x.copy() if isinstance(x, np.ndarray) and (everything or x.flags.writeable) else x
+
+    return tree_util.tree_map(own, call)
 
 
 def _nothing(leaf: Any) -> np.ndarray:

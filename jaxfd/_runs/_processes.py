@@ -240,6 +240,9 @@ class Processes(Pool):
         else:
             self._executor = self._private = pool_like(self._owner)
 
+    def finished(self) -> list[tuple[Job, list[Any]]]:
+        return [*self._ready, *super().finished()]
+
     def _exit_codes(self) -> dict[int, int | None]:
         deadline = time.monotonic() + 2
         codes: dict[int, int | None] = {}
