@@ -206,7 +206,7 @@ class _Batch:
                 raise
 
     def _calls(self, job: Job) -> list[Call]:
-            """The calls of a job, on copies: a function may write to what it is given."""
+        """The calls of a job, on copies: a function may write to what it is given."""
         if self._runner.vectorized:
             return [Call(job[0], *_copied(self._points.call(_several(self._points, job)), False))]
         return [Call(i, *_copied(self._points.call(i), True)) for i in job]
