@@ -54,7 +54,8 @@ class Processes(Pool):
         if timeout is not None:
             self._patience = min(POLL, timeout / 4)
         self._ready: collections.deque[tuple[Job, list[Any]]] = collections.deque()
-        self._seen: dict[int, Any] = {}  # workers by process id
+        self._pool_of: dict[Any, Any] = {}
+        self._workers: dict[Any, dict[int, Any]] = {}  # of a pool, by process id
         # What was asked to stop: slot, process, since when it ran; and when it was asked.
         self._asked: dict[tuple[int, int, float], float] = {}
         self._asks = 0
@@ -101,10 +102,13 @@ class Processes(Pool):
     def _start(self, calls: list[Call]) -> Any:
         try:
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
-        except BrokenExecutor:
-            self._renew()
+        except (BrokenExecutor, OSError):
+            # A pool that breaks at this very moment says that a handle is closed.
+            self._renew(self._executor)
             future = self._executor.submit(_worker.run, self._fun, calls, self._board)
-        self._seen.update(getattr(self._executor, "_processes", None) or {})
+        self._pool_of[future] = self._executor
+        seen = self._workers.setdefault(self._executor, {})
+        seen.update(getattr(self._executor, "_processes", None) or {})
         return future
 
     def submit(self, job: Job) -> None:
@@ -188,21 +192,26 @@ class Processes(Pool):
 
     def _broken(self, first: Any) -> None:
         """Finds the points whose workers died, and has the others run by a pool like this one."""
-        jobs = [self._jobs.pop(first)]
-        while self._jobs:
+        broken, error = self._pool_of[first], first.exception()
+        jobs, others = [self._jobs.pop(first)], []
+        while any(self._pool_of[future] is broken for future in self._jobs):
             future = self._done.get()
-            if _broke(future):
+            if not _broke(future):
+                self._take(future)
+            elif self._pool_of[future] is broken:
                 jobs.append(self._jobs.pop(future))
             else:
-                self._take(future)
-        running = {slot: process for slot, (process, _) in self._running().items()}
-        codes = self._exit_codes()
-        os.truncate(self._board, SLOT.size)
-        error = first.exception()
-        if not running and self._private is not None:
+                others.append(future)
+        for future in others:
+            self._done.put(future)
+        mine = {slot for job, _ in jobs for slot in job}
+        running = {slot: p for slot, (p, _) in self._running().items() if slot in mine}
+        self._clear(mine)
+        codes = self._exit_codes(broken)
+        if not running and broken is self._private:
             raise type(error)(_never_began(self._owner)) from error
-        alone = len(jobs) == 1 and self._private is not None
-        self._renew()
+        alone = len(jobs) == 1 and broken is self._private
+        self._renew(broken)
         guilty = {slot for slot in running if codes.get(running[slot]) not in self._ended}
         if alone:
             guilty |= set(running)
@@ -233,24 +242,31 @@ class Processes(Pool):
         for job in again:
             self.submit(job)
 
-    def _renew(self) -> None:
-        """Takes another pool in place of the one that broke."""
+    def _renew(self, broken: Any) -> None:
+        """Takes another pool in place of the one that broke, where this is not done yet."""
+        if self._executor is not broken:
+            return
         if self._private is None:
-            self._executor = replace(self._owner, self._executor)
+            self._executor = replace(self._owner, broken)
         else:
             self._executor = self._private = pool_like(self._owner)
+
+    def _clear(self, slots: set[int]) -> None:
+        with open(self._board, "r+b") as file:
+            for slot in slots:
+                file.seek((slot + 1) * SLOT.size)
+                file.write(SLOT.pack(0, 0.0))
 
     def finished(self) -> list[tuple[Job, list[Any]]]:
         return [*self._ready, *super().finished()]
 
-    def _exit_codes(self) -> dict[int, int | None]:
+    def _exit_codes(self, broken: Any) -> dict[int, int | None]:
         deadline = time.monotonic() + 2
         codes: dict[int, int | None] = {}
-        for process, worker in self._seen.items():
+        for process, worker in self._workers.pop(broken, {}).items():
             with contextlib.suppress(Exception):
                 worker.join(max(0, deadline - time.monotonic()))
                 codes[process] = worker.exitcode
-        self._seen.clear()
         return codes
 
     def close(self, interrupted: bool) -> None:
