@@ -45,7 +45,13 @@ class Crew(abc.ABC):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.close(interrupted=error[0] is not None and not issubclass(error[0], Exception))
+        interrupted = error[0] is not None and not issubclass(error[0], Exception)
+        try:
+            self.close(interrupted)
+        except KeyboardInterrupt:
+            # The first one may come twice: as what a wait saw, and as what the thread was sent.
+            self.close(True)
+            raise
 
     @abc.abstractmethod
     def submit(self, job: Job) -> None:
@@ -64,7 +70,7 @@ class Crew(abc.ABC):
         return []
 
     def close(self, interrupted: bool) -> None:
-        """Gives up what has not been started."""
+        """Gives up what has not been started; may be called again."""
         del interrupted
 
 

@@ -273,7 +273,7 @@ class Processes(Pool):
         super().close(interrupted)
         if interrupted or self._jobs:
             # Nobody waits for what still runs, and it may hang.
-            with open(self._board, "r+b") as file:
+            with contextlib.suppress(OSError), open(self._board, "r+b") as file:
                 file.write(CLOSED)
             _stop({process for process, _ in self._running().values()}, self._running)
         if self._private is not None:
