@@ -114,9 +114,11 @@ def _run_below(
 
     JAX keeps only the text of what is raised here, so that the text has to say everything.
     """
-    thread = _interrupt.enter(_name_of(callback))
-    environment = _fenv.enter()
+    environment = None
     try:
+        # An interrupt may come at any line, this one included.
+        _interrupt.enter(_name_of(callback))
+        environment = _fenv.enter()
         return tuple(_run(callback, out, batched, size, arrays))
     except BaseException as error:
         _interrupt.failed(error)
@@ -127,7 +129,7 @@ def _run_below(
         raise kind("\n".join([str(error), *notes])).with_traceback(error.__traceback__) from None
     finally:
         _fenv.leave(environment)
-        _interrupt.leave(thread)
+        _interrupt.leave()
 
 
 @functools.cache

@@ -41,8 +41,8 @@ def in_main_thread() -> bool:
     return threading.get_ident() == _MAIN
 
 
-def enter(name: str) -> int:
-    """Begins a host call that a compiled program makes; returns what `leave` wants."""
+def enter(name: str) -> None:
+    """Begins a host call that a compiled program makes."""
     thread = threading.get_ident()
     if _leaving:
         raise RuntimeError(f"{name} was not called: the program is ending.")
@@ -50,15 +50,16 @@ def enter(name: str) -> int:
         _calls[thread] = _calls.get(thread, 0) + 1
         if thread != _MAIN:
             _threads.add(thread)
-    return thread
 
 
-def leave(thread: int) -> None:
-    """Ends a host call."""
+def leave() -> None:
+    """Ends a host call, or what did not come to be one."""
+    thread = threading.get_ident()
     with _lock:
-        _calls[thread] -= 1
-        if not _calls[thread]:
-            del _calls[thread]
+        others = _calls.pop(thread, 1) - 1
+        if others:
+            _calls[thread] = others
+        else:
             _stopped.discard(thread)
 
 
@@ -178,7 +179,7 @@ def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:
         # What the threads say whose calls are stopped here is of no use to anyone any more.
         threading.excepthook = lambda _: None
         _stop_calls()
-        _wait(lambda: not _calls, 60.0)
+        _wait(lambda: _calls.keys().isdisjoint(sys._current_frames()), 60.0)
         # A thread that is caught inside JAX when Python ends takes the program down.
         _wait(lambda: _threads.isdisjoint(sys._current_frames()), 1.0)
         if _failed:
