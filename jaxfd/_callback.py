@@ -132,6 +132,17 @@ def _run_below(
         _interrupt.leave()
 
 
+def _caller(callback: Callback, out: Any, batched: Any, size: int | None) -> Callable[..., Any]:
+    """What a compiled program calls, with everything ready for it."""
+    _prepare()
+    _interrupt.watch()
+
+    def call(*arrays: Any) -> tuple[np.ndarray, ...]:
+        return _run_below(callback, out, batched, size, arrays)
+
+    return call
+
+
 @functools.cache
 def _prepare() -> None:
     """What the first compiled program with a host call needs done once."""
@@ -267,11 +278,7 @@ def _shardings(ctx: Any, ranks: Sequence[int]) -> tuple[str, Any] | None:
 def _lower(
     ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
 ) -> Any:
-    def call(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        return _run_below(callback, out, batched, size, arrays)
-
-    _prepare()
-    _interrupt.watch()
+    call = _caller(callback, out, batched, size)
     results, _, _ = mlir.emit_python_callback(
         ctx,
         call,
@@ -302,11 +309,7 @@ def _lower_by_pure_callback(
 ) -> Any:
     """The way where JAX offers nothing better; see the head of this room for what it costs."""
 
-    def call(*arrays: Any) -> tuple[np.ndarray, ...]:
-        return _run_below(callback, out, batched, size, arrays)
-
-    _prepare()
-    _interrupt.watch()
+    call = _caller(callback, out, batched, size)
     shapes = tuple(jax.ShapeDtypeStruct(s, d) for s, d in _results(out, size))
     rule: Callable[..., Any] = mlir.lower_fun(
         lambda *arrays: jax.pure_callback(call, shapes, *arrays), multiple_results=True

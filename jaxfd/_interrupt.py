@@ -168,7 +168,7 @@ def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:
         settle: makes JAX forget errors that were raised before, so that it does not print them.
     """
 
-    def leave() -> None:
+    def wait() -> None:
         # Before the pools of concurrent.futures close: calls that are pending may need them.
         with contextlib.suppress(Exception):
             drain()
@@ -191,5 +191,5 @@ def at_exit(drain: Callable[[], None], settle: Callable[[], None]) -> None:
     # The pools themselves register here.
     register: Callable[..., object] = getattr(threading, "_register_atexit", atexit.register)
     with contextlib.suppress(RuntimeError):
-        register(leave)
+        register(wait)
     atexit.register(quiet)

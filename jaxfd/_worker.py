@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 # A board is a file of slots. The first says whether the board is closed, each other one which
 # process runs a call (0 for none), and since when.
 SLOT = struct.Struct("=qd")
+# An open board, and a call that nobody runs; a closed board.
 OPEN, CLOSED = SLOT.pack(0, 0.0), SLOT.pack(1, 0.0)
 
 

@@ -158,6 +158,12 @@ class TestValues:
         assert host.evaluations == 6
 
 
+either = pytest.mark.parametrize(
+    "transform", [jaxfd.value_and_grad, jax.value_and_grad], ids=["jaxfd", "jax"]
+)
+outside = pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
 class TestOneCall:
     """One host call per estimate, whatever JAX does around it."""
 
@@ -165,23 +171,15 @@ class TestOneCall:
         host = Host(host_loss)
         return host, jaxfd.blackbox(host, SCALAR, vectorized=True)
 
-    @pytest.mark.parametrize(
-        "transform",
-        [jaxfd.value_and_grad, jax.value_and_grad],
-        ids=["jaxfd", "jax"],
-    )
-    @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @either
+    @outside
     def test_value_and_gradient(self, transform, outer):
         host, box = self.boxed()
         outer(transform(box))(jnp.asarray(X))
         assert [len(batch) for batch in host.taken()] == [7]
 
-    @pytest.mark.parametrize(
-        "transform",
-        [jaxfd.value_and_grad, jax.value_and_grad],
-        ids=["jaxfd", "jax"],
-    )
-    @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @either
+    @outside
     def test_under_vmap(self, transform, outer):
         host, box = self.boxed()
         batch = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))

@@ -18,8 +18,6 @@ from jaxfd._callback import host_call
 
 SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
-# Known defects; each test fails loudly when its defect is gone.
-
 
 class Recorder:
     """A callback that remembers what it was called with.

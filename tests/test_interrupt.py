@@ -128,41 +128,35 @@ def interrupt(child, seconds=LIMIT):
     return out, errors
 
 
+def stopped(start, kind, fun, run, count):
+    """Interrupts a program when so many points run; gives it and the processes that ran them."""
+    child = start(_INTERRUPTED, kind, fun, run)
+    workers = running(child, count)
+    _, errors = interrupt(child)
+    assert child.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    return child, workers
+
+
 class TestInterrupt:
     @pytest.mark.parametrize("run", RUNS)
     def test_serial(self, start, run):
-        child = start(_INTERRUPTED, "serial", "works_for_a_minute", run)
-        running(child, 1)
-        _, errors = interrupt(child)
-        assert child.returncode != 0
-        assert "KeyboardInterrupt" in errors
+        stopped(start, "serial", "works_for_a_minute", run, 1)
 
     @pytest.mark.parametrize("run", ["eager", "jit"])
     def test_serial_inside_one_call_of_the_system(self, start, run):
-        child = start(_INTERRUPTED, "serial", "sleeps_for_a_minute", run)
-        running(child, 1)
-        _, errors = interrupt(child)
-        assert child.returncode != 0
-        assert "KeyboardInterrupt" in errors
+        stopped(start, "serial", "sleeps_for_a_minute", run, 1)
 
     @pytest.mark.parametrize("run", RUNS)
     @pytest.mark.parametrize("kind", ["spawn", "loky"])
     def test_processes(self, start, kind, run):
-        child = start(_INTERRUPTED, kind, "sleeps_for_a_minute", run)
-        workers = running(child, 2)
+        child, workers = stopped(start, kind, "sleeps_for_a_minute", run, 2)
         assert child.pid not in workers
-        _, errors = interrupt(child)
-        assert child.returncode != 0
-        assert "KeyboardInterrupt" in errors
         assert not [worker for worker in workers if is_there(worker)]
 
     @pytest.mark.parametrize("run", RUNS)
     def test_threads(self, start, run):
-        child = start(_INTERRUPTED, "threads", "works_for_a_minute", run)
-        running(child, 2)
-        _, errors = interrupt(child)
-        assert child.returncode != 0
-        assert "KeyboardInterrupt" in errors
+        stopped(start, "threads", "works_for_a_minute", run, 2)
 
     @pytest.mark.parametrize("run", RUNS)
     def test_the_program_may_go_on(self, start, run):

@@ -123,15 +123,13 @@ class Pool(Crew):
 
     def submit(self, job: Job) -> None:
         calls = self._calls(job)
-        self._follow(job, len(calls), self._start(calls))
+        future = self._start(calls)
+        self._jobs[future] = job, len(calls)
+        future.add_done_callback(self._done.put)
 
     def _start(self, calls: list[Call]) -> Any:
         """Hands calls to the executor, each time as something new: dask remembers results."""
         return self._executor.submit(_worker.run, self._fun, calls, None, os.urandom(8))
-
-    def _follow(self, job: Job, count: int, future: Any) -> None:
-        self._jobs[future] = job, count
-        future.add_done_callback(self._done.put)
 
     def next(self) -> tuple[Job, list[Any]]:
         while True:

@@ -6,7 +6,7 @@ Must not know how points are run.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,6 @@ import numpy as np
 from jaxfd._worker import Failure
 
 _IN_WORKER = "In the worker it was:\n"
-
-Handler = Callable[[Any, BaseException], Any]
 
 
 def check_on_error(on_error: Any) -> None:

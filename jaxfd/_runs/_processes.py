@@ -255,7 +255,7 @@ class Processes(Pool):
         with open(self._board, "r+b") as file:
             for slot in slots:
                 file.seek((slot + 1) * SLOT.size)
-                file.write(SLOT.pack(0, 0.0))
+                file.write(OPEN)
 
     def finished(self) -> list[tuple[Job, list[Any]]]:
         return [*self._ready, *super().finished()]

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 _LOG = logging.getLogger("jaxfd")
 
@@ -41,15 +41,9 @@ class Progress(NamedTuple):
         return f"{self.name}: {self.done} of {self.planned} points{failed}, {self.left:.0f} s left"
 
 
-class Reporter(Protocol):
-    """Where progress goes."""
-
-    def __call__(self, progress: Progress) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class _Silent:
+    """Where progress goes: here, nowhere."""
+
     def __call__(self, progress: Progress) -> None:
         pass
 
@@ -127,7 +121,7 @@ class Tally:
         self._reporter.close()
 
 
-def _reporter(progress: Any, name: str, planned: int) -> Reporter:
+def _reporter(progress: Any, name: str, planned: int) -> _Silent:
     if not progress:
         return _Silent()
     if callable(progress):

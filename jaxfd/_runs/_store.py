@@ -99,7 +99,7 @@ class Store:
             beside = self.path.with_name(self.path.name + "-wal")
             if beside.exists() and beside.stat().st_size:
                 raise
-            uri = self.path.absolute().as_uri()
+            uri = self.path.as_uri()
             connection = self._connection_to(f"{uri}?mode=ro&immutable=1", uri=True)
         except BaseException:
             connection.close()
