@@ -15,7 +15,7 @@ from jaxfd._dtype import complexify, is_inexact, promote, real_of
 from jaxfd._estimate._task import Call, Task, complexified
 from jaxfd._methods import Method
 from jaxfd._parts import Parts, whole
-from jaxfd._stencil import Stencil, mended, over
+from jaxfd._stencil import mended, over
 
 
 def tangent_step(
@@ -53,9 +53,8 @@ def tangent_points(
     place: Any,
     x: Sequence[Any],
     tangents: Sequence[Any],
-    h: Float[Any, "*lead"],
+    distances: Sequence[Float[Any, "*lead"]],
     squared: Float[Any, "*lead"],
-    stencil: Stencil,
 ) -> tuple[list[Any], Float[Any, "k *lead"]]:
     """The points along a tangent, and the distances really stepped (least squares).
 
@@ -63,9 +62,8 @@ def tangent_points(
         place: where this runs.
         x: the leaves.
         tangents: the tangent's leaves.
-        h: the step, shape ``(*lead,)``.
+        distances: how far each of the K points is from ``x``, in tangents.
         squared: the tangent's squared length, shape ``(*lead,)``.
-        stencil: the stencil.
 
     Returns:
         Leaves of shape ``(K, *lead, *shape)``, and distances of shape ``(K, *lead)``.
@@ -73,16 +71,16 @@ def tangent_points(
     xp, lead = place.xp, place.lead
     points: list[list[Any]] = [[] for _ in x]
     moved = []
-    for s in stencil.moving:
-        total = xp.zeros_like(h)
+    for t in distances:
+        total = xp.zeros_like(t)
         for leaf, (z, v) in enumerate(zip(x, tangents, strict=True)):
-            point = _along(z, v, s * h)
+            point = _along(z, v, t)
             points[leaf].append(point)
-            dtype = promote(h.dtype, v.dtype)
+            dtype = promote(t.dtype, v.dtype)
             away = _step.constant(xp, point - z).astype(dtype)
             product = (away * xp.conj(_step.constant(xp, v)).astype(dtype)).real
             total = total + xp.sum(product.reshape(*lead, -1), axis=-1)
-        moved.append(xp.where(squared == 0, s * h, total / xp.where(squared == 0, 1, squared)))
+        moved.append(xp.where(squared == 0, t, total / xp.where(squared == 0, 1, squared)))
     return [xp.stack(p) for p in points], xp.stack(moved)
 
 
@@ -123,7 +121,9 @@ class Line(Task):
             h, squared = tangent_step(
                 place, call, parts, tangents, 1.0 / (stencil.accuracy + stencil.derivative)
             )
-            points, moved = tangent_points(place, x, tangents, h, squared, stencil)
+            points, moved = tangent_points(
+                place, x, tangents, [s * h for s in stencil.moving], squared
+            )
         want = stencil.uses_centre or not self.raw
         centre: Any = None
         if self.has_aux:
@@ -161,3 +161,40 @@ class Line(Task):
         if self.has_aux:
             result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
         return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples(Task):
+    """What the function does along a tangent, at given distances: ``extra`` is the pair.
+
+    Changes from the value at ``x`` are formed where the function is evaluated, so that those of a
+    host function keep the digits that its output's dtype would drop.
+    """
+
+    @property
+    def extra_per_call(self) -> bool:
+        return True
+
+    def split(self, leaves: Sequence[Any], method: Method) -> Parts:
+        return whole(leaves, None)
+
+    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+        self.check_output(call, scalar=False)
+        xp, axis = place.xp, len(place.lead)
+        distances, tangents = call.extra
+        x = list(parts.real)
+        _, squared = tangent_step(place, call, parts, tangents, 1.0)
+        points, moved = tangent_points(
+            place, x, tangents, list(xp.moveaxis(distances, axis, 0)), squared
+        )
+        outputs = place.line([xp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)])
+        changes = []
+        for output in outputs:
+            output = output.astype(place.compute_dtype(output.dtype, moved.dtype))
+            changes.append(xp.moveaxis(output[1:] - output[0], 0, axis))
+        values = [output[0] for output in outputs]
+        return {
+            "value": tree_util.tree_unflatten(call.out_tree, values),
+            "change": tree_util.tree_unflatten(call.out_tree, changes),
+            "moved": xp.moveaxis(moved, 0, axis),
+        }

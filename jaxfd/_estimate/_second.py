@@ -150,7 +150,9 @@ class HessianVector(Task):
             )
         h, squared = tangent_step(place, call, parts, call.extra, 1.0 / (stencil.accuracy + 2))
         x = list(parts.real)
-        points, moved = tangent_points(place, x, call.extra, h, squared, stencil)
+        points, moved = tangent_points(
+            place, x, call.extra, [s * h for s in stencil.moving], squared
+        )
         bases = [[p[k] for p in points] for k in range(len(stencil.moving))]
         gradients = [self._gradient(place, call, base) for base in bases]
         centre = self._gradient(place, call, x) if stencil.uses_centre else None

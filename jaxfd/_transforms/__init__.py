@@ -11,5 +11,6 @@ from jaxfd._transforms._first import jacobian as jacobian
 from jaxfd._transforms._first import value_and_grad as value_and_grad
 from jaxfd._transforms._line import derivative as derivative
 from jaxfd._transforms._line import jvp as jvp
+from jaxfd._transforms._line import samples as samples
 from jaxfd._transforms._second import hessian as hessian
 from jaxfd._transforms._second import hvp as hvp

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import tree_util
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
-from jaxfd._estimate import FirstOrder, Line, program_of
+from jaxfd._estimate import FirstOrder, Line, Samples, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._transforms._door import check, door, tangent_leaves, with_aux
 
@@ -57,6 +57,28 @@ def jvp(
     result = program.run(task, tuple(primals), {}, method, leaves)
     pair = (result["value"], result["derivative"])
     return (*pair, result["aux"]) if has_aux else pair
+
+
+def samples(
+    fun: Callable[..., Any], x: PyTree, tangent: PyTree, distances: Float[Any, "k"]
+) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
+    """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
+
+    Args:
+        fun: a function of one argument that returns an array or a pytree of arrays.
+        x: the argument.
+        tangent: of the same structure, shapes and dtypes.
+        distances: the ``t`` of the K points.
+
+    Returns:
+        The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
+        black box; and the distances really stepped.
+    """
+    leaves = tangent_leaves("samples", (x,), (tangent,))
+    task = Samples("samples")
+    program = program_of(fun, compiled=False)
+    result = program.run(task, (x,), {}, Central(), (jnp.asarray(distances), leaves))
+    return result["value"], result["change"], result["moved"]
 
 
 def derivative(
