@@ -9,11 +9,16 @@ import warnings as _warnings
 # must come without JAX.
 if _typing.TYPE_CHECKING:
     from jaxfd._blackbox import blackbox
+    from jaxfd._check import check_grads
     from jaxfd._differentiable import differentiable
-    from jaxfd._methods import Backward, Central, ComplexStep, Forward
+    from jaxfd._methods import Adaptive, Backward, Central, ComplexStep, Forward
+    from jaxfd._noise import estimate_noise
+    from jaxfd._plot import plot
     from jaxfd._result import Estimate
     from jaxfd._runs import Journal
+    from jaxfd._sensitivity import sensitivity
     from jaxfd._step import Relative
+    from jaxfd._sweep import step_sweep
     from jaxfd._transforms import (
         derivative,
         estimate,
@@ -26,6 +31,7 @@ if _typing.TYPE_CHECKING:
     )
 
 __all__ = [
+    "Adaptive",
     "Backward",
     "Central",
     "ComplexStep",
@@ -34,24 +40,34 @@ __all__ = [
     "Journal",
     "Relative",
     "blackbox",
+    "check_grads",
     "derivative",
     "differentiable",
     "estimate",
+    "estimate_noise",
     "grad",
     "hessian",
     "hvp",
     "jacobian",
     "jvp",
+    "plot",
+    "sensitivity",
+    "step_sweep",
     "value_and_grad",
 ]
 
 _ROOMS = {
     "_blackbox": ("blackbox",),
+    "_check": ("check_grads",),
     "_differentiable": ("differentiable",),
-    "_methods": ("Backward", "Central", "ComplexStep", "Forward"),
+    "_methods": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
+    "_noise": ("estimate_noise",),
+    "_plot": ("plot",),
     "_result": ("Estimate",),
     "_runs": ("Journal",),
+    "_sensitivity": ("sensitivity",),
     "_step": ("Relative",),
+    "_sweep": ("step_sweep",),
     "_transforms": (
         *("derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
         "value_and_grad",

@@ -56,7 +56,7 @@ class Moves:
     x: Sequence[Any]
     lead: tuple[int, ...]
     values: Shaped[Any, "k *lead n"]
-    coordinates: tuple[Int[np.ndarray, "count"], ...] = ()
+    coordinates: tuple[Int[Any, "count"], ...] = ()
 
     @property
     def nodes(self) -> int:

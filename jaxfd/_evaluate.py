@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import jaxpr_as_fun
-from jaxtyping import Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from jaxfd import _structured
 from jaxfd._directions import Block, Moves
@@ -30,6 +30,8 @@ from jaxfd._dtype import is_inexact, promote
 _CPU_CHUNK, _CPU_ONE_SHOT = 2**20, 2**21
 _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS = 16
+# Coordinates that are looked at once more are run so many at once.
+_CPU_FEW, _GPU_FEW = 16, 4096
 # Leaves with fewer entries are not worth following.
 _LEAST_FOLLOWED = 64
 
@@ -174,6 +176,50 @@ class Kernel:
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
 
+    def some(self, moves: Moves, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
+        """Outputs along those coordinates that are wanted, NaN along the others.
+
+        Coordinates are run in chunks, and chunks without a wanted one not at all.
+        """
+        nodes, count = moves.nodes, moves.count
+        order = jnp.argsort(~wanted)
+        moves = dataclasses.replace(moves, coordinates=(order,))
+        block = Block(range(len(moves.x)), 0, count)
+        few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
+        size = min(self._directions_per_chunk(moves, block) or count, few, count)
+        number = jnp.sum(wanted, dtype=np.int32)
+
+        def run(first: Any) -> list[Any]:
+            directions = jnp.minimum(first + lax.iota(np.int32, size), np.int32(count - 1))
+            return [jnp.moveaxis(o, 0, 1) for o in self._along(moves, block, directions)]
+
+        def skip(first: Any) -> list[Any]:
+            del first
+            return [
+                jnp.full((size, nodes, *o.shape), np.nan if is_inexact(o) else 0, o.dtype)
+                for o in self.program.out
+            ]
+
+        found = lax.map(
+            lambda first: lax.cond(first < number, run, skip, first),
+            np.arange(0, count, size, dtype=np.int32),
+        )
+        place = jnp.argsort(order)
+        return [jnp.moveaxis(o.reshape(-1, *o.shape[2:])[place], 1, 0) for o in found]
+
+    def repeat(
+        self, body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
+    ) -> Any:
+        """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
+
+        def step(state: Any, _: None) -> tuple[Any, None]:
+            return lax.cond(going(state), body, lambda state: state, state), None
+
+        def steps(state: Any) -> Any:
+            return lax.scan(step, state, None, length=times)[0]
+
+        return lax.cond(going(state), steps, lambda state: state, state)
+
     def _followed(
         self, moves: Moves, block: Block, size: int | None
     ) -> tuple[list[Any], list[Any]] | None:
@@ -267,19 +313,11 @@ class Kernel:
     def _chunked(
         self, moves: Moves, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
     ) -> Any:
-        nodes, count = moves.nodes, block.stop - block.start
+        count = block.stop - block.start
 
         def chunk(first: Any, m: int) -> Any:
             directions = first + lax.iota(np.int32, m)
-            ids, values = [], []
-            for moved in moves.moved(directions):
-                # Concatenation keeps XLA from computing ids and values anew for every entry of
-                # every point: twice to three times faster on CPU than a tiled array.
-                ids.append(jnp.concatenate([moved] * nodes))
-                values.append(jnp.concatenate([moves.values[k][moved] for k in range(nodes)]))
-            outputs = self._run(lambda d: moves.leaves(block, *d), (ids, values), nodes * m)
-            outputs = [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]
-            return reduce(centre, outputs, directions)
+            return reduce(centre, self._along(moves, block, directions), directions)
 
         full, rest = divmod(count, size)
         starts = block.start + size * np.arange(full, dtype=np.int32)
@@ -289,3 +327,15 @@ class Kernel:
             last = chunk(np.int32(block.start + full * size), rest)
             results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
         return results
+
+    def _along(self, moves: Moves, block: Block, directions: Int[Any, "m"]) -> list[Any]:
+        """Outputs of all nodes along some directions: shape ``(K, m, *out)``."""
+        nodes, m = moves.nodes, directions.size
+        ids, values = [], []
+        for moved in moves.moved(directions):
+            # Concatenation keeps XLA from computing ids and values anew for every entry of
+            # every point: twice to three times faster on CPU than a tiled array.
+            ids.append(jnp.concatenate([moved] * nodes))
+            values.append(jnp.concatenate([moves.values[k][moved] for k in range(nodes)]))
+        outputs = self._run(lambda d: moves.leaves(block, *d), (ids, values), nodes * m)
+        return [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]

@@ -14,9 +14,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from jaxfd._directions import Moves
+from jaxfd._dtype import is_inexact
 from jaxfd._runs import Evaluation, Points, Runner
 
 # Bytes of points that are materialised at once for a vectorised function.
@@ -244,7 +245,8 @@ class Host:
         nodes, count, size = moves.nodes, moves.count, self.lead[0]
         ride = ride and centre is None
         points = nodes * count + int(ride)
-        outputs = [o.reshape(size, points, *o.shape[1:]) for o in self._chunks(moves, ride)]
+        found = self._points(moves, _ids(size, nodes, count, ride), every=True, ride=ride)
+        outputs = [o.reshape(size, points, *o.shape[1:]) for o in found]
         if ride:
             centre = [o[:, 0] for o in outputs]
             outputs = [o[:, 1:] for o in outputs]
@@ -257,15 +259,53 @@ class Host:
         ]
         return centre, reduce(centre, values, slice(None))
 
-    def _chunks(self, moves: Moves, ride: bool) -> list[np.ndarray]:
-        """Outputs of all points, call by call, as many at once as memory or the user allows."""
-        size = self.lead[0]
-        batch, directions, nodes = _ids(size, moves.nodes, moves.count, ride)
+    def some(
+        self, moves: Moves, wanted: Bool[np.ndarray, "b n"]
+    ) -> list[Shaped[np.ndarray, "k b n *out"]]:
+        """Outputs along those coordinates that are wanted, NaN along the others."""
+        nodes = moves.nodes
+        batch, directions = np.nonzero(wanted)
+        ids = np.tile(batch, nodes), np.tile(directions, nodes), np.repeat(range(nodes), len(batch))
+        results = []
+        for output in self._points(moves, ids, every=False)[: self.declared.wanted]:
+            shape = (nodes, *wanted.shape, *output.shape[1:])
+            result = np.full(shape, np.nan if is_inexact(output) else 0, output.dtype)
+            result[:, batch, directions] = output.reshape(nodes, len(batch), *output.shape[1:])
+            results.append(result)
+        return results
+
+    @staticmethod
+    def repeat(
+        body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
+    ) -> Any:
+        """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
+        for _ in range(times):
+            if not going(state):
+                break
+            state = body(state)
+        return state
+
+    def _points(
+        self,
+        moves: Moves,
+        ids: tuple[np.ndarray, ...],
+        every: bool,
+        ride: bool = False,
+    ) -> list[np.ndarray]:
+        """Outputs of points, as many at once as memory or the user allows.
+
+        Args:
+            moves: the points.
+            ids: for each point the call, the direction, and the node.
+            every: whether these are all points of all calls, in order.
+            ride: whether the centre is one of them.
+        """
+        batch, directions, nodes = ids
         per_point = max(1, sum(x.nbytes // max(1, x.shape[0]) for x in moves.x))
         most = self._chunk_size or max(1, _CHUNK // per_point)
         parts = []
         with Evaluation(self.function.runner, len(batch)) as evaluation:
-            if len(batch) <= most and not moves.coordinates and len(batch):
+            if every and len(batch) <= most and not moves.coordinates and len(batch):
                 return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)

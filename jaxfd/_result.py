@@ -25,7 +25,7 @@ class Estimate:
         step: for each entry the step used.
         one_sided: for each entry whether its points lay to one side of ``x``, though the method's
             do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).
-        evaluations: the number of evaluations.
+        evaluations: the number of evaluations; an array for ``Adaptive()``.
         aux: the function's auxiliary data, None without any.
 
     Example:
@@ -39,7 +39,7 @@ class Estimate:
     error: PyTree
     step: PyTree
     one_sided: PyTree
-    evaluations: int = dataclasses.field(metadata={"static": True})
+    evaluations: Any
     aux: PyTree = None
 
     def __str__(self) -> str:

@@ -18,22 +18,24 @@ from jaxtyping import Bool, Float, Int
 
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.
-_SHARE_OF_ROOM = 0.875
+SHARE_OF_ROOM = 0.875
 
 
-def check_positive(value: Any, name: str) -> None:
+def check_positive(value: Any, name: str, zero: bool = False) -> None:
     """Raises ValueError if a number, or an entry of an array or pytree, is not positive and finite.
 
-    Values that are only known inside a kernel pass unseen.
+    With ``zero`` it may be 0. Values that are only known inside a kernel pass unseen.
     """
     for leaf in tree_util.tree_leaves(value):
         if isinstance(leaf, jax.core.Tracer) or not isinstance(
             leaf, (int, float, np.ndarray, np.generic, jax.Array)
         ):
             continue
-        if not np.all(np.isfinite(leaf) & (np.asarray(leaf) > 0)):
+        number = np.asarray(leaf)
+        if not np.all(np.isfinite(number) & ((number > 0) | (zero & (number == 0)))):
+            wanted = "0 or more" if zero else "positive"
             raise ValueError(
-                f"{name} must be positive and finite, got {leaf!r}: give such a number, or leave "
+                f"{name} must be {wanted} and finite, got {leaf!r}: give such a number, or leave "
                 f"{name} out for the default."
             )
 
@@ -152,8 +154,8 @@ def fit(
         The step, the number of points below ``x`` (an integer array), and whether the box has
         any width at all.
     """
-    room_below = xp.where(x > lower, x - lower, 0) * _SHARE_OF_ROOM
-    room_above = xp.where(x < upper, upper - x, 0) * _SHARE_OF_ROOM
+    room_below = xp.where(x > lower, x - lower, 0) * SHARE_OF_ROOM
+    room_above = xp.where(x < upper, upper - x, 0) * SHARE_OF_ROOM
     # Two steps to spare, for the floors below. A box that is too narrow for that has no width.
     widest = (room_below + room_above) / (nodes + 2)
     wide = widest > 0

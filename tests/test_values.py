@@ -394,7 +394,7 @@ def test_estimate_prints_a_table():
 
 def test_estimate_passes_through_jit_and_vmap():
     result = jax.jit(jax.vmap(jaxfd.estimate(lambda x: x**3)))(jnp.asarray([1.0, 2.0]))
-    assert result.evaluations == 3
+    np.testing.assert_array_equal(result.evaluations, [3, 3])
     np.testing.assert_allclose(result.grad, [3.0, 12.0], rtol=1e-9)
     np.testing.assert_allclose(result.value, [1.0, 8.0])
     assert np.all(np.abs(result.grad - np.array([3.0, 12.0])) <= result.error)

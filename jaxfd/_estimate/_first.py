@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import tree_util
 
-from jaxfd._estimate._layout import by_leaf, lay
+from jaxfd._estimate._found import Found
+from jaxfd._estimate._layout import Layout, by_leaf, lay
+from jaxfd._estimate._search import search
 from jaxfd._estimate._task import Call, Task, cast, complexified, float0
-from jaxfd._methods import Method
+from jaxfd._methods import Adaptive, Method
 from jaxfd._parts import Parts, whole
 
 
@@ -43,37 +46,23 @@ class FirstOrder(Task):
             self.check_imaginary(call)
         else:
             self.check_output(call, self.scalar)
-        stencil = call.method.stencil(self.derivative)
         bounds = None if self.contract else call.extra
-        layout = lay(place, call, parts, stencil, bounds)
         wanted = self.value or self.has_aux or self.error
-        centre = None
-        if self.has_aux:
-            centre = place.centre(complexified(parts.real, stencil.imaginary))
-        ride = centre is None and (wanted or layout.needs_centre)
-        eps = place.eps(layout.h.dtype)
-
-        def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
-            result = []
-            for i, output in enumerate(outputs):
-                base = None if centre is None else centre[i]
-                value = layout.combine(place, base, output, d)
-                bar = side = None
-                if self.error:
-                    bar = layout.error(place, base, output, d, value, eps)
-                    side = layout.one_sided(place, base, output, d)
-                result.append((value, bar, side))
-            return result
-
-        moves = layout.moves
-        if stencil.imaginary:
-            moves = dataclasses.replace(moves, x=complexified(parts.real, stencil.imaginary))
-        centre, reduced = place.evaluate(moves, reduce, centre, ride)
-        rows = by_leaf(place, [value for value, _, _ in reduced], parts.real)
+        imaginary = call.method.imaginary
+        centre = place.centre(complexified(parts.real, imaginary)) if self.has_aux else None
+        method = call.method
+        if isinstance(method, Adaptive):
+            found = search(place, call, method, parts, bounds, centre, self.error)
+        else:
+            stencil = method.stencil(self.derivative)
+            layout = lay(place, call, parts, stencil, bounds)
+            found = difference(place, layout, parts, centre, wanted, self.error)
+        centre = found.centre
+        rows = by_leaf(place, found.values, parts.real)
         count = len(call.out)
         result: dict[str, Any] = {}
         if wanted:
-            value = [c.real if stencil.imaginary else c for c in centre[:count]]
+            value = [c.real if imaginary else c for c in centre[:count]]
             result["value"] = tree_util.tree_unflatten(call.out_tree, value)
         if self.has_aux:
             result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
@@ -89,15 +78,58 @@ class FirstOrder(Task):
         ]
         result["derivative"] = tree_util.tree_unflatten(call.out_tree, trees)
         if self.error:
+            # What is lost when the result is rounded to the output's dtype.
+            size = place.xp.abs(found.values[0])
+            rounding = float(jnp.finfo(call.out[0].dtype).eps) / 2
+            error = found.errors[0] + place.xp.where(place.xp.isfinite(size), size * rounding, 0)
             for key, values in (
-                ("error", by_leaf(place, [reduced[0][1]], parts.real)[0]),
-                ("step", by_leaf(place, [layout.h], parts.real)[0]),
-                ("one_sided", by_leaf(place, [reduced[0][2]], parts.real)[0]),
+                ("error", error),
+                ("step", found.step),
+                ("one_sided", found.one_sided),
             ):
+                values = by_leaf(place, [values], parts.real)[0]
                 result[key] = call.arguments.restore(
                     [v for v, im in zip(values, parts.imaginary, strict=True) if not im], float0
                 )
+            if found.evaluations is not None:
+                result["evaluations"] = found.evaluations
         return result
+
+
+def difference(
+    place: Any, layout: Layout, parts: Parts, centre: Any, wanted: bool, error: bool
+) -> Found:
+    """Evaluates and weighs the points of a fixed stencil.
+
+    Args:
+        place: where the points are evaluated.
+        layout: where they lie.
+        parts: the real leaves.
+        centre: the outputs at ``x`` where they are known already.
+        wanted: whether these are wanted.
+        error: whether bounds of the error are.
+    """
+    ride = centre is None and (wanted or layout.needs_centre)
+    eps = place.eps(layout.h.dtype)
+
+    def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
+        result = []
+        for i, output in enumerate(outputs):
+            base = None if centre is None else centre[i]
+            value = layout.combine(place, base, output, d)
+            bar = side = None
+            if error:
+                bar = layout.error(place, base, output, d, value, eps)
+                side = layout.one_sided(place, base, output, d)
+            result.append((value, bar, side))
+        return result
+
+    moves = layout.moves
+    if layout.stencil.imaginary:
+        moves = dataclasses.replace(moves, x=complexified(parts.real, True))
+    centre, reduced = place.evaluate(moves, reduce, centre, ride)
+    values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
+    return Found(centre, values, bars, layout.h, sides[0])
 
 
 @dataclasses.dataclass(frozen=True)

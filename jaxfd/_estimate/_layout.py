@@ -153,7 +153,7 @@ def _home(stencil: Stencil) -> int:
     return sum(1 for s in stencil.moving if s < 0)
 
 
-def _flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
+def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
     """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
     flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
     if len(flat) == 1:
@@ -191,7 +191,7 @@ def lay(
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = _step.steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
     values, moved, steps, below, flat = [], [], [], [], []
-    walls = None if bounds is None else _walls(call.arguments, bounds)
+    walls = None if bounds is None else walls_of(call.arguments, bounds)
     for number, (x, h) in enumerate(zip(parts.real, sizes, strict=True)):
         x, h = _step.constant(xp, x), _step.constant(xp, h)
         nodes: Any
@@ -227,16 +227,17 @@ def lay(
         if walls is not None:
             below, flat = [nothing[0].astype(np.int32)], [nothing[0]]
     return Layout(
-        moves=Moves(parts.real, place.lead, _flatten(xp, values, axis + 1)),
+        moves=Moves(parts.real, place.lead, flatten(xp, values, axis + 1)),
         stencil=stencil,
-        moved=_flatten(xp, moved, axis + 1),
-        h=_flatten(xp, steps, axis),
-        below=_flatten(xp, below, axis) if below else None,
-        flat=_flatten(xp, flat, axis) if flat else None,
+        moved=flatten(xp, moved, axis + 1),
+        h=flatten(xp, steps, axis),
+        below=flatten(xp, below, axis) if below else None,
+        flat=flatten(xp, flat, axis) if flat else None,
     )
 
 
-def _walls(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
+def walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
+    """The walls of every leaf of a call."""
     lower, upper = bounds
     return (
         arguments.spread(lower, "bounds[0]", -np.inf),
@@ -246,7 +247,7 @@ def _walls(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
 
 def check_bounds(arguments: Arguments, bounds: Any) -> None:
     """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
-    for leaf, *walls in zip(arguments.leaves, *_walls(arguments, bounds), strict=True):
+    for leaf, *walls in zip(arguments.leaves, *walls_of(arguments, bounds), strict=True):
         if is_complex(leaf):
             raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
         if any(isinstance(wall, jax.core.Tracer) for wall in walls):

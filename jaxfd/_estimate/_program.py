@@ -81,7 +81,7 @@ class TracedProgram(Program):
         arguments = task.bind(thaw(args), thaw(kwargs))
         leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
         parts = task.split(leaves, method)
-        imaginary = method.stencil().imaginary
+        imaginary = method.imaginary
 
         def fun(real: Sequence[Any]) -> tuple[Any, Any]:
             args, kwargs = arguments.rebuild(parts.join(Kernel, real))
@@ -209,7 +209,7 @@ class _HostTask:
                 inputs[i] = rows_of(full[i], row)
             return self._rebuild(inputs)
 
-        imaginary = method.stencil().imaginary
+        imaginary = method.imaginary
         post = functools.partial(contract_rows, extra, imaginary) if task.contracted else None
         place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
         out, out_tree = self._wanted, self._wanted_tree
@@ -233,7 +233,7 @@ class _HostTask:
             args, kwargs, method, extra = tree_util.tree_unflatten(self._tree, flat)
             out, out_tree = self._wanted, self._wanted_tree
             if task.contracted:
-                keeps = method.stencil().imaginary and any(map(is_complex, out))
+                keeps = method.imaginary and any(map(is_complex, out))
                 dtype = np.complex64 if keeps else np.float32
                 out, out_tree = [jax.ShapeDtypeStruct((), dtype)], LEAF
             outputs = [*out, *aux]

@@ -101,7 +101,7 @@ class Task(abc.ABC):
 
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         """The real leaves this task perturbs."""
-        imaginary = method.stencil().imaginary
+        imaginary = method.imaginary
         if imaginary and any(is_complex(leaf) for leaf in leaves):
             raise TypeError(
                 f"{self.name}: ComplexStep needs real arguments, got a complex one: use "
@@ -125,7 +125,7 @@ class Task(abc.ABC):
 
     def check_imaginary(self, call: Call) -> None:
         """Raises TypeError where a complex step would find no imaginary part."""
-        if call.checked or not call.method.stencil().imaginary:
+        if call.checked or not call.method.imaginary:
             return
         for declared in call.out:
             if jnp.issubdtype(declared.dtype, np.floating):
@@ -146,7 +146,7 @@ class Task(abc.ABC):
         )
 
     def _check_dtype(self, call: Call, declared: Any, scalar: bool) -> None:
-        imaginary = call.method.stencil().imaginary
+        imaginary = call.method.imaginary
         if not is_inexact(declared):
             raise TypeError(
                 f"{self.name} needs real or complex outputs, got {declared.dtype}: return a "

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from jaxfd._dtype import is_complex
 from jaxfd._estimate import FirstOrder
-from jaxfd._methods import Central, Method
+from jaxfd._methods import Adaptive, Central, Method
 from jaxfd._result import Estimate
 from jaxfd._transforms._door import Argnums, check, door, static, with_aux
 
@@ -215,20 +215,23 @@ def estimate(
         value=True,
         error=True,
     )
-    nodes = len(method.stencil().moving)
+    fixed = None if isinstance(method, Adaptive) else len(method.stencil().moving)
 
     def finish(result: Any) -> Estimate:
-        count = sum(
-            jnp.size(leaf) * (2 if is_complex(leaf) else 1)
-            for leaf in tree_util.tree_leaves(result["derivative"])
-        )
+        evaluations = result.get("evaluations")
+        if fixed is not None:
+            count = sum(
+                jnp.size(leaf) * (2 if is_complex(leaf) else 1)
+                for leaf in tree_util.tree_leaves(result["derivative"])
+            )
+            evaluations = fixed * count + 1
         return Estimate(
             value=result["value"],
             grad=result["derivative"],
             error=result["error"],
             step=result["step"],
             one_sided=result["one_sided"],
-            evaluations=nodes * count + 1,
+            evaluations=evaluations,
             aux=result.get("aux"),
         )
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
+from jaxfd._dtype import promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Samples, program_of
-from jaxfd._methods import Central, Method
+from jaxfd._methods import Adaptive, Central, Method
 from jaxfd._transforms._door import check, door, tangent_leaves, with_aux
 
 
@@ -60,7 +61,11 @@ def jvp(
 
 
 def samples(
-    fun: Callable[..., Any], x: PyTree, tangent: PyTree, distances: Float[Any, "k"]
+    fun: Callable[..., Any],
+    x: PyTree,
+    tangent: PyTree,
+    distances: Float[Any, "k"],
+    name: str = "samples",
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
 
@@ -69,15 +74,17 @@ def samples(
         x: the argument.
         tangent: of the same structure, shapes and dtypes.
         distances: the ``t`` of the K points.
+        name: who asks, for errors.
 
     Returns:
         The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
         black box; and the distances really stepped.
     """
-    leaves = tangent_leaves("samples", (x,), (tangent,))
-    task = Samples("samples")
+    leaves = tangent_leaves(name, (x,), (tangent,))
+    distances = jnp.asarray(distances, promote(*(real_of(leaf.dtype) for leaf in leaves)))
+    task = Samples(name)
     program = program_of(fun, compiled=False)
-    result = program.run(task, (x,), {}, Central(), (jnp.asarray(distances), leaves))
+    result = program.run(task, (x,), {}, Central(), (distances, leaves))
     return result["value"], result["change"], result["moved"]
 
 
@@ -108,7 +115,8 @@ def derivative(
         raise TypeError(f"order must be an integer, got {order!r}.")
     if order < 1:
         raise ValueError(f"order must be 1 or more, got {order}.")
-    method.stencil(order)
+    if order > 1 or not isinstance(method, Adaptive):
+        method.stencil(order)
     task = FirstOrder("derivative", derivative=order)
     inner = door(fun, task, method, with_aux)
 

@@ -1,0 +1,192 @@
+"""Is a gradient right? Two witnesses, and a report that says what each of them saw.
+
+The entries are compared with differences and their error bounds, and the whole with values along a
+line. This room must not know how either witness works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jaxtyping import PyTree
+
+from jaxfd._estimate import WithProgram
+from jaxfd._methods import Adaptive, Central, ComplexStep, Method
+from jaxfd._names import entry_names, flat, unflat
+from jaxfd._probe import leaves_of, line_within
+from jaxfd._taylor import taylor_test, vanishing
+from jaxfd._transforms import check_method, estimate
+from jaxfd._tree import path_name
+from jaxfd._verdicts import AGREES as AGREES
+from jaxfd._verdicts import DIFFERS as DIFFERS
+from jaxfd._verdicts import UNCLEAR as UNCLEAR
+from jaxfd._verdicts import GradCheck as GradCheck
+from jaxfd._verdicts import compare, order, overall
+
+_METHOD: Method = Central(order=4)
+
+# Roundings that a right gradient may have gathered, in units of eps times its leaf's largest entry.
+_ROUNDINGS = 64.0
+# An entry is small below this share of the largest of its leaf, and is known well enough if it is
+# for that size.
+_SMALL = 0.1
+# Standard deviations of the noise that every value may be off by.
+_NOISES = 3.0
+# Entries that differ are disowned by a line on which they would show so many times better.
+_CONTRADICTS = 2.0
+
+
+def check_grads(
+    fun: Callable[[PyTree], Any],
+    x: PyTree,
+    grad: Callable[[PyTree], PyTree] | PyTree | None = None,
+    *,
+    method: Method = _METHOD,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    rtol: float = 1e-4,
+    raises: bool = False,
+) -> GradCheck:
+    """Checks a gradient of ``fun`` at ``x``, entry by entry and along a line.
+
+    The bar of an entry is the error bound of the difference, at least what the noise of the values
+    explains, and what the claimed number may have lost to rounding. The entry *differs* if claimed
+    and estimated gradient are more than two bars and ``rtol`` of it apart. It *agrees* within one,
+    if the bar is below ``5 * rtol`` of the entry, or of a tenth of its leaf's largest; otherwise
+    it *cannot be told*. So by default an error of 1e-3 is found, or said to be out of sight.
+    float32 often cannot tell, float16 and bfloat16 find gross errors at best. At a kink there is no
+    gradient to be right: nothing that the kink may explain is called wrong.
+
+    The gradient is wrong if an entry differs, or if entries cannot be told and the Taylor test
+    says so. It is right if all entries agree, or if a Taylor test that agrees makes up for those
+    that cannot be told: along its line, that is. Where the two contradict each other, as where a
+    function is smooth only on a smaller scale than the differences, it cannot be told.
+
+    Args:
+        fun: a function of one pytree that returns one real number; a `blackbox` too.
+        x: a pytree of concrete real floating arrays.
+        grad: the gradient under test: a function of ``x``, a pytree of numbers like ``x``, or None
+            for ``jax.grad(fun)``.
+        method: how the gradient is estimated, with an error bound.
+        bounds: as for `grad`; no point lies outside. Entries that cannot move cannot be told.
+        rtol: the relative error of an entry that counts as none.
+        raises: whether to raise AssertionError unless the gradient was found right.
+
+    Returns:
+        A `GradCheck`: what was found for each entry and overall. ``report.ok`` says whether it is
+        right, ``print(report)`` shows the worst entries.
+
+    Raises:
+        AssertionError: with ``raises``, for a gradient not found right; the message is the table.
+        TypeError, ValueError: where an argument does not fit; see the message.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> def energy(x):
+        ...     return jnp.sum(x**4)
+        >>> report = jaxfd.check_grads(energy, jnp.array([1.0, 2.0]), lambda x: 3 * x**3)
+        >>> print(report.verdict, report.worst)
+        differs x[1]
+
+    Reference:
+        J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1, for differences.
+    """
+    check_method(method)
+    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)):
+        raise TypeError(f"rtol must be a number, got {rtol!r}.")
+    if not 0 < rtol < 1:
+        raise ValueError(f"rtol must lie between 0 and 1, got {rtol}: it is a relative error.")
+    if grad is None and isinstance(fun, WithProgram):
+        raise ValueError(
+            f"jax.grad of {fun!r} is a difference itself, so nothing would be checked: give grad, "
+            "a function of x or a pytree of numbers."
+        )
+    leaves = leaves_of("check_grads", x)
+    result = estimate(fun, method=method, bounds=bounds)(x)
+    if isinstance(result.value, jax.core.Tracer):
+        raise TypeError(
+            "check_grads needs concrete numbers, but fun returned a traced one: call it outside of "
+            "jit, vmap and grad."
+        )
+    # Only now: what is wrong with fun itself has been said.
+    claim = jax.grad(fun)(x) if grad is None else grad(x) if callable(grad) else grad
+    claims = _claims(x, leaves, claim)
+    claimed, estimated, error = flat(claims), flat(result.grad), flat(result.error)
+    eps = [
+        max(float(jnp.finfo(d).eps) for d in (result.value.dtype, z.dtype, g.dtype) if _floats(d))
+        for z, g in zip(leaves, claims, strict=True)
+    ]
+    line, room = line_within("check_grads", x, leaves, bounds)
+    along = flat(line)
+    rounding = _ROUNDINGS * max(eps)
+    taylor = taylor_test("check_grads", fun, x, line, claimed * along, room, rounding, rtol)
+    # The noise that no dtype tells of, and that the bound of a fixed stencil does not hold.
+    if not isinstance(method, (Adaptive, ComplexStep)):
+        weight = sum(abs(float(w)) for w in method.stencil().weights)
+        error = np.maximum(error, _NOISES * weight * taylor.noise / flat(result.step))
+    sizes = [z.size for z in leaves]
+    found = np.where(np.isfinite(estimated), np.abs(estimated), 0.0)
+    parts = np.split(found, np.cumsum(sizes)[:-1])
+    largest = np.repeat([np.max(part, initial=0.0) for part in parts], sizes)
+    # Entries that cannot move say nothing.
+    bar = np.where(along == 0, np.inf, error + _ROUNDINGS * np.repeat(eps, sizes) * largest)
+    zero = vanishing(max(eps)) * taylor.reach / np.maximum(np.abs(flat(leaves)), 1)
+    kink = np.divide(taylor.kink, np.abs(along), where=along != 0, out=np.zeros_like(bar))
+    least = np.maximum(_SMALL * largest, zero)
+    verdicts = compare(claimed, estimated, bar, least, kink, rtol)
+    verdict = overall(verdicts, taylor.verdict, taylor.kink > 0)
+    wrong = verdicts == DIFFERS
+    apart = abs(float(np.sum((claimed - estimated)[wrong] * along[wrong])))
+    if apart > _CONTRADICTS * (taylor.miss + float(np.sum(bar[wrong] * np.abs(along[wrong])))):
+        # The line would show errors as large as these, and does not: the bars are too short, or
+        # the gradient is right on a smaller scale only.
+        verdicts[wrong] = verdict = UNCLEAR
+    report = GradCheck(
+        claimed=unflat(claimed, x),
+        estimated=unflat(estimated, x),
+        bar=unflat(bar, x),
+        verdicts=unflat(verdicts, x),
+        verdict=verdict,
+        taylor=taylor.verdict,
+        slope=taylor.slope,
+        kink=taylor.kink,
+        worst=entry_names(x)[order(claimed, estimated, bar, verdicts)[0]],
+        evaluations=result.evaluations + taylor.evaluations,
+    )
+    if raises and not report.ok:
+        raise AssertionError(str(report))
+    return report
+
+
+def _floats(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, np.floating))
+
+
+def _claims(x: PyTree, leaves: list[np.ndarray], claim: Any) -> list[np.ndarray]:
+    """The leaves of the claimed gradient, checked against ``x``."""
+    wanted: Any = tree_util.tree_structure(x)
+    found: Any = tree_util.tree_structure(claim)
+    if found != wanted:
+        raise ValueError(
+            f"grad has the structure {found}, but x has {wanted}: give one array for each of x."
+        )
+    claims = []
+    paths = tree_util.tree_flatten_with_path(claim)[0]
+    for (path, leaf), z in zip(paths, leaves, strict=True):
+        where = f"grad{path_name(path)}"
+        if isinstance(leaf, jax.core.Tracer):
+            raise TypeError(f"{where} is traced: call check_grads outside of jit, vmap and grad.")
+        array = np.asarray(leaf)
+        if not (_floats(array.dtype) or jnp.issubdtype(array.dtype, np.integer)):
+            raise TypeError(f"{where} is {array.dtype}: give real numbers, as x has them.")
+        if array.shape != z.shape:
+            raise ValueError(
+                f"{where} has the shape {array.shape}, but x has {z.shape} there: give the "
+                "derivative by each entry of x."
+            )
+        claims.append(array)
+    return claims

@@ -1,0 +1,175 @@
+"""The coordinates a search moves along: how large they are, how much room they have, their points.
+
+All entries of all leaves in one row. Must not know what is searched for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd._directions import Moves
+from jaxfd._dtype import is_complex, promote, real_of
+from jaxfd._estimate._layout import flatten, walls_of
+from jaxfd._estimate._task import Call
+from jaxfd._methods import Adaptive
+from jaxfd._parts import Parts
+from jaxfd._step import SHARE_OF_ROOM, constant
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+    """Where the points of a search may lie.
+
+    Attributes:
+        place: where they are evaluated.
+        leaves: the real leaves, shape ``(*lead, *shape)``.
+        walls: for each leaf its lower and upper wall, or None.
+        size: ``|x|`` of every entry, shape ``(*lead, N)``.
+        scale: the larger of that and what is typical.
+        eps: the relative spacing of the coarser of leaf and output.
+        below: the room below ``x``.
+        above: the room above.
+        flat: 0 where the box has no width, NaN where ``x`` is outside, else 1.
+        boxed: whether there are walls.
+        repeats: how many times each point is evaluated.
+    """
+
+    place: Any
+    leaves: Sequence[Any]
+    walls: Sequence[tuple[Any, Any] | None]
+    size: Float[Any, "*lead n"]
+    scale: Float[Any, "*lead n"]
+    eps: Float[np.ndarray, "n"]
+    below: Float[Any, "*lead n"]
+    above: Float[Any, "*lead n"]
+    flat: Float[Any, "*lead n"]
+    boxed: bool
+    repeats: int
+
+    def points(self, distances: Float[Any, "k *lead n"]) -> tuple[Moves, Float[Any, "k *lead n"]]:
+        """The points at signed distances from ``x``, and the distances really moved."""
+        xp, axis = self.place.xp, len(self.place.lead)
+        values, moved, start = [], [], 0
+        for x, wall in zip(self.leaves, self.walls, strict=True):
+            count = int(np.prod(x.shape[axis:], dtype=int))
+            t = distances[..., start : start + count].astype(x.dtype)
+            t = constant(xp, t).reshape(len(t), *x.shape)
+            still = constant(xp, x)
+            nodes, away = x + t, still + t
+            if wall is not None:
+                nodes, away = xp.clip(nodes, *wall), xp.clip(away, *wall)
+            values.append(nodes)
+            moved.append(away - still)
+            start += count
+        moves = Moves(self.leaves, self.place.lead, flatten(xp, values, axis + 1))
+        if self.repeats > 1:
+            again = xp.concatenate([moves.values] * self.repeats)
+            moves = dataclasses.replace(moves, values=again)
+        return moves, flatten(xp, moved, axis + 1).astype(distances.dtype)
+
+    def changes(
+        self, outputs: Sequence[Any], centre: Sequence[Any], dtype: Any
+    ) -> tuple[Float[Any, "k *lead n o"], Float[Any, "*lead n o"]]:
+        """Changes of all outputs from the centre, and the scatter of repeated evaluations.
+
+        Args:
+            outputs: shape ``(K, *lead, N, *out)`` each.
+            centre: shape ``(*lead, *out)`` each.
+            dtype: what they are formed in.
+
+        Returns:
+            Shape ``(K, *lead, N, O)`` with all outputs in one row, complex ones as two; and the
+            standard deviation of a mean over the repeats.
+        """
+        xp, axis = self.place.xp, len(self.place.lead)
+        rows = []
+        for output, base in zip(outputs, centre, strict=True):
+            own = promote(output.dtype, dtype) if is_complex(output) else dtype
+            change = output.astype(own) - xp.expand_dims(base.astype(own), axis)
+            count = int(np.prod(output.shape[axis + 2 :], dtype=int))
+            change = change.reshape(*output.shape[: axis + 2], count)
+            rows += [change.real, change.imag] if is_complex(change) else [change]
+        row = xp.concatenate([r.astype(dtype) for r in rows], axis=-1)
+        if self.repeats == 1:
+            return row, xp.zeros(row.shape[1:], dtype)
+        row = row.reshape(self.repeats, -1, *row.shape[1:])
+        spread = xp.mean(xp.var(constant(xp, row), axis=0, ddof=1), axis=0)
+        return xp.mean(row, axis=0), xp.sqrt(spread / self.repeats)
+
+    def at_centre(self, centre: Sequence[Any], dtype: Any) -> Float[Any, "*lead 1 o"]:
+        """All outputs at ``x`` in one row, complex ones as two."""
+        xp, axis = self.place.xp, len(self.place.lead)
+        rows = []
+        for base in centre:
+            flat = base.reshape(*base.shape[:axis], 1, -1)
+            rows += [flat.real, flat.imag] if is_complex(flat) else [flat]
+        return xp.concatenate([r.astype(dtype) for r in rows], axis=-1)
+
+    def restore(self, row: Float[Any, "*lead n o"], centre: Sequence[Any]) -> list[Any]:
+        """Undoes the row of outputs: shape ``(*lead, N, *out)`` each."""
+        axis = len(self.place.lead)
+        result, start = [], 0
+        for base in centre:
+            shape = base.shape[axis:]
+            count = int(np.prod(shape, dtype=int))
+            value = row[..., start : start + count]
+            start += count
+            if is_complex(base):
+                value = self.place.complex(value, row[..., start : start + count])
+                start += count
+            result.append(value.reshape(*row.shape[:-1], *shape))
+        return result
+
+
+def survey(place: Any, call: Call, method: Adaptive, parts: Parts, bounds: Any) -> Ground:
+    """Looks at the coordinates of a call."""
+    xp, axis = place.xp, len(place.lead)
+    typical = call.arguments.spread(method.typical, "typical", 1.0)
+    box = None if bounds is None else walls_of(call.arguments, bounds)
+    walls: list[tuple[Any, Any] | None] = []
+    size, scale, eps, below, above, flat = [], [], [], [], [], []
+    for x, owner in zip(parts.real, parts.owner, strict=True):
+        still = constant(xp, x)
+        size.append(xp.abs(still))
+        scale.append(xp.maximum(size[-1], xp.asarray(typical[owner], dtype=x.dtype)))
+        eps.append(np.full(int(np.prod(x.shape[axis:], dtype=int)), place.eps(x.dtype)))
+        if box is None:
+            walls.append(None)
+            below.append(xp.full_like(still, np.inf))
+            above.append(xp.full_like(still, np.inf))
+            flat.append(xp.ones_like(still))
+            continue
+        low, high = (
+            xp.broadcast_to(xp.asarray(wall[owner], dtype=x.dtype), x.shape) for wall in box
+        )
+        walls.append((low, high))
+        below.append(xp.where(still > low, still - low, 0) * SHARE_OF_ROOM)
+        above.append(xp.where(still < high, high - still, 0) * SHARE_OF_ROOM)
+        outside = (still < low) | (still > high)
+        wide = below[-1] + above[-1] > 0
+        flat.append(xp.where(outside, np.nan, xp.where(wide, 1.0, 0.0)).astype(x.dtype))
+    dtype: Any = np.float32
+    for x in parts.real:
+        dtype = promote(dtype, real_of(x.dtype))
+    rows = [
+        flatten(xp, row, axis).astype(dtype) if row else xp.zeros((*place.lead, 0), dtype)
+        for row in (size, scale, below, above, flat)
+    ]
+    return Ground(
+        place,
+        parts.real,
+        walls,
+        size=rows[0],
+        scale=rows[1],
+        eps=np.concatenate(eps) if eps else np.zeros(0),
+        below=rows[2],
+        above=rows[3],
+        flat=rows[4],
+        boxed=box is not None,
+        repeats=method.repeats,
+    )

@@ -1,0 +1,215 @@
+"""The radius to fit each coordinate in: a ladder of steps, and further ones below or above.
+
+Every coordinate goes its own way; the lines are the same in a kernel and on the host. Must
+not know what is fitted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxfd import _scout
+from jaxfd._dtype import promote, real_of
+from jaxfd._estimate._ground import Ground
+from jaxfd._estimate._views import Search, evaluate_all, rungs
+from jaxfd._ladder import power_of_two
+from jaxfd._step import constant
+
+# Ladders after the first.
+_LADDERS = 3
+# A wall nearer than this share of the top step leaves too little room on its side.
+_NEAR = 1 / 64
+# Points this close to x, in powers of eps times |x|, show noise and nothing else.
+_CLOSE = 0.75
+# From the top of a ladder to its bottom, and from one top to the next above.
+_SPAN, _RISE = 256.0, 1024.0
+# Two estimates of a derivative may differ by so many bars.
+_APART = 3.0
+# Changes that stay within this factor while the step falls by orders are a jump.
+_SAME = 1.25
+
+State = dict[str, Any]
+
+
+def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
+    """The first batch: a ladder, and two points very close to ``x``.
+
+    Returns:
+        The search, the outputs at the centre, and the state.
+    """
+    xp, size = ground.place.xp, ground.size
+    eps = ground.eps.astype(size.dtype)
+    start = power_of_two(xp, ground.scale) / 2
+    least, most = (pick(ground.below, ground.above) for pick in (xp.minimum, xp.maximum))
+    away = xp.where(ground.above >= ground.below, 1.0, -1.0)
+    side = xp.where(least >= start * _NEAR, 0.0, away).astype(size.dtype)
+    top = xp.minimum(start, power_of_two(xp, xp.where(side == 0, least, most)))
+    top = xp.where(xp.isinf(least) & (side == 0), start, top)
+    close = power_of_two(xp, xp.maximum(size, eps * ground.scale) * eps**_CLOSE)
+    close = xp.minimum(close, top / 1024)
+    first = xp.where(side == 0, close, side * close)
+    second = xp.where(side == 0, -close, 2 * side * close)
+    moves, moved = ground.points(xp.concatenate([rungs(xp, side, top), xp.stack([first, second])]))
+    centre, outputs = evaluate_all(ground, moves, centre, ride=centre is None)
+    centre = list(centre)
+    base = centre[: len(outputs)]
+    dtype = promote(size.dtype, *(real_of(c.dtype) for c in base))
+    changes, scatter = ground.changes(outputs, base, dtype)
+    rounding = (
+        xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
+    )
+    # Noise, from what happens where the function itself hardly changes.
+    near, far = constant(xp, changes[10]), constant(xp, changes[11])
+    even = (side == 0)[..., None]
+    odd_part = xp.where(even, (near - far) / 2, near)
+    even_part = xp.where(even, (near + far) / 2, far - 2 * near)
+    bottom, t = constant(xp, changes[4]), xp.abs(moved[4]).astype(dtype)
+    slope = xp.abs(xp.where(xp.isfinite(bottom), bottom, 0) / t[..., None])
+    own = xp.maximum(xp.abs(odd_part) - 2 * slope * close.astype(dtype)[..., None], 0)
+    # The variances of these parts for noise of size 1.
+    v_even, v_odd = xp.where(even, 1.5, 6.0), xp.where(even, 0.5, 2.0)
+    seen = xp.sqrt((even_part**2 / v_even + own**2 / v_odd).astype(dtype) / 2)
+    seen = xp.maximum(xp.where(xp.isfinite(seen), seen, 0), scatter)
+    still = (near == 0) & (far == 0)
+    if noise is None:
+        level, floor = xp.maximum(seen, rounding), rounding
+        lift = xp.where(still, np.inf, _scout.LIFT).astype(dtype)
+    else:
+        level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
+        floor, lift = level, xp.ones_like(seen)
+    search = Search(ground, base, dtype, level, lift, floor / 2**0.5, rounding)
+    scouted = search.read(side, changes[:10], moved[:10], top)
+    coordinates = xp.ones_like(top)
+    state = {
+        "side": side,
+        "top": top,
+        "low": top,
+        "high": top,
+        "went": xp.zeros_like(top),
+        "spent": 12 * coordinates,
+        "active": coordinates > 0,
+        "kept_top": top,
+        "changes": changes[:10],
+        "moved": moved[:10],
+        "radius": xp.zeros_like(top),
+        "score": xp.zeros_like(top).astype(dtype),
+        "unresolved": coordinates > 0,
+        "slope": scouted.slope,
+        "bar": scouted.bar,
+        "doubt": xp.zeros_like(scouted.bar),
+        "close": changes[10:],
+    }
+    state = consider(search, state, scouted, changes[:10], moved[:10], first=True)
+    return search, centre, state
+
+
+def broken(search: Search, state: State) -> tuple[Any, Any]:
+    """Where the function jumps at ``x``, and half the jump of its slope there.
+
+    A change that stays the same while the step falls by orders is a jump; an even part that falls
+    like the step, and not like its square, is a kink.
+    """
+    xp, side = search.xp, state["side"]
+    changes, close = constant(xp, state["changes"]), constant(xp, state["close"])
+    even = (side == 0)[..., None]
+    up, down, near, far = changes[3:5], changes[8:10], close[0], close[1]
+    odd_parts, even_parts = (up - down) / 2, (up + down) / 2
+    jump = xp.where(
+        even,
+        _same(xp, search, (near - far) / 2, *odd_parts)
+        | _same(xp, search, (near + far) / 2, *even_parts),
+        _same(xp, search, near, *down),
+    )
+    t = (state["kept_top"].astype(search.dtype) / _SPAN)[..., None]
+    kink = even & _same(xp, search, 4 * even_parts[1], 4 * even_parts[1], even_parts[0])
+    return jump, xp.where(kink, xp.abs(even_parts[1]) / t, 0)
+
+
+def _same(xp: Any, search: Search, a: Any, b: Any, c: Any) -> Any:
+    """Whether three numbers are about the same and more than noise."""
+    big = xp.maximum(xp.abs(a), xp.maximum(xp.abs(b), xp.abs(c)))
+    small = xp.minimum(xp.abs(a), xp.minimum(xp.abs(b), xp.abs(c)))
+    together = (xp.sign(a) == xp.sign(b)) & (xp.sign(b) == xp.sign(c))
+    return together & (big <= _SAME * small) & (small > 4 * search.rounding)
+
+
+def consider(
+    search: Search,
+    state: State,
+    scouted: _scout.Scouted,
+    changes: Any,
+    moved: Any,
+    first: bool = False,
+) -> State:
+    """Keeps the ladder just read where it is the better one, and plans the next."""
+    xp, ground = search.xp, search.ground
+    active, went, side = state["active"], state["went"], state["side"]
+    seen = xp.any(scouted.any, axis=-1)
+    unresolved = xp.any(scouted.unresolved & (scouted.any | ~seen[..., None]), axis=-1)
+    straight = xp.all(scouted.straight | ~scouted.moves, axis=-1) & xp.any(
+        scouted.straight, axis=-1
+    )
+    score = search.score(scouted.bar)
+    apart = xp.abs(scouted.slope - state["slope"]) > _APART * (scouted.bar + state["bar"])
+    keep = active & (
+        (state["unresolved"] & ~unresolved)
+        | ((state["unresolved"] == unresolved) & (score < state["score"]))
+    )
+    # Far out a bounded function looks flat: only a slope that is seen there says anything.
+    shown = xp.any(xp.abs(scouted.slope) > 2 * scouted.bar, axis=-1)
+    keep = keep & ((went <= 0) | (shown & ~xp.any(apart, axis=-1)))
+    if first:
+        keep = active
+    # Ladder after ladder another slope, and none of them resolved: no fit knows how wrong it is.
+    change = xp.abs(scouted.slope - state["slope"])
+    lasting = (active & state["unresolved"] & unresolved)[..., None] & apart
+    doubt = xp.where(lasting & (not first), xp.maximum(state["doubt"], change), state["doubt"])
+    radius = xp.min(scouted.radius, axis=-1).astype(state["top"].dtype)
+    kept = {
+        "kept_top": state["top"],
+        "radius": radius,
+        "score": score,
+        "unresolved": unresolved,
+    }
+    result = {name: xp.where(keep, new, state[name]) for name, new in kept.items()}
+    wide = keep[..., None]
+    result["changes"] = xp.where(wide, changes, state["changes"])
+    result["moved"] = xp.where(keep, moved, state["moved"])
+    result["slope"] = xp.where(wide, scouted.slope, state["slope"])
+    result["bar"] = xp.where(wide, scouted.bar, state["bar"])
+    # Down where the scale lies below, up where nothing but a straight line and noise is seen.
+    half = power_of_two(xp, ground.size) / 2
+    lower = state["low"] / _SPAN
+    leap = ~seen & (ground.size > 0) & (half < lower)
+    lower = xp.where(leap, half, lower)
+    eps = ground.eps.astype(lower.dtype)
+    down = active & unresolved & (went <= 0) & (lower > eps * ground.size)
+    room = xp.where(
+        side == 0,
+        xp.minimum(ground.below, ground.above),
+        xp.where(side > 0, ground.above, ground.below),
+    )
+    higher = state["high"] * _RISE
+    higher = xp.where(room < higher, power_of_two(xp, room), higher)
+    up = active & ~unresolved & straight & (went >= 0) & (higher > state["high"])
+    result["low"] = xp.where(down, lower, state["low"])
+    result["high"] = xp.where(up, higher, state["high"])
+    result["went"] = xp.where(down, -1.0, xp.where(up, 1.0, went)).astype(went.dtype)
+    result["top"] = xp.where(down, lower, xp.where(up, higher, state["top"]))
+    result["active"] = down | up
+    return {**state, **result, "doubt": doubt}
+
+
+def climb(search: Search, state: State) -> State:
+    """Reads further ladders, until every coordinate has the one it needs."""
+    xp = search.xp
+
+    def step(state: State) -> State:
+        changes, moved = search.sample(rungs(xp, state["side"], state["top"]), state["active"])
+        scouted = search.read(state["side"], changes, moved, state["top"])
+        spent = state["spent"] + xp.where(state["active"], 10, 0).astype(state["spent"].dtype)
+        return consider(search, {**state, "spent": spent}, scouted, changes, moved)
+
+    return search.ground.place.repeat(step, state, _LADDERS, lambda s: xp.any(s["active"]))

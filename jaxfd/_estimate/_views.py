@@ -1,0 +1,211 @@
+"""A search seen as numbers: points laid out on ladders and in fits, and what they tell.
+
+What `_scout` and `_ladder` read, to both sides of ``x`` or to one, entry by entry. Must not know in
+which order ladders and fits follow one another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import tree_util
+
+from jaxfd import _scout
+from jaxfd._estimate._ground import Ground
+from jaxfd._ladder import Evidence, Judged, judge, one_sided, two_sided, weigh
+from jaxfd._step import constant
+
+
+def _symmetric(shares: Sequence[float]) -> np.ndarray:
+    return np.array([*shares, *(-s for s in shares)]) / 8
+
+
+# The fits' points in units of the radius: to both sides, to one.
+POINTS = (_symmetric(range(1, 9)), np.arange(1, 17) / 16)
+# Those of them that are no rungs of the ladder: with the radius on a rung, half-way to the
+# next, and to one side.
+_FRESH = (
+    _symmetric([1, 3, 4, 5, 6, 7]),
+    _symmetric([2, 3, 5, 6, 7, 8]),
+    np.array([3, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 15.5]) / 16,
+)
+# For each of these cases, where every point is found in ``[*fresh, *ladder]``, if the radius is
+# that of the first rung.
+_SOURCE = np.array(
+    [
+        [0, 13, 1, 2, 3, 4, 5, 12, 6, 18, 7, 8, 9, 10, 11, 17],
+        [14, 0, 1, 13, 2, 3, 4, 5, 19, 6, 7, 18, 8, 9, 10, 11],
+        [16, 15, 0, 14, 1, 2, 3, 13, 4, 5, 6, 7, 8, 9, 10, 12],
+    ]
+)
+_LADDER_ROWS = 12
+# How many times the top of a ladder may be halved for the radius: to both sides, to one.
+_HALVINGS = (6, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What does not change from round to round.
+
+    Attributes:
+        ground: the coordinates.
+        centre: the outputs at ``x``.
+        dtype: what everything is computed in.
+        noise: the least noise, shape ``(*lead, N, O)``.
+        lift: by how much it may be larger.
+        floor: what is left by any fit at least.
+        rounding: the part of the noise that is rounding.
+    """
+
+    ground: Ground
+    centre: Sequence[Any]
+    dtype: Any
+    noise: Any
+    lift: Any
+    floor: Any
+    rounding: Any
+
+    @property
+    def xp(self) -> Any:
+        return self.ground.place.xp
+
+    def sample(self, distances: Any, wanted: Any) -> tuple[Any, Any]:
+        """Changes at signed distances along the wanted coordinates, and the distances moved."""
+        moves, moved = self.ground.points(distances)
+        outputs = self.ground.place.some(moves, wanted)
+        return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
+
+    def sample_all(self, distances: Any, centre: Any) -> tuple[Any, Any]:
+        """The same along all coordinates."""
+        moves, moved = self.ground.points(distances)
+        _, outputs = evaluate_all(self.ground, moves, centre, ride=False)
+        return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
+
+    def sign(self, side: Any) -> Any:
+        """-1 where the points lie below ``x`` only, else 1."""
+        return self.xp.where(side < 0, -1.0, 1.0).astype(self.dtype)[..., None]
+
+    @property
+    def _both(self) -> tuple[bool, ...]:
+        """Whether to look to one side, for each way there is: only walls make that necessary."""
+        return (False, True) if self.ground.boxed else (False,)
+
+    def _pick(self, side: Any, found: Sequence[Any]) -> Any:
+        """What was found to both sides, or to one."""
+        if len(found) == 1:
+            return found[0]
+        even = (side == 0)[..., None]
+        return tree_util.tree_map(lambda a, b: self.xp.where(even, a, b), *found)
+
+    def read(self, side: Any, changes: Any, moved: Any, top: Any) -> _scout.Scouted:
+        """What a ladder tells."""
+        xp, top = self.xp, top.astype(self.dtype)[..., None]
+        changes, found = constant(xp, changes), []
+        for single in self._both:
+            ladder = _scout.one_sided() if single else _scout.two_sided()
+            data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
+            found.append(_scout.scout(xp, ladder, data, top, self.noise, self.lift))
+        best = self._pick(side, found)
+        return dataclasses.replace(best, slope=best.slope * self.sign(side))
+
+    def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
+        """What the fits make of a set of points, to both sides and, with walls, to one."""
+        xp, r = self.xp, radius.astype(self.dtype)[..., None]
+        found = [weigh(xp, two_sided(), halves(xp, changes, moved, POINTS[0], r), r)]
+        if self.ground.boxed:
+            data = row(xp, changes, moved, POINTS[1], r)
+            data = xp.concatenate([xp.zeros_like(data[:1]), data])
+            found.append(weigh(xp, one_sided(), data, r))
+        return found
+
+    def judge(self, side: Any, evidence: Sequence[Evidence]) -> Judged:
+        """The best fit."""
+        fits = (two_sided(), one_sided())
+        found = [judge(self.xp, f, e, self.floor) for f, e in zip(fits, evidence, strict=False)]
+        best = self._pick(side, found)
+        return dataclasses.replace(best, value=best.value * self.sign(side))
+
+    def score(self, error: Any) -> Any:
+        """One number for the errors of all outputs along a coordinate."""
+        least = np.finfo(self.dtype).tiny
+        return self.xp.mean(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
+
+
+def column(vector: np.ndarray, like: Any) -> Any:
+    """A vector as a first axis in front of another array's, in its dtype."""
+    return vector.reshape(-1, *(1,) * like.ndim).astype(like.dtype)
+
+
+def halves(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> Any:
+    """Odd and even parts of changes to both sides, as if they were exactly at the shares."""
+    m = len(shares) // 2
+    t = column(shares[:m], radius) * radius
+    above, below = moved[:m, ..., None].astype(t.dtype), -moved[m:, ..., None].astype(t.dtype)
+    slope = (changes[:m] - changes[m:]) / (above + below)
+    even = (changes[:m] + changes[m:]) / 2 - slope * ((above - below) / 2)
+    return xp.concatenate([slope * t, even])
+
+
+def row(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> Any:
+    """Changes to one side, as if they were exactly at the shares."""
+    t = column(shares, radius) * radius
+    return changes * (t / xp.abs(moved[..., None]).astype(t.dtype))
+
+
+def rungs(xp: Any, side: Any, top: Any) -> Any:
+    """The signed distances of a ladder's points."""
+    two, one = _scout.two_sided().offsets, _scout.one_sided().offsets
+    return xp.where(side == 0, column(two, top) * top, column(one, top) * (side * top))
+
+
+def evaluate_all(ground: Ground, moves: Any, centre: Any, ride: bool) -> tuple[Any, list[Any]]:
+    """Outputs at the centre, and of shape ``(K, *lead, N, *out)`` along all coordinates."""
+    place, axis = ground.place, len(ground.place.lead)
+
+    def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
+        del centre, d
+        return [place.xp.moveaxis(output, 0, axis + 1) for output in outputs]
+
+    centre, outputs = place.evaluate(moves, keep, centre, ride)
+    return centre, [place.xp.moveaxis(output, axis + 1, 0) for output in outputs]
+
+
+def fresh(xp: Any, side: Any, halvings: Any, radius: Any) -> Any:
+    """The signed distances of a fit's points that the ladder does not have."""
+    shares = [column(share, radius) for share in _FRESH]
+    two = xp.where(halvings % 2 == 0, shares[0], shares[1])
+    return xp.where(side == 0, two * radius, shares[2] * (side * radius))
+
+
+def spread(xp: Any, side: Any, radius: Any) -> Any:
+    """The signed distances of all points of a fit."""
+    two, one = (column(points, radius) for points in POINTS)
+    return xp.where(side == 0, two * radius, one * (side * radius))
+
+
+def gather(xp: Any, side: Any, halvings: Any, new: Any, old: Any) -> Any:
+    """The points of a fit in order, from the fresh ones and the ladder's."""
+    case = xp.where(side == 0, halvings % 2, 2)
+    table = xp.asarray(_SOURCE.T)
+    where = table[:, case]
+    rung = xp.where(side == 0, halvings // 2, halvings)
+    where = where + xp.where(where >= _LADDER_ROWS, rung, 0)
+    both = xp.concatenate([new, old])
+    where = where.reshape(where.shape + (1,) * (both.ndim - where.ndim))
+    return xp.take_along_axis(both, where, axis=0)
+
+
+def halvings_of(xp: Any, side: Any, top: Any, radius: Any, changes: Any) -> Any:
+    """How many times the top of a ladder is halved for a radius: within the finite rungs."""
+    finite = xp.isfinite(changes)
+    finite = finite | ~xp.any(finite, axis=0)  # an output that never is does not count
+    finite = xp.all(finite, axis=-1)
+    first_two = xp.argmax(finite[:5] & finite[5:], axis=0)
+    first = xp.where(side == 0, 2 * first_two, xp.argmax(finite, axis=0))
+    wide = xp.isfinite(radius) & (radius > 0)
+    wanted = xp.where(wide, xp.ceil(xp.log2(top / xp.where(wide, radius, top))), 0)
+    most = xp.where(side == 0, _HALVINGS[0], _HALVINGS[1])
+    return xp.clip(xp.maximum(wanted.astype(first.dtype), first), 0, most)

@@ -1,0 +1,318 @@
+"""Fits of polynomials to what a function does around a point, and how far each can be trusted.
+
+The points lie at fixed shares of a radius, so everything about a fit but the radius is known
+beforehand: orthogonal polynomials on the first points of a row, what each of them adds to the
+derivative, and how many degrees of freedom are left to judge the noise by. This room knows numbers
+only: no arguments, no method, no place.
+
+Reference:
+    G. Forsythe, "Generation and use of orthogonal polynomials for data-fitting with a digital
+    computer", J. Soc. Indust. Appl. Math. 5 (1957) 74-88.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, tree_util
+from jaxtyping import Float
+
+from jaxfd._step import constant
+
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
+_STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
+_MANY = 2.1
+# Fewer degrees of freedom than this say too little about the noise.
+_LEAST_FREEDOM = 3
+# A straight line through everything tells truncation from noise too badly.
+_LEAST_TERMS = 2
+# How often a set of points may be taken again, slightly moved, to average out noise.
+MOST_SETS = 3
+
+
+def student(freedom: int) -> float:
+    """The factor between a standard error and a bound of the error."""
+    return _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _MANY
+
+
+@dataclasses.dataclass(frozen=True)
+class Basis:
+    """Orthonormal polynomials on the first points of a row, by rising degree.
+
+    Attributes:
+        values: their values at the points, shape ``(m, m)``.
+        slopes: their derivatives at the centre, for radius 1.
+    """
+
+    values: np.ndarray
+    slopes: np.ndarray
+
+
+def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
+    """Some powers of the distance, made orthogonal in rational arithmetic.
+
+    Args:
+        nodes: the distances.
+        kind: the powers: ``"odd"``, ``"even"``, ``"square"`` for the even ones from the second on,
+            ``"all"``.
+    """
+    u = [t if kind == "all" else t * t for t in nodes]
+    front = [t ** {"odd": 1, "square": 2}.get(kind, 0) for t in nodes]
+    # Polynomial i is front * p_i(u): at the points, and p_i and its derivative at 0.
+    rows_of: list[list[Fraction]] = []
+    at_zero: list[tuple[Fraction, Fraction]] = []
+    norms: list[Fraction] = []
+    for i in range(len(nodes)):
+        if i == 0:
+            row, zero = list(front), (Fraction(1), Fraction(0))
+        else:
+            last, norm = rows_of[-1], norms[-1]
+            shift = sum((a * q * q for a, q in zip(u, last, strict=True)), Fraction(0)) / norm
+            row = [(a - shift) * q for a, q in zip(u, last, strict=True)]
+            value, slope = at_zero[-1]
+            zero = (-shift * value, value - shift * slope)
+            if i > 1:
+                back = norm / norms[-2]
+                row = [r - back * q for r, q in zip(row, rows_of[-2], strict=True)]
+                zero = (zero[0] - back * at_zero[-2][0], zero[1] - back * at_zero[-2][1])
+        rows_of.append(row)
+        at_zero.append(zero)
+        norms.append(sum((q * q for q in row), Fraction(0)))
+    size = [math.sqrt(norm) for norm in norms]
+    which = {"odd": 0, "all": 1}.get(kind)
+    slopes = [0.0 if which is None else float(zero[which]) for zero in at_zero]
+    return Basis(
+        np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
+        np.array(slopes) / np.array(size),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fits:
+    """All fits to a row of points that leave enough freedom to be judged.
+
+    Attributes:
+        slope: the weight of each point in the derivative, for radius 1, shape ``(C, P)``.
+        basis: orthonormal polynomials of all windows, shape ``(Q, P)``.
+        left: for each fit, which of them are its residual, shape ``(C, Q)``.
+        uses: for each fit, which points it uses, shape ``(C, P)``.
+        reach: the distance of its farthest point, for radius 1, shape ``(C,)``.
+        gain: the error of the derivative for noise of size 1 in the data.
+        bias: for residuals of size 1 that are all truncation, the error over the gain.
+        freedom: the degrees of freedom of the residual.
+    """
+
+    slope: np.ndarray
+    basis: np.ndarray
+    left: np.ndarray
+    uses: np.ndarray
+    reach: np.ndarray
+    gain: np.ndarray
+    bias: np.ndarray
+    freedom: np.ndarray
+
+
+def _fits(
+    nodes: Sequence[Fraction], windows: Sequence[int], kinds: Sequence[str], most: int
+) -> Fits:
+    """Fits of rising degree to the first ``m`` points, for each ``m`` in ``windows``."""
+    count, size = len(nodes), len(nodes) * len(kinds)
+    total = sum(m * len(kinds) for m in windows)
+    basis = np.zeros((total, size))
+    rows: list[tuple[Any, ...]] = []
+    start = 0
+    for m in windows:
+        parts = [orthonormal(nodes[:m], kind) for kind in kinds]
+        for number, part in enumerate(parts):
+            first = start + number * m
+            basis[first : first + m, number * count : number * count + m] = part.values
+        lead = parts[0]
+        parted = len(kinds) == 2
+        for k in range(_LEAST_TERMS + (not parted), min(m - 1, most) + 1):
+            # The even part has a constant besides: the value at x is as noisy as the others.
+            kept = [k, min(k + 1, m)] if parted else [k]
+            free = sum(m - c for c in kept)
+            if free < _LEAST_FREEDOM:
+                continue
+            left, uses, slope = np.zeros(total), np.zeros(size), np.zeros(size)
+            for number, c in enumerate(kept):
+                left[start + number * m + c : start + (number + 1) * m] = 1
+                uses[number * count : number * count + m] = 1
+            slope[:m] = lead.slopes[:k] @ lead.values[:k]
+            power = 2 * k + 1 if parted else k
+            following = lead.values @ np.array([float(t**power) for t in nodes[:m]])
+            gain = math.sqrt(float(np.sum(lead.slopes[:k] ** 2)))
+            off = abs(float(lead.slopes[:k] @ following[:k]))
+            bias = off / gain / math.sqrt(float(np.mean(following[k:] ** 2)))
+            rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free))
+        start += m * len(kinds)
+    columns = [np.array(c) for c in zip(*rows, strict=True)]
+    return Fits(columns[0], basis, *columns[1:])
+
+
+@functools.cache
+def two_sided() -> Fits:
+    """Fits to odd and even parts at ``1/8 ... 8/8`` of the radius."""
+    return _fits([Fraction(i, 8) for i in range(1, 9)], range(4, 9), ("odd", "even"), 8)
+
+
+@functools.cache
+def one_sided() -> Fits:
+    """Fits to changes at ``0/16 ... 16/16`` of the radius, all to one side."""
+    return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
+
+
+def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
+    """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
+    if xp is np:
+        return np.tensordot(matrix, data, axes=1)
+    weights = jnp.asarray(matrix, data.dtype)
+    return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
+
+
+def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
+    """The largest power of two that is no larger, exactly; 1 for 0 and what is not finite.
+
+    It is the number without the bits of its mantissa.
+    """
+    kind = np.finfo(x.dtype)
+    exponent = ~((1 << kind.nmant) - 1)
+    whole = np.dtype(f"int{kind.bits}")
+    good = xp.isfinite(x) & (x >= kind.tiny)
+    x = xp.where(good, x, 1)
+    if xp is np:
+        return (x.view(whole) & whole.type(exponent)).view(x.dtype)
+    bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
+    return lax.bitcast_convert_type(bits, x.dtype)
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What all fits make of some sets of points, so that further sets can be added.
+
+    Attributes:
+        radius: the radius of the first set, shape ``(*s)``.
+        unit: a power of two that the data are divided by.
+        slope: the sum over sets of derivative times weight, shape ``(C, *s)``.
+        energy: the sum of squared residuals, shape ``(C, *s)``.
+        lost: how many points of a fit are not finite.
+        weight: the sum of weights, the squared radius over that of the first set.
+        sets: how many sets there are.
+    """
+
+    radius: Any
+    unit: Any
+    slope: Any
+    energy: Any
+    lost: Any
+    weight: Any
+    sets: Any
+
+
+def weigh(xp: Any, fits: Fits, data: Any, radius: Any) -> Evidence:
+    """Applies all fits to one set of points.
+
+    Args:
+        xp: the array namespace.
+        fits: the fits.
+        data: shape ``(P, *s)``.
+        radius: broadcastable to ``(*s)``.
+    """
+    finite = xp.isfinite(data)
+    clean = xp.where(finite, data, 0)
+    still = constant(xp, clean)
+    unit = power_of_two(xp, xp.max(xp.abs(still), axis=0))
+    parts = apply(xp, fits.basis, still / unit)
+    return Evidence(
+        radius + xp.zeros_like(unit),
+        unit,
+        apply(xp, fits.slope, clean / unit),
+        apply(xp, fits.left, parts * parts),
+        apply(xp, fits.uses, xp.where(finite, 0.0, 1.0).astype(unit.dtype)),
+        xp.ones_like(unit),
+        xp.ones_like(unit),
+    )
+
+
+def add(old: Evidence, new: Evidence) -> Evidence:
+    """The evidence of all sets, in the units of the first."""
+    share, unit = new.radius / old.radius, new.unit / old.unit
+    return Evidence(
+        old.radius,
+        old.unit,
+        old.slope + new.slope * (unit * share),
+        old.energy + new.energy * unit**2,
+        old.lost + new.lost,
+        old.weight + new.weight * share**2,
+        old.sets + new.sets,
+    )
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """The best fit, entry by entry.
+
+    Attributes:
+        value: the derivative; NaN where no fit was possible.
+        error: what it may be off by; infinite there.
+        reach: how far its points go, as a share of the radius.
+        gain: its error for noise of size 1, times the radius.
+    """
+
+    value: Any
+    error: Any
+    reach: Any
+    gain: Any
+
+
+def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> Judged:
+    """Keeps the fit that promises the smallest error.
+
+    The error promised by a fit is that from noise, ``student * gain * residual / radius``, and
+    that from truncation, ``bias * gain * excess / radius``, with the excess of its residual over
+    the smallest of all fits.
+
+    Args:
+        xp: the array namespace.
+        fits: the fits.
+        evidence: what they made of the points.
+        floor: the least residual.
+    """
+    unit, sets, weight = evidence.unit, evidence.sets, evidence.weight
+    dtype = unit.dtype
+
+    def column(vector: np.ndarray) -> np.ndarray:
+        return vector.reshape(-1, *(1,) * unit.ndim).astype(dtype)
+
+    gain, freedom = column(fits.gain), column(fits.freedom)
+    spread = xp.sqrt(constant(xp, evidence.energy) / (freedom * sets))
+    spread = xp.where(evidence.lost > 0, np.inf, xp.maximum(spread, floor / unit))
+    table = np.array([[student(f * n) for f in fits.freedom] for n in range(1, MOST_SETS + 1)])
+    quantile: Any = column(table[-1])
+    for n in range(MOST_SETS - 1, 0, -1):
+        quantile = xp.where(sets <= n, column(table[n - 1]), quantile)
+    excess = xp.maximum(spread**2 - xp.min(spread, axis=0) ** 2, 0)
+    noise = (quantile * spread) ** 2
+    error = gain * xp.sqrt((noise + column(fits.bias) ** 2 * excess * sets) / weight)
+    error = xp.where(xp.isfinite(error), error, np.inf)
+    best = xp.argmin(error, axis=0)[None]
+
+    def chosen(a: Any) -> Any:
+        return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
+
+    lost, scale = xp.isinf(chosen(error)), unit / evidence.radius
+    return Judged(
+        xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
+        chosen(error) * scale,
+        chosen(column(fits.reach)),
+        chosen(gain),
+    )

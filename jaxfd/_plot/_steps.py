@@ -1,0 +1,71 @@
+"""The picture of a step sweep: error against step, with what explains it.
+
+Must not know how the sweep was made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxfd._names import entry_names, flat
+from jaxfd._plot._style import BESIDE, GREY, short
+from jaxfd._sweep import StepSweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LINES = 6
+
+
+def steps(result: StepSweep, ax: Axes) -> None:
+    """Draws error against step for the entries with the largest errors at the default step."""
+    names = entry_names(result.reference)
+    default_error = flat(result.default_error)
+    worst = np.argsort(-np.nan_to_num(default_error, nan=np.inf), kind="stable")
+    chosen = sorted(worst[:_LINES])
+    step, error = flat(result.steps, 1)[:, chosen], flat(result.error, 1)[:, chosen]
+    truncation, rounding = flat(result.truncation), flat(result.rounding)
+    marks = {
+        "default step": (flat(result.default_step), default_error, "D", 6),
+        "best step": (flat(result.best_step), flat(result.best_error), "*", 12),
+    }
+    seen = np.concatenate([error.ravel(), default_error[chosen]])
+    seen = seen[np.isfinite(seen) & (seen > 0)]
+    low, high = (seen.min(), seen.max()) if seen.size else (1e-16, 1e-15)
+    # Errors of zero have no place on a logarithmic axis: they stand on the floor.
+    floor, bottom = low / 2, low / 4
+    ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="|derivative at h - reference|")
+    for number, (i, h, e) in enumerate(zip(chosen, step.T, error.T, strict=True)):
+        look: dict[str, Any] = {"color": f"C{number}"}
+        ax.plot(h, np.where(e > 0, e, np.nan), ".-", lw=1, ms=4, label=short(names[i]), **look)
+        ax.plot(h[e == 0], np.full((e == 0).sum(), floor), "v", ms=5, mfc="none", **look)
+        ax.plot(h, truncation[i] * h**result.order, "--", lw=1, alpha=0.7, **look)
+        ax.plot(h, rounding[i] / h, ":", lw=1, alpha=0.7, **look)
+        for at, there, marker, size in marks.values():
+            top = np.clip(there[i], floor, high)
+            ax.vlines(at[i], bottom, top, lw=0.8, alpha=0.5, **look)
+            ax.plot(at[i], top, marker, ms=size, mec="k", mew=0.6, zorder=3, **look)
+    proxies: list[tuple[str, dict[str, Any]]] = [
+        (label, {"marker": marker, "ls": "", "mec": "k"})
+        for label, (_, _, marker, _) in marks.items()
+    ]
+    if np.any(np.isfinite(truncation[chosen])):
+        proxies.append((f"$c\\,h^{result.order}$, truncation", {"ls": "--"}))
+    if np.any(np.isfinite(rounding[chosen])):
+        proxies.append(("$c/h$, rounding", {"ls": ":"}))
+    if np.any(error == 0):
+        proxies.append(("error is 0", {"marker": "v", "ls": "", "mfc": "none"}))
+    uncertain = flat(result.uncertainty)[chosen].max()
+    if uncertain > bottom:
+        ax.axhspan(bottom, uncertain, color="0.92", zorder=0)
+        proxies.append(("reference's own error", {"color": "0.88", "lw": 7}))
+    for label, proxy in proxies:
+        ax.plot([], [], **{"color": GREY, "label": label, **proxy})
+    ax.set_ylim(bottom, high * 3)
+    shown = np.concatenate([step[step > 0], flat(result.default_step)[chosen]])
+    ax.set_xlim(shown.min() / 1.5, shown.max() * 1.5)
+    if len(chosen) < len(names):
+        ax.set_title(f"the {_LINES} of {len(names)} entries with the largest errors", size="medium")
+    ax.legend(**BESIDE)

@@ -1,0 +1,103 @@
+"""The verb, and which picture is drawn of which result.
+
+Must not know how any of them is drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from jaxfd._plot._history import histories, history
+from jaxfd._plot._rows import check, gradient, tornado
+from jaxfd._plot._steps import steps
+from jaxfd._result import Estimate
+from jaxfd._sensitivity import Sensitivity
+from jaxfd._sweep import StepSweep
+from jaxfd._verdicts import GradCheck
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH, _HEIGHT, _PER_ROW, _TALLEST = 6.6, 4.2, 0.24, 8.0
+
+
+@functools.singledispatch
+def _draw(result: Any, ax: Axes) -> int | None:
+    """Draws a result on axes; returns the number of its rows if it has such."""
+    raise TypeError(
+        f"plot cannot draw a {type(result).__name__}: give it what step_sweep, estimate, "
+        "check_grads or sensitivity returned, numbers in a row, or a dict of such."
+    )
+
+
+_draw.register(StepSweep, steps)
+_draw.register(Estimate, gradient)
+_draw.register(GradCheck, check)
+_draw.register(Sensitivity, tornado)
+_HISTORIES = (Mapping, np.ndarray, jax.Array, list, tuple)
+
+
+def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> Axes:
+    """Draws a result of this library.
+
+    What `step_sweep` returned becomes error against step, both logarithmic, for the six worst
+    entries, with the two branches, the default step and the best one; of `estimate` the entries
+    of the gradient with their error bounds; of `check_grads` what claimed and estimated gradient
+    differ by beside what they may; of `sensitivity` a tornado chart. Numbers in a row are a
+    history, say the loss at each iteration, and a dict of such one line for each.
+
+    Args:
+        result: what one of these functions returned, or numbers of shape ``(iterations,)``, or a
+            dict of such.
+        ax: the matplotlib axes to draw on; None makes a figure with pyplot.
+        best: for histories, the lowest value known: what is drawn is the distance from it.
+
+    Returns:
+        The axes. ``ax.figure.savefig(path)`` saves the picture.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        TypeError: there is no picture of such a thing.
+        ValueError: there is nothing to draw, or a value lies below ``best``.
+
+    Example:
+        >>> import jax.numpy as jnp, matplotlib, jaxfd
+        >>> matplotlib.use("Agg")
+        >>> ax = jaxfd.plot(jaxfd.step_sweep(jnp.sin, 1.0, exact=jnp.cos(1.0)))
+        >>> print(ax.get_xscale(), ax.get_yscale())
+        log log
+        >>> matplotlib.pyplot.close(ax.figure)
+    """
+    try:
+        from matplotlib import pyplot
+        from matplotlib.axes import Axes
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install 'jaxfd[plot]'.") from error
+    if ax is not None and not isinstance(ax, Axes):
+        raise TypeError(
+            f"ax must be matplotlib axes or None, got {type(ax).__name__}: pass one of those that "
+            "pyplot.subplots returns."
+        )
+    draw: Callable[..., int | None] = _draw
+    if isinstance(result, _HISTORIES):
+        draw = functools.partial(histories if isinstance(result, Mapping) else history, best=best)
+    elif best is not None:
+        raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
+    if ax is not None:
+        draw(result, ax)
+        return ax
+    figure = pyplot.figure(layout="constrained")
+    try:
+        ax = figure.add_subplot()
+        rows = draw(result, ax)
+    except BaseException:
+        pyplot.close(figure)
+        raise
+    height = _HEIGHT if rows is None else min(max(2.4, 1.6 + _PER_ROW * rows), _TALLEST)
+    figure.set_size_inches(_WIDTH, height)
+    return ax

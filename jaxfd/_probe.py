@@ -1,0 +1,156 @@
+"""A line through ``x`` on which a function of one number is probed.
+
+Noise and slopes are read off values along one line that moves every entry. This room chooses the
+line and brings the values to the host; it must not know what is read off them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jaxtyping import Float, PyTree, Shaped
+
+from jaxfd._dtype import promote
+from jaxfd._estimate import HostProgram, program_of
+from jaxfd._names import check_real
+from jaxfd._transforms import samples
+from jaxfd._tree import bind
+
+
+def leaves_of(name: str, x: PyTree) -> list[np.ndarray]:
+    """The leaves of ``x`` as arrays of the dtypes that JAX gives them.
+
+    Raises:
+        TypeError: a leaf is traced, or does not hold real floating numbers.
+        ValueError: there is no number at all, or one is not finite.
+    """
+    check_real(name, x)
+    leaves = [
+        np.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)))
+        for leaf in tree_util.tree_leaves(x)
+    ]
+    if not sum(leaf.size for leaf in leaves):
+        raise ValueError(f"{name}: x holds no numbers, so there is nothing to move: give some.")
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        raise ValueError(f"{name} needs a finite x, got inf or nan in it: choose another.")
+    return leaves
+
+
+def size_of(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """``max(|x|, 1)``, rounded down to powers of two, in float64."""
+    size = np.maximum(np.abs(x.astype(np.float64)), 1.0)
+    return 2.0 ** np.floor(np.log2(size))
+
+
+def default_direction(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A direction that moves every entry by 1/4 to 1 of ``max(|x|, 1)``, the same for every call.
+
+    Signs and sizes look random, so that what entries do seldom cancels. Sizes have four binary
+    digits, so that points at powers of two along it are exact.
+    """
+    rng = np.random.default_rng(0)
+    return [
+        (size_of(x) * rng.choice([-1, 1], x.shape) * rng.integers(8, 16, x.shape) / 16).astype(
+            x.dtype
+        )
+        for x in leaves
+    ]
+
+
+def line_within(
+    name: str, x: PyTree, leaves: Sequence[np.ndarray], bounds: tuple[PyTree, PyTree] | None
+) -> tuple[list[np.ndarray], tuple[float, float]]:
+    """A direction, and how far it may be followed forwards and backwards inside a box.
+
+    It points to the roomier side of every entry, and leaves alone those that have no room.
+    """
+    line = default_direction(leaves)
+    if bounds is None:
+        return line, (math.inf, math.inf)
+    arguments = bind(name, (x,), {}, 0)
+    walls = zip(
+        arguments.spread(bounds[0], "bounds[0]", -np.inf),
+        arguments.spread(bounds[1], "bounds[1]", np.inf),
+        strict=True,
+    )
+    forward, backward = math.inf, math.inf
+    for i, (z, (lower, upper)) in enumerate(zip(leaves, walls, strict=True)):
+        down, up = (abs(np.asarray(w, np.float64) - z.astype(np.float64)) for w in (lower, upper))
+        size = np.abs(line[i].astype(np.float64))
+        free = np.maximum(up, down) > 0
+        line[i] = np.where(free, np.where(up >= down, size, -size), 0).astype(z.dtype)
+        # Points are rounded: they keep away from the wall.
+        forward = min(forward, np.min((np.maximum(up, down) / size)[free], initial=math.inf) / 2)
+        backward = min(backward, np.min((np.minimum(up, down) / size)[free], initial=math.inf) / 2)
+    if not any(v.any() for v in line):
+        return line, (0.0, 0.0)
+    return line, (float(forward), float(backward))
+
+
+def eps_of(fun: Callable[..., Any], leaves: Sequence[Any]) -> float:
+    """The relative spacing of the coarsest of the given numbers, or of what a black box returns.
+
+    Args:
+        fun: the function.
+        leaves: its arguments, and its value where that is known.
+    """
+    program = program_of(fun)
+    if isinstance(program, HostProgram):
+        return program.function.eps
+    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves)
+
+
+def probe(
+    name: str,
+    fun: Callable[[PyTree], Any],
+    x: PyTree,
+    direction: Sequence[np.ndarray],
+    distances: Float[np.ndarray, "k"],
+) -> tuple[Shaped[Any, ""], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
+    """Evaluates a function of one number at ``x`` and along a line, in one batch.
+
+    Args:
+        name: what errors call the caller.
+        fun: the function.
+        x: the argument.
+        direction: one leaf for each leaf of ``x``, of its shape and dtype.
+        distances: where on the line, in directions.
+
+    Returns:
+        The value at ``x``, as it came; the changes from it and the distances really moved, in
+        float64.
+
+    Raises:
+        TypeError: the function returned something else than one real number, or a traced one.
+    """
+    leaves, tree = tree_util.tree_flatten(x)
+    arrays = [jnp.asarray(leaf) for leaf in leaves]
+    value, change, moved = samples(
+        fun,
+        tree_util.tree_unflatten(tree, arrays),
+        tree_util.tree_unflatten(tree, direction),
+        jnp.asarray(distances, promote(np.dtype(np.float32), *(a.dtype for a in arrays))),
+    )
+    if not tree_util.all_leaves([value]) or jnp.ndim(value) != 0:
+        shapes = [jnp.shape(leaf) for leaf in tree_util.tree_leaves(value)]
+        raise TypeError(
+            f"{name} needs a function that returns one number, got arrays of shape {shapes}: "
+            "reduce them to one."
+        )
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} needs concrete numbers, but fun returned a traced one: call it outside of "
+            "jit, vmap and grad."
+        )
+    if not jnp.issubdtype(value.dtype, np.floating):
+        raise TypeError(
+            f"{name} needs a function that returns a real number, got {value.dtype}: convert it."
+        )
+    wide, away = (np.asarray(a).astype(np.float64) for a in (change, moved))
+    return value, wide, away

@@ -1,0 +1,156 @@
+"""Which parameters a result hangs on: derivatives and elasticities under the parameters' names.
+
+One estimate, told as engineers tell it. This room must not know how derivatives are formed, nor
+how they are drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jaxtyping import Float, PyTree
+
+from jaxfd._methods import Central, Method
+from jaxfd._names import check_real, entry_names, flat
+from jaxfd._step import Relative
+from jaxfd._transforms import estimate
+
+_ROWS = 30
+
+
+def _default_method(x: PyTree) -> Method:
+    """Parameters come in all units, 1e-5 in one and 1e11 in another: steps in shares of each."""
+    sizes = jax.tree.map(lambda leaf: np.where(np.asarray(leaf) == 0, 1.0, np.abs(leaf)), x)
+    return Central(order=4, step=Relative(typical=sizes))
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sensitivity:
+    """How a number depends on named parameters. Entries are sorted, the most important first.
+
+    The elasticity ``x/f df/dx`` is the relative change of ``f`` per relative change of ``x``: with
+    an elasticity of 2, one per cent more ``x`` makes two per cent more ``f``.
+
+    Attributes:
+        names: the name of each of the n entries.
+        x: the values of the entries, shape ``(n,)``, float64 like all that follow.
+        derivatives: ``df/dx`` of each, shape ``(n,)``, in units of ``f`` per unit of the entry.
+        errors: the method's error bound of each derivative, and what its dtype rounds off, shape
+            ``(n,)``; NaN where the method has none.
+        elasticities: ``x/f df/dx``, shape ``(n,)``, a pure number; NaN where ``f`` is 0.
+        elasticity_errors: what follows from ``errors`` and the rounding of ``f``, shape ``(n,)``.
+        value: ``f`` at ``x``.
+        evaluations: the number of evaluations.
+
+    Example:
+        >>> import jaxfd
+        >>> print(jaxfd.sensitivity(lambda p: p["m"] * p["v"] ** 2 / 2, {"m": 2.0, "v": 3.0}).names)
+        ('v', 'm')
+    """
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    x: Float[Any, "n"]
+    derivatives: Float[Any, "n"]
+    errors: Float[Any, "n"]
+    elasticities: Float[Any, "n"]
+    elasticity_errors: Float[Any, "n"]
+    value: Float[Any, ""]
+    evaluations: int = dataclasses.field(metadata={"static": True})
+
+    def __str__(self) -> str:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
+            return f"Sensitivity(traced, {len(self.names)} entries)"
+        shown = self.names[:_ROWS]
+        width = max([len("entry"), *map(len, shown)])
+        lines = [
+            f"value {self.value:.10g}   ({self.evaluations} evaluations)",
+            f"{'entry':<{width}} {'x':>12} {'df/dx':>14} {'+-':>9} {'x/f df/dx':>12} {'+-':>9}",
+        ]
+        for i, name in enumerate(shown):
+            lines.append(
+                f"{name:<{width}} {self.x[i]:>12.6g} {self.derivatives[i]:>14.6g} "
+                f"{self.errors[i]:>9.1e} {self.elasticities[i]:>12.4f} "
+                f"{self.elasticity_errors[i]:>9.1e}"
+            )
+        if len(self.names) > _ROWS:
+            lines.append(f"... {len(self.names) - _ROWS} more")
+        return "\n".join(lines)
+
+
+def _rounding(leaf: Float[Any, "*n"]) -> Float[Any, "*n"]:
+    """What the dtype of some numbers may have rounded off them."""
+    return np.abs(np.asarray(leaf, np.float64)) * float(jnp.finfo(leaf.dtype).eps)
+
+
+def sensitivity(
+    fun: Callable[..., Any],
+    x: PyTree,
+    *,
+    method: Method | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Sensitivity:
+    """Ranks parameters by how much a result depends on them.
+
+    Args:
+        fun: a function of ``x`` that returns one real number: traceable, or a `blackbox`.
+        x: the parameters: a pytree of floating numbers and arrays, in any units. A nested dict
+            gives names such as ``spring.k`` and ``gain[2]``; a bare array gives ``x[0]``, ``x[1]``.
+        method: stencil and step, as for `grad`. None takes steps in shares of each entry, however
+            small it is; entries that are 0 count as 1.
+        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x``, as for `grad`.
+
+    Returns:
+        A `Sensitivity`, sorted by ``|x df/dx|``, that is by the size of the elasticity wherever
+        there is one; among equals by ``|df/dx|``. Print it for a table, or `plot` it.
+
+    Raises:
+        TypeError: ``x`` holds integers, complex or traced numbers, or ``fun`` returns more than
+            one number.
+        ValueError: ``bounds`` do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> def period(p):
+        ...     return 2 * jnp.pi * jnp.sqrt(p["length"] / p["g"])
+        >>> result = jaxfd.sensitivity(period, {"length": 1.0, "g": 9.81})
+        >>> for name, elasticity in zip(result.names, result.elasticities):
+        ...     print(f"{name:>6} {elasticity:+.3f}")
+        length +0.500
+             g -0.500
+
+    Reference:
+        A. Saltelli et al., "Sensitivity Analysis in Practice" (2004), for derivatives
+        scaled by their parameters.
+    """
+    check_real("sensitivity", x)
+    chosen = _default_method(x) if method is None else method
+    result = estimate(fun, method=chosen, bounds=bounds)(x)
+    value, eps = float(result.value), jnp.finfo(result.value.dtype).eps
+    at, slope = flat(x), flat(result.grad)
+    # What comes back in float32 from a float64 black box has lost more than the method counts.
+    error = flat(result.error) + flat(jax.tree.map(_rounding, result.grad))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = at / value if value else np.full(at.shape, np.nan)
+        weight = np.abs(at * slope)
+        elasticities = scale * slope
+        elasticity_errors = np.abs(scale) * (error + np.abs(slope) * float(eps))
+    # What is not a number comes last.
+    order = np.lexsort((-np.nan_to_num(np.abs(slope), nan=-1.0), -np.nan_to_num(weight, nan=-1.0)))
+    names = entry_names(x)
+    return Sensitivity(
+        names=tuple(names[i] for i in order),
+        x=at[order],
+        derivatives=slope[order],
+        errors=error[order],
+        elasticities=elasticities[order],
+        elasticity_errors=elasticity_errors[order],
+        value=np.float64(value),
+        evaluations=result.evaluations,
+    )

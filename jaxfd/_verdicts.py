@@ -1,0 +1,154 @@
+"""Verdicts on the entries of a gradient, and the report that holds them.
+
+Plain arithmetic on four columns: what is claimed, what is estimated, how far the two may be apart,
+and what follows. This room must not know where any of them come from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from jax import tree_util
+from jaxtyping import Float, PyTree, Shaped
+
+from jaxfd._names import entry_names, flat
+from jaxfd._taylor import RESOLUTION
+
+AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"
+_RANK = {DIFFERS: 0, UNCLEAR: 1, AGREES: 2}
+# How many bars apart is too far: one is the bound that a method gives, and some give it short.
+_SURE = 2.0
+_ROWS = 20
+_MANY = {AGREES: "agree", DIFFERS: "differ", UNCLEAR: "cannot be told"}
+_HEADS = {
+    AGREES: "The gradient is right.",
+    DIFFERS: "The gradient is wrong.",
+    UNCLEAR: "It cannot be told whether the gradient is right.",
+}
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class GradCheck:
+    """What `check_grads` found. A pytree of NumPy arrays; prints as a table, worst entries first.
+
+    Attributes:
+        claimed: the gradient under test, in float64, shaped as ``x``.
+        estimated: the gradient by differences.
+        bar: for each entry how far the two may be apart without saying anything: the error bound
+            of the difference and the rounding of the claimed number.
+        verdicts: for each entry ``"agrees"``, ``"differs"`` or ``"cannot tell"``.
+        verdict: the overall one.
+        taylor: that of the Taylor test alone.
+        slope: the power with which the Taylor remainder falls: near 2 for a right gradient, 1 for
+            a wrong one or a kink, NaN where rounding hides it.
+        worst: the name of the worst entry, leaf and index.
+        kink: by how much the slopes to both sides of ``x`` differ on the line; 0 where no kink is
+            seen.
+        evaluations: the number of evaluations of the function.
+    """
+
+    claimed: PyTree
+    estimated: PyTree
+    bar: PyTree
+    verdicts: PyTree
+    slope: float
+    kink: float
+    verdict: str = dataclasses.field(metadata={"static": True})
+    taylor: str = dataclasses.field(metadata={"static": True})
+    worst: str = dataclasses.field(metadata={"static": True})
+    evaluations: int = dataclasses.field(metadata={"static": True})
+
+    @property
+    def ok(self) -> bool:
+        """Whether the gradient was found right; False too where that cannot be told."""
+        return self.verdict == AGREES
+
+    def __str__(self) -> str:
+        names = entry_names(self.claimed)
+        columns = [flat(tree) for tree in (self.claimed, self.estimated, self.bar)]
+        verdicts = np.concatenate([np.ravel(v) for v in tree_util.tree_leaves(self.verdicts)])
+        counts = {kind: int(np.sum(verdicts == kind)) for kind in _RANK}
+        tally = ", ".join(f"{count} {_MANY[kind]}" for kind, count in counts.items() if count)
+        head = _HEADS[self.verdict]
+        if self.verdict == AGREES and counts[UNCLEAR]:
+            head = "The gradient is right along a line, as far as can be told."
+        lines = [
+            f"{head} Of {len(names)} entries {tally}; the worst is {self.worst}.",
+            f"Taylor remainder: slope {self.slope:.2f} (2 where right, 1 where wrong), "
+            f"{self.taylor}{', a kink at x' if self.kink else ''}. {self.evaluations} evaluations.",
+            f"{'entry':<20} {'claimed':>17} {'estimated':>17} {'bar':>9}  verdict",
+        ]
+        claimed, estimated, bar = columns
+        for i in order(claimed, estimated, bar, verdicts)[:_ROWS]:
+            lines.append(
+                f"{names[i]:<20} {claimed[i]:>17.10g} {estimated[i]:>17.10g} {bar[i]:>9.2g}  "
+                f"{verdicts[i]}"
+            )
+        if len(names) > _ROWS:
+            lines.append(f"... {len(names) - _ROWS} more")
+        return "\n".join(lines)
+
+
+def compare(
+    claimed: Float[np.ndarray, "n"],
+    estimated: Float[np.ndarray, "n"],
+    bar: Float[np.ndarray, "n"],
+    least: Float[np.ndarray, "n"],
+    kink: Float[np.ndarray, "n"],
+    rtol: float,
+) -> Shaped[np.ndarray, "n"]:
+    """A verdict for each entry.
+
+    Args:
+        claimed: the gradient under test.
+        estimated: what it is compared with.
+        bar: how far the two may be apart.
+        least: the size below which an entry is small, and known well enough if it is for this size.
+        kink: how far the slopes to both sides may be apart.
+        rtol: the relative error that counts as none.
+    """
+    gap, size = np.abs(claimed - estimated), np.maximum(np.abs(claimed), np.abs(estimated))
+    # Where nothing moves the function, there is no size to compare with and none is needed.
+    nothing = (claimed == 0) & (estimated == 0) & np.isfinite(bar)
+    known = nothing | (bar <= RESOLUTION * rtol * np.maximum(size, least))
+    verdicts = np.full(gap.shape, UNCLEAR, "<U11")
+    verdicts[known & (gap <= bar + rtol * size)] = AGREES
+    verdicts[np.isfinite(bar) & (gap > np.maximum(_SURE * bar + rtol * size, _SURE * kink))] = (
+        DIFFERS
+    )
+    verdicts[~np.isfinite(claimed)] = UNCLEAR
+    verdicts[~np.isfinite(claimed) & np.isfinite(estimated)] = DIFFERS
+    return verdicts
+
+
+def overall(verdicts: Shaped[np.ndarray, "n"], taylor: str, kink: bool) -> str:
+    """One verdict out of those on the entries and that of the Taylor test."""
+    if DIFFERS in verdicts:
+        return DIFFERS
+    if kink:
+        return UNCLEAR
+    if UNCLEAR in verdicts:
+        return taylor
+    # Entries that agree beside a line that does not: no gradient makes sense of both.
+    return UNCLEAR if taylor == DIFFERS else AGREES
+
+
+def order(
+    claimed: Float[np.ndarray, "n"],
+    estimated: Float[np.ndarray, "n"],
+    bar: Float[np.ndarray, "n"],
+    verdicts: Shaped[np.ndarray, "n"],
+) -> list[int]:
+    """The entries, worst first: by verdict, then by the gap in bars."""
+
+    def key(i: int) -> tuple[int, float]:
+        share = shares[i]
+        return _RANK[verdicts[i]], -(math.inf if math.isnan(share) else share)
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gap = np.abs(claimed - estimated)
+        shares = np.where(gap == 0, 0.0, gap / bar)
+    return sorted(range(len(verdicts)), key=key)
