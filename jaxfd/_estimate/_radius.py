@@ -60,25 +60,11 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
     rounding = (
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
-    # Noise, from what happens where the function itself hardly changes.
-    near, far = constant(xp, changes[10]), constant(xp, changes[11])
-    even = (side == 0)[..., None]
-    odd_part = xp.where(even, (near - far) / 2, near)
-    even_part = xp.where(even, (near + far) / 2, far - 2 * near)
-    bottom, t = constant(xp, changes[4]), xp.abs(moved[4]).astype(dtype)
-    slope = xp.abs(xp.where(xp.isfinite(bottom), bottom, 0) / t[..., None])
-    own = xp.maximum(xp.abs(odd_part) - 2 * slope * close.astype(dtype)[..., None], 0)
-    # The variances of these parts for noise of size 1.
-    v_even, v_odd = xp.where(even, 1.5, 6.0), xp.where(even, 0.5, 2.0)
-    seen = xp.sqrt((even_part**2 / v_even + own**2 / v_odd).astype(dtype) / 2)
-    seen = xp.maximum(xp.where(xp.isfinite(seen), seen, 0), scatter)
-    still = (near == 0) & (far == 0)
-    if noise is None:
-        level, floor = xp.maximum(seen, rounding), rounding
-        lift = xp.where(still, np.inf, _scout.LIFT).astype(dtype)
-    else:
+    level, lift = _noise(ground, side, close, changes, moved)
+    level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding
+    if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
-        floor, lift = level, xp.ones_like(seen)
+        floor, lift = level, xp.ones_like(level)
     search = Search(ground, base, dtype, level, lift, floor / 2**0.5, rounding)
     scouted = search.read(side, changes[:10], moved[:10], top)
     coordinates = xp.ones_like(top)
@@ -89,7 +75,7 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
         "high": top,
         "went": xp.zeros_like(top),
         "spent": 12 * coordinates,
-        "active": coordinates > 0,
+        "active": ground.flat != 0,
         "kept_top": top,
         "changes": changes[:10],
         "moved": moved[:10],
@@ -100,38 +86,64 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
         "bar": scouted.bar,
         "doubt": xp.zeros_like(scouted.bar),
         "close": changes[10:],
+        "jump": xp.zeros(scouted.bar.shape, bool),
     }
     state = consider(search, state, scouted, changes[:10], moved[:10], first=True)
     return search, centre, state
 
 
-def broken(search: Search, state: State) -> tuple[Any, Any]:
-    """Where the function jumps at ``x``, and half the jump of its slope there.
+def _noise(ground: Ground, side: Any, close: Any, changes: Any, moved: Any) -> tuple[Any, Any]:
+    """The noise, where the function itself hardly changes, and by how much it may be larger.
 
-    A change that stays the same while the step falls by orders is a jump; an even part that falls
-    like the step, and not like its square, is a kink.
+    Args:
+        ground: the coordinates.
+        side: to which side of ``x`` the points lie, 0 for both.
+        close: the distance of the closest points.
+        changes: changes on the ladder, and at these two points.
+        moved: the distances.
     """
-    xp, side = search.xp, state["side"]
-    changes, close = constant(xp, state["changes"]), constant(xp, state["close"])
-    even = (side == 0)[..., None]
-    up, down, near, far = changes[3:5], changes[8:10], close[0], close[1]
-    odd_parts, even_parts = (up - down) / 2, (up + down) / 2
-    jump = xp.where(
+    xp, dtype = ground.place.xp, changes.dtype
+    near, far, bottom = (constant(xp, changes[k]) for k in (10, 11, 4))
+    both = (side == 0)[..., None]
+    odd = xp.where(both, (near - far) / 2, near)
+    even = xp.where(both, (near + far) / 2, far - 2 * near)
+    slope = xp.abs(xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4])[..., None])
+    own = xp.maximum(xp.abs(odd) - 2 * slope * close.astype(dtype)[..., None], 0)
+    # The variances of these parts for noise of size 1.
+    of_even, of_odd = xp.where(both, 1.5, 6.0), xp.where(both, 0.5, 2.0)
+    seen = xp.sqrt((even**2 / of_even + own**2 / of_odd).astype(dtype) / 2)
+    # A function that stands still there says nothing of its noise.
+    still = (near == 0) & (far == 0)
+    lift = xp.where(still, np.inf, _scout.LIFT).astype(dtype)
+    return xp.where(xp.isfinite(seen), seen, 0), lift
+
+
+def _jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
+    """Where changes stay the same while the step falls by orders."""
+    xp, even = search.xp, (side == 0)[..., None]
+    up, down, (near, far) = changes[3:5], changes[8:10], close
+    return xp.where(
         even,
-        _same(xp, search, (near - far) / 2, *odd_parts)
-        | _same(xp, search, (near + far) / 2, *even_parts),
-        _same(xp, search, near, *down),
+        _same(search, (near - far) / 2, *((up - down) / 2))
+        | _same(search, (near + far) / 2, *((up + down) / 2)),
+        _same(search, near, *down),
     )
-    t = (state["kept_top"].astype(search.dtype) / _SPAN)[..., None]
-    kink = even & _same(xp, search, 4 * even_parts[1], 4 * even_parts[1], even_parts[0])
-    return jump, xp.where(kink, xp.abs(even_parts[1]) / t, 0)
 
 
-def _same(xp: Any, search: Search, a: Any, b: Any, c: Any) -> Any:
-    """Whether three numbers are about the same and more than noise."""
-    big = xp.maximum(xp.abs(a), xp.maximum(xp.abs(b), xp.abs(c)))
-    small = xp.minimum(xp.abs(a), xp.minimum(xp.abs(b), xp.abs(c)))
-    together = (xp.sign(a) == xp.sign(b)) & (xp.sign(b) == xp.sign(c))
+def kinks(search: Search, state: State) -> Any:
+    """Half the jump of the slope at ``x``, where the even part falls like the step, not its square."""
+    xp, changes = search.xp, constant(search.xp, state["changes"])
+    upper, lower = (changes[3:5] + changes[8:10]) / 2
+    kink = (state["side"] == 0)[..., None] & _same(search, 4 * lower, upper)
+    bottom = state["kept_top"].astype(search.dtype) / _SPAN
+    return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
+
+
+def _same(search: Search, *numbers: Any) -> Any:
+    """Whether numbers are about the same, and more than rounding."""
+    xp, stack = search.xp, search.xp.stack(numbers)
+    big, small = xp.max(xp.abs(stack), axis=0), xp.min(xp.abs(stack), axis=0)
+    together = xp.abs(xp.sum(xp.sign(stack), axis=0)) == len(numbers)
     return together & (big <= _SAME * small) & (small > 4 * search.rounding)
 
 
@@ -198,7 +210,9 @@ def consider(
     result["high"] = xp.where(up, higher, state["high"])
     result["went"] = xp.where(down, -1.0, xp.where(up, 1.0, went)).astype(went.dtype)
     result["top"] = xp.where(down, lower, xp.where(up, higher, state["top"]))
-    result["active"] = down | up
+    jump = _jumps(search, side, constant(xp, changes), constant(xp, state["close"]))
+    result["jump"] = state["jump"] | (jump & active[..., None])
+    result["active"] = (down | up) & ~xp.all(result["jump"], axis=-1)
     return {**state, **result, "doubt": doubt}
 
 

@@ -18,7 +18,7 @@ from jax import tree_util
 
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._ground import survey
-from jaxfd._estimate._radius import begin, broken, climb
+from jaxfd._estimate._radius import begin, climb, kinks
 from jaxfd._estimate._task import Call
 from jaxfd._estimate._views import (
     Search,
@@ -73,21 +73,20 @@ def search(
         ground = survey(place, call, method, parts, bounds)
         found, centre, state = begin(ground, method.noise, centre)
         state = climb(found, state)
-        jump, kink = broken(found, state)
+        kink = kinks(found, state)
         xp = place.xp
         doubt = xp.where(state["unresolved"][..., None], state["doubt"], 0)
         state = _refine(found, _fit(found, state, centre))
         judged = state["judged"]
         value, error = judged.value, _BAR * judged.error
         error = xp.maximum(error, xp.maximum(kink, doubt))
-        lost = jump | ~xp.isfinite(value)
+        lost = state["jump"] | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
         flat = ground.flat.astype(found.dtype)[..., None]
         value = xp.where(flat == 0, 0, value * flat)
         error = xp.where(flat == 0, 0, error)
         base = found.centre
-        spent = xp.where(ground.flat == 0, 0, state["spent"])
-        evaluations = xp.sum(spent, axis=-1) * ground.repeats + 1
+        evaluations = xp.sum(state["spent"], axis=-1) * ground.repeats + 1
         return Found(
             centre=centre,
             values=ground.restore(value, base),
@@ -111,6 +110,7 @@ def _fit(search: Search, state: State, centre: Any) -> State:
     return {
         "side": side,
         "radius": radius,
+        "jump": state["jump"],
         "judged": search.judge(side, evidence),
         "evidence": evidence,
         "round": xp.zeros((), np.int32),
@@ -136,7 +136,8 @@ def _refine(search: Search, state: State) -> State:
         fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
         wide = error > xp.where(noisy, _COARSE, fine) * value
         wide = (wide & (error > _ROUNDING * alone * search.rounding)) | xp.isinf(error)
-        unsettled = xp.any(wide, axis=-1) & (state["spent"] <= _ENOUGH)
+        unsettled = xp.any(wide, axis=-1) & (state["spent"] <= _ENOUGH) & (ground.flat != 0)
+        unsettled = unsettled & ~xp.all(state["jump"], axis=-1)
         by_noise = xp.all(noisy | ~wide, axis=-1)
         lost = xp.all((error > _LOST * value) | ~wide, axis=-1)
         return unsettled, by_noise, lost
@@ -167,6 +168,7 @@ def _refine(search: Search, state: State) -> State:
 
         return {
             "side": side,
+            "jump": state["jump"],
             "radius": xp.where(move, new, radius),
             "judged": tree_util.tree_map(choose, fresh, joined, old),
             "evidence": tree_util.tree_map(choose, alone, more, state["evidence"]),
