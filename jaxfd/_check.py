@@ -16,9 +16,9 @@ from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._estimate import WithProgram
-from jaxfd._methods import Adaptive, Central, ComplexStep, Method
+from jaxfd._methods import Adaptive, ComplexStep, Method
 from jaxfd._names import entry_names, flat, unflat
-from jaxfd._probe import leaves_of, line_within
+from jaxfd._probe import check_output, concrete, leaves_of, line_within
 from jaxfd._taylor import taylor_test, vanishing
 from jaxfd._transforms import check_method, estimate
 from jaxfd._tree import path_name
@@ -28,15 +28,13 @@ from jaxfd._verdicts import UNCLEAR as UNCLEAR
 from jaxfd._verdicts import GradCheck as GradCheck
 from jaxfd._verdicts import compare, order, overall
 
-_METHOD: Method = Central(order=4)
-
+# A bar in error bounds: few errors exceed their bound, and hardly one this many times.
+_SURE = 3.0
 # Roundings that a right gradient may have gathered, in units of eps times its leaf's largest entry.
 _ROUNDINGS = 64.0
 # An entry is small below this share of the largest of its leaf, and is known well enough if it is
 # for that size.
 _SMALL = 0.1
-# Standard deviations of the noise that every value may be off by.
-_NOISES = 3.0
 # Entries that differ are disowned by a line on which they would show so many times better.
 _CONTRADICTS = 2.0
 
@@ -46,20 +44,20 @@ def check_grads(
     x: PyTree,
     grad: Callable[[PyTree], PyTree] | PyTree | None = None,
     *,
-    method: Method = _METHOD,
+    method: Method = Adaptive(),
     bounds: tuple[PyTree, PyTree] | None = None,
     rtol: float = 1e-4,
     raises: bool = False,
 ) -> GradCheck:
     """Checks a gradient of ``fun`` at ``x``, entry by entry and along a line.
 
-    The bar of an entry is the error bound of the difference, at least what the noise of the values
-    explains, and what the claimed number may have lost to rounding. The entry *differs* if claimed
-    and estimated gradient are more than two bars and ``rtol`` of it apart. It *agrees* within one,
-    if the bar is below ``5 * rtol`` of the entry, or of a tenth of its leaf's largest; otherwise
-    it *cannot be told*. So by default an error of 1e-3 is found, or said to be out of sight.
-    float32 often cannot tell, float16 and bfloat16 find gross errors at best. At a kink there is no
-    gradient to be right: nothing that the kink may explain is called wrong.
+    The bar of an entry is three times the error bound of the difference and of what the claimed
+    number may have lost to rounding. The entry *differs* if claimed and estimated gradient are more
+    than the bar and ``rtol`` of it apart. It *agrees* if not, and if the bar is below ``5 * rtol``
+    of the entry, or of a tenth of its leaf's largest; otherwise it *cannot be told*. So by default
+    an error of 1e-3 is found, or said to be out of sight, as it is behind noise. float16 and
+    bfloat16 find gross errors at best. At a kink there is no gradient to be right: nothing that the
+    kink may explain is called wrong.
 
     The gradient is wrong if an entry differs, or if entries cannot be told and the Taylor test
     says so. It is right if all entries agree, or if a Taylor test that agrees makes up for those
@@ -71,7 +69,8 @@ def check_grads(
         x: a pytree of concrete real floating arrays.
         grad: the gradient under test: a function of ``x``, a pytree of numbers like ``x``, or None
             for ``jax.grad(fun)``.
-        method: how the gradient is estimated, with an error bound.
+        method: how the gradient is estimated, with an error bound. `Adaptive` takes seconds to
+            compile for a traceable function; ``Central(order=4)`` sees less and does not.
         bounds: as for `grad`; no point lies outside. Entries that cannot move cannot be told.
         rtol: the relative error of an entry that counts as none.
         raises: whether to raise AssertionError unless the gradient was found right.
@@ -106,12 +105,9 @@ def check_grads(
             "a function of x or a pytree of numbers."
         )
     leaves = leaves_of("check_grads", x)
+    check_output("check_grads", fun, x)
     result = estimate(fun, method=method, bounds=bounds)(x)
-    if isinstance(result.value, jax.core.Tracer):
-        raise TypeError(
-            "check_grads needs concrete numbers, but fun returned a traced one: call it outside of "
-            "jit, vmap and grad."
-        )
+    concrete("check_grads", result.value)
     # Only now: what is wrong with fun itself has been said.
     claim = jax.grad(fun)(x) if grad is None else grad(x) if callable(grad) else grad
     claims = _claims(x, leaves, claim)
@@ -127,13 +123,14 @@ def check_grads(
     # The noise that no dtype tells of, and that the bound of a fixed stencil does not hold.
     if not isinstance(method, (Adaptive, ComplexStep)):
         weight = sum(abs(float(w)) for w in method.stencil().weights)
-        error = np.maximum(error, _NOISES * weight * taylor.noise / flat(result.step))
+        error = np.maximum(error, weight * taylor.noise / flat(result.step))
     sizes = [z.size for z in leaves]
     found = np.where(np.isfinite(estimated), np.abs(estimated), 0.0)
     parts = np.split(found, np.cumsum(sizes)[:-1])
     largest = np.repeat([np.max(part, initial=0.0) for part in parts], sizes)
     # Entries that cannot move say nothing.
-    bar = np.where(along == 0, np.inf, error + _ROUNDINGS * np.repeat(eps, sizes) * largest)
+    bar = _SURE * (error + _ROUNDINGS * np.repeat(eps, sizes) * largest)
+    bar = np.where(along == 0, np.inf, bar)
     zero = vanishing(max(eps)) * taylor.reach / np.maximum(np.abs(flat(leaves)), 1)
     kink = np.divide(taylor.kink, np.abs(along), where=along != 0, out=np.zeros_like(bar))
     least = np.maximum(_SMALL * largest, zero)
@@ -155,7 +152,7 @@ def check_grads(
         slope=taylor.slope,
         kink=taylor.kink,
         worst=entry_names(x)[order(claimed, estimated, bar, verdicts)[0]],
-        evaluations=result.evaluations + taylor.evaluations,
+        evaluations=int(result.evaluations) + taylor.evaluations,
     )
     if raises and not report.ok:
         raise AssertionError(str(report))

@@ -16,7 +16,6 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._dtype import promote
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._names import check_real
 from jaxfd._transforms import samples
@@ -106,6 +105,39 @@ def eps_of(fun: Callable[..., Any], leaves: Sequence[Any]) -> float:
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves)
 
 
+def check_output(name: str, fun: Callable[[PyTree], Any], x: PyTree) -> None:
+    """Raises TypeError unless a function returns one real number. It is traced, not evaluated."""
+
+    def value(x: PyTree) -> PyTree:
+        return samples(fun, x, x, jnp.zeros(1), name)[0]
+
+    out: Any = jax.eval_shape(value, jax.tree.map(jnp.asarray, x))
+    if not tree_util.all_leaves([out]) or out.shape:
+        kind = f"the shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
+        raise TypeError(
+            f"{name} needs a function that returns one number, got {kind}: reduce it to one."
+        )
+    if not jnp.issubdtype(out.dtype, np.floating):
+        raise TypeError(
+            f"{name} needs a function that returns a real number, got {out.dtype}: take its real "
+            "part, say."
+        )
+
+
+def concrete(name: str, value: Any) -> Any:
+    """A value of the function, if it is known by now.
+
+    Raises:
+        TypeError: it is traced, though ``x`` is not.
+    """
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"{name} needs concrete numbers, but fun returned a traced one: call it outside of "
+            "jit, vmap and grad."
+        )
+    return value
+
+
 def probe(
     name: str,
     fun: Callable[[PyTree], Any],
@@ -129,28 +161,16 @@ def probe(
     Raises:
         TypeError: the function returned something else than one real number, or a traced one.
     """
+    check_output(name, fun, x)
     leaves, tree = tree_util.tree_flatten(x)
     arrays = [jnp.asarray(leaf) for leaf in leaves]
     value, change, moved = samples(
         fun,
         tree_util.tree_unflatten(tree, arrays),
         tree_util.tree_unflatten(tree, direction),
-        jnp.asarray(distances, promote(np.dtype(np.float32), *(a.dtype for a in arrays))),
+        jnp.asarray(distances),
+        name,
     )
-    if not tree_util.all_leaves([value]) or jnp.ndim(value) != 0:
-        shapes = [jnp.shape(leaf) for leaf in tree_util.tree_leaves(value)]
-        raise TypeError(
-            f"{name} needs a function that returns one number, got arrays of shape {shapes}: "
-            "reduce them to one."
-        )
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(
-            f"{name} needs concrete numbers, but fun returned a traced one: call it outside of "
-            "jit, vmap and grad."
-        )
-    if not jnp.issubdtype(value.dtype, np.floating):
-        raise TypeError(
-            f"{name} needs a function that returns a real number, got {value.dtype}: convert it."
-        )
+    concrete(name, value)
     wide, away = (np.asarray(a).astype(np.float64) for a in (change, moved))
     return value, wide, away

@@ -16,18 +16,22 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._methods import Central, Method
+from jaxfd._methods import Adaptive, Method
 from jaxfd._names import check_real, entry_names, flat
-from jaxfd._step import Relative
+from jaxfd._probe import check_output, concrete
 from jaxfd._transforms import estimate
 
 _ROWS = 30
 
 
 def _default_method(x: PyTree) -> Method:
-    """Parameters come in all units, 1e-5 in one and 1e11 in another: steps in shares of each."""
-    sizes = jax.tree.map(lambda leaf: np.where(np.asarray(leaf) == 0, 1.0, np.abs(leaf)), x)
-    return Central(order=4, step=Relative(typical=sizes))
+    """Parameters come in all units, 1e-5 in one and 1e11 in another: each is its own scale."""
+
+    def size(leaf: Any) -> Float[np.ndarray, "*n"]:
+        known = np.isfinite(leaf) & (np.asarray(leaf) != 0)
+        return np.where(known, np.abs(leaf), 1.0)
+
+    return Adaptive(typical=jax.tree.map(size, x))
 
 
 @tree_util.register_dataclass
@@ -42,8 +46,8 @@ class Sensitivity:
         names: the name of each of the n entries.
         x: the values of the entries, shape ``(n,)``, float64 like all that follow.
         derivatives: ``df/dx`` of each, shape ``(n,)``, in units of ``f`` per unit of the entry.
-        errors: the method's error bound of each derivative, and what its dtype rounds off, shape
-            ``(n,)``; NaN where the method has none.
+        errors: the method's error bound of each derivative, shape ``(n,)``; inf where it cannot
+            tell, NaN where it has none.
         elasticities: ``x/f df/dx``, shape ``(n,)``, a pure number; NaN where ``f`` is 0.
         elasticity_errors: what follows from ``errors`` and the rounding of ``f``, shape ``(n,)``.
         value: ``f`` at ``x``.
@@ -84,11 +88,6 @@ class Sensitivity:
         return "\n".join(lines)
 
 
-def _rounding(leaf: Float[Any, "*n"]) -> Float[Any, "*n"]:
-    """What the dtype of some numbers may have rounded off them."""
-    return np.abs(np.asarray(leaf, np.float64)) * float(jnp.finfo(leaf.dtype).eps)
-
-
 def sensitivity(
     fun: Callable[..., Any],
     x: PyTree,
@@ -102,7 +101,7 @@ def sensitivity(
         fun: a function of ``x`` that returns one real number: traceable, or a `blackbox`.
         x: the parameters: a pytree of floating numbers and arrays, in any units. A nested dict
             gives names such as ``spring.k`` and ``gain[2]``; a bare array gives ``x[0]``, ``x[1]``.
-        method: stencil and step, as for `grad`. None takes steps in shares of each entry, however
+        method: as for `grad`. None takes `Adaptive` with each entry as its own scale, however
             small it is; entries that are 0 count as 1.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x``, as for `grad`.
 
@@ -131,11 +130,12 @@ def sensitivity(
     """
     check_real("sensitivity", x)
     chosen = _default_method(x) if method is None else method
+    if len(flat(x)):
+        check_output("sensitivity", fun, x)
     result = estimate(fun, method=chosen, bounds=bounds)(x)
-    value, eps = float(result.value), jnp.finfo(result.value.dtype).eps
-    at, slope = flat(x), flat(result.grad)
-    # What comes back in float32 from a float64 black box has lost more than the method counts.
-    error = flat(result.error) + flat(jax.tree.map(_rounding, result.grad))
+    value = float(concrete("sensitivity", result.value))
+    eps = jnp.finfo(result.value.dtype).eps
+    at, slope, error = flat(x), flat(result.grad), flat(result.error)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = at / value if value else np.full(at.shape, np.nan)
         weight = np.abs(at * slope)
@@ -152,5 +152,5 @@ def sensitivity(
         elasticities=elasticities[order],
         elasticity_errors=elasticity_errors[order],
         value=np.float64(value),
-        evaluations=result.evaluations,
+        evaluations=int(result.evaluations),
     )

@@ -18,15 +18,12 @@ from jaxtyping import Bool, Float, PyTree
 from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods import Backward, Central, Forward, Method
+from jaxfd._methods import Adaptive, Backward, Central, Forward, Method
 from jaxfd._names import entry_names, flat, like, unflat
-from jaxfd._probe import eps_of, leaves_of
+from jaxfd._probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._step import Relative, realise
 from jaxfd._transforms import estimate, grad, samples
 from jaxfd._tree import bind
-
-# What errors are measured against where the truth is not given.
-_REFERENCE = Central(order=4)
 
 _STEPS = 41
 # The farthest point of the default sweep stays within this share of max(|x|, 1).
@@ -56,7 +53,7 @@ class StepSweep:
         error: the distance from ``reference``.
         reference: what errors are measured against.
         uncertainty: the error bound of the reference: errors below it mean nothing. 0 for one that
-            was given.
+            was given, inf where nothing is known.
         default_step: the step that the method would take.
         default_error: the error there.
         best_step: the swept step with the smallest error, where of three neighbours the largest
@@ -131,8 +128,8 @@ def step_sweep(
             whose ``rel`` are K numbers. None takes 41, evenly spaced in logarithms and relative to
             ``max(|x|, 1)``, from where most digits are lost to half of that size.
         exact: the true gradient, a pytree like ``x``; or a function of ``x`` that returns it, such
-            as ``jax.grad(fun)``. None takes the estimate of a more accurate method, whose own
-            error bound is then in ``uncertainty``.
+            as ``jax.grad(fun)``. None takes the estimate of `Adaptive`, whose own error bound is
+            then in ``uncertainty``.
 
     Returns:
         A `StepSweep`. Print it for a table, or `plot` it.
@@ -161,12 +158,14 @@ def step_sweep(
             "steps themselves, or lose nothing by short ones."
         )
     stencil = method.stencil()
+    check_output("step_sweep", fun, x)
     usual = estimate(fun, method=method)(x)
+    concrete("step_sweep", usual.value)
     evaluations = usual.evaluations
     if exact is None:
-        truth = estimate(fun, method=_REFERENCE)(x)
+        truth = estimate(fun, method=Adaptive())(x)
         reference, uncertainty = flat(truth.grad), flat(truth.error)
-        evaluations += truth.evaluations
+        evaluations += int(truth.evaluations)
     else:
         reference = _exact(exact(x) if callable(exact) else exact, x)
         uncertainty = np.zeros_like(reference)
@@ -260,7 +259,7 @@ def _on_host(fun: Any, x: PyTree, method: Any, steps: _Table) -> tuple[_Table, _
     distances = jnp.asarray(np.moveaxis(offsets * steps, -1, 0).reshape(n, -1))
 
     def line(unit: PyTree, row: Any) -> tuple[Any, Any]:
-        _, change, moved = samples(fun, x, unit, row)
+        _, change, moved = samples(fun, x, unit, row, "step_sweep")
         return change, moved
 
     change, away = (

@@ -131,7 +131,7 @@ def _jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
 
 
 def kinks(search: Search, state: State) -> Any:
-    """Half the jump of the slope at ``x``, where the even part falls like the step, not its square."""
+    """Half the jump of the slope at ``x``: there the even part falls like the step."""
     xp, changes = search.xp, constant(search.xp, state["changes"])
     upper, lower = (changes[3:5] + changes[8:10]) / 2
     kink = (state["side"] == 0)[..., None] & _same(search, 4 * lower, upper)
