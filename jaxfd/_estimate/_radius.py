@@ -121,7 +121,8 @@ def _noise(ground: Ground, side: Any, close: Any, changes: Any, moved: Any) -> t
 def _jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
     """Where changes stay the same while the step falls by orders."""
     xp, even = search.xp, (side == 0)[..., None]
-    up, down, (near, far) = changes[3:5], changes[8:10], close
+    # Three rungs besides, so that noise hardly ever looks like that.
+    up, down, (near, far) = changes[2:5], changes[7:10], close
     return xp.where(
         even,
         _same(search, (near - far) / 2, *((up - down) / 2))
