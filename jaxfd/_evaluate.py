@@ -182,12 +182,18 @@ class Kernel:
         Coordinates are run in chunks, and chunks without a wanted one not at all.
         """
         nodes, count = moves.nodes, moves.count
-        order = jnp.argsort(~wanted)
+        if not count:
+            return [jnp.zeros((nodes, 0, *o.shape), o.dtype) for o in self.program.out]
+        # Wanted ones first: where each coordinate goes, and who comes where.
+        number = jnp.sum(wanted, dtype=np.int32)
+        before = jnp.cumsum(wanted, dtype=np.int32)
+        every = lax.iota(np.int32, count)
+        place = jnp.where(wanted, before - 1, number + every - before)
+        order = jnp.zeros_like(every).at[place].set(every, unique_indices=True)
         moves = dataclasses.replace(moves, coordinates=(order,))
         block = Block(range(len(moves.x)), 0, count)
         few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
         size = min(self._directions_per_chunk(moves, block) or count, few, count)
-        number = jnp.sum(wanted, dtype=np.int32)
 
         def run(first: Any) -> list[Any]:
             directions = jnp.minimum(first + lax.iota(np.int32, size), np.int32(count - 1))
@@ -200,12 +206,13 @@ class Kernel:
                 for o in self.program.out
             ]
 
-        found = lax.map(
-            lambda first: lax.cond(first < number, run, skip, first),
-            np.arange(0, count, size, dtype=np.int32),
-        )
-        place = jnp.argsort(order)
-        return [jnp.moveaxis(o.reshape(-1, *o.shape[2:])[place], 1, 0) for o in found]
+        starts = np.arange(0, count, size, dtype=np.int32)
+        if size < count:
+            found = lax.map(lambda first: lax.cond(first < number, run, skip, first), starts)
+            found = [o.reshape(-1, *o.shape[2:]) for o in found]
+        else:
+            found = run(starts[0])
+        return [jnp.moveaxis(o[place], 1, 0) for o in found]
 
     def repeat(
         self, body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
