@@ -51,6 +51,12 @@ class Ground:
     boxed: bool
     repeats: int
 
+    def room(self, side: Float[Any, "*lead n"]) -> Float[Any, "*lead n"]:
+        """How far points may go below ``x`` (-1), above it (1), or to both sides (0)."""
+        xp = self.place.xp
+        both = xp.minimum(self.below, self.above)
+        return xp.where(side == 0, both, xp.where(side > 0, self.above, self.below))
+
     def points(self, distances: Float[Any, "k *lead n"]) -> tuple[Moves, Float[Any, "k *lead n"]]:
         """The points at signed distances from ``x``, and the distances really moved."""
         xp, axis = self.place.xp, len(self.place.lead)

@@ -42,11 +42,11 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
     xp, size = ground.place.xp, ground.size
     eps = ground.eps.astype(size.dtype)
     start = power_of_two(xp, ground.scale) / 2
-    least, most = (pick(ground.below, ground.above) for pick in (xp.minimum, xp.maximum))
     away = xp.where(ground.above >= ground.below, 1.0, -1.0)
-    side = xp.where(least >= start * _NEAR, 0.0, away).astype(size.dtype)
-    top = xp.minimum(start, power_of_two(xp, xp.where(side == 0, least, most)))
-    top = xp.where(xp.isinf(least) & (side == 0), start, top)
+    wide = xp.minimum(ground.below, ground.above) >= start * _NEAR
+    side = xp.where(wide, 0.0, away).astype(size.dtype)
+    room = ground.room(side)
+    top = xp.where(room < start, power_of_two(xp, room), start)
     close = power_of_two(xp, xp.maximum(size, eps * ground.scale) * eps**_CLOSE)
     close = xp.minimum(close, top / 1024)
     first = xp.where(side == 0, close, side * close)
@@ -199,11 +199,7 @@ def consider(
     lower = xp.where(leap, half, lower)
     eps = ground.eps.astype(lower.dtype)
     down = active & unresolved & (went <= 0) & (lower > eps * ground.size)
-    room = xp.where(
-        side == 0,
-        xp.minimum(ground.below, ground.above),
-        xp.where(side > 0, ground.above, ground.below),
-    )
+    room = ground.room(side)
     higher = state["high"] * _RISE
     higher = xp.where(room < higher, power_of_two(xp, room), higher)
     up = active & ~unresolved & straight & (went >= 0) & (higher > state["high"])

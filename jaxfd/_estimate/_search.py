@@ -1,7 +1,7 @@
 """The search for step and derivative along every coordinate, in a few batches of points.
 
 1. A ladder of steps, and two points very close to ``x``: scale and noise.
-2. Where these do not settle the radius: another ladder below, above, or to one side.
+2. Where these do not settle the radius: another ladder below or above.
 3. The points of a fit within the radius.
 4. Where the fit shows truncation, a fit in a smaller radius; where noise makes its bar wide, more
    points, or a larger radius.
@@ -20,13 +20,7 @@ from jaxfd._estimate._found import Found
 from jaxfd._estimate._ground import survey
 from jaxfd._estimate._radius import begin, climb, kinks
 from jaxfd._estimate._task import Call
-from jaxfd._estimate._views import (
-    Search,
-    fresh,
-    gather,
-    halvings_of,
-    spread,
-)
+from jaxfd._estimate._views import Search, fresh, gather, halvings_of, spread
 from jaxfd._ladder import MOST_SETS, add
 from jaxfd._methods import Adaptive
 from jaxfd._parts import Parts
@@ -121,11 +115,7 @@ def _fit(search: Search, state: State, centre: Any) -> State:
 def _refine(search: Search, state: State) -> State:
     """Fits once more where the bar is wider than it should be."""
     xp, ground = search.xp, search.ground
-    room = xp.where(
-        state["side"] == 0,
-        xp.minimum(ground.below, ground.above),
-        xp.where(state["side"] > 0, ground.above, ground.below),
-    )
+    room = ground.room(state["side"])
 
     def look(state: State) -> tuple[Any, Any, Any]:
         """Where the bar is too wide; there, whether noise is the reason, and all there is."""
