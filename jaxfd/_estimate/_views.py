@@ -124,7 +124,12 @@ class Search:
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> Judged:
         """The best fit."""
         fits = (two_sided(), one_sided())
-        found = [judge(self.xp, f, e, self.floor) for f, e in zip(fits, evidence, strict=False)]
+        # Changes are rounded too, where they are larger than the value at x.
+        eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
+        found = [
+            judge(self.xp, f, e, self.xp.maximum(self.floor, e.unit * eps))
+            for f, e in zip(fits, evidence, strict=False)
+        ]
         best = self._pick(side, found)
         return dataclasses.replace(best, value=best.value * self.sign(side))
 
