@@ -14,7 +14,7 @@ from jaxfd import _scout
 from jaxfd._dtype import promote, real_of
 from jaxfd._estimate._ground import Ground
 from jaxfd._estimate._views import Search, evaluate_all, rungs
-from jaxfd._ladder import power_of_two
+from jaxfd._ladder import Judged, power_of_two
 from jaxfd._step import constant
 
 # Ladders after the first.
@@ -29,6 +29,8 @@ _SPAN, _RISE = 256.0, 1024.0
 _APART = 3.0
 # Changes that stay within this factor while the step falls by orders are a jump.
 _SAME = 1.25
+# The slope very close to x speaks against another one by so many times the noise.
+_DENIED = 10.0
 
 State = dict[str, Any]
 
@@ -60,7 +62,7 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
     rounding = (
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
-    level, lift = _noise(ground, side, close, changes, moved)
+    level, lift = _noise(ground, side, close, changes, moved, rounding)
     level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
@@ -76,6 +78,7 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
         "went": xp.zeros_like(top),
         "spent": 12 * coordinates,
         "active": ground.flat != 0,
+        "kept_side": side,
         "kept_top": top,
         "changes": changes[:10],
         "moved": moved[:10],
@@ -86,13 +89,17 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
         "bar": scouted.bar,
         "doubt": xp.zeros_like(scouted.bar),
         "close": changes[10:],
+        "close_side": side,
+        "close_moved": moved[10:],
         "jump": xp.zeros(scouted.bar.shape, bool),
     }
     state = consider(search, state, scouted, changes[:10], moved[:10], first=True)
     return search, centre, state
 
 
-def _noise(ground: Ground, side: Any, close: Any, changes: Any, moved: Any) -> tuple[Any, Any]:
+def _noise(
+    ground: Ground, side: Any, close: Any, changes: Any, moved: Any, rounding: Any
+) -> tuple[Any, Any]:
     """The noise, where the function itself hardly changes, and by how much it may be larger.
 
     Args:
@@ -101,6 +108,7 @@ def _noise(ground: Ground, side: Any, close: Any, changes: Any, moved: Any) -> t
         close: the distance of the closest points.
         changes: changes on the ladder, and at these two points.
         moved: the distances.
+        rounding: the rounding of the value.
     """
     xp, dtype = ground.place.xp, changes.dtype
     near, far, bottom = (constant(xp, changes[k]) for k in (10, 11, 4))
@@ -112,9 +120,9 @@ def _noise(ground: Ground, side: Any, close: Any, changes: Any, moved: Any) -> t
     # The variances of these parts for noise of size 1.
     of_even, of_odd = xp.where(both, 1.5, 6.0), xp.where(both, 0.5, 2.0)
     seen = xp.sqrt((even**2 / of_even + own**2 / of_odd).astype(dtype) / 2)
-    # A function that stands still there says nothing of its noise.
-    still = (near == 0) & (far == 0)
-    lift = xp.where(still, np.inf, _scout.LIFT).astype(dtype)
+    # A function that stands still there, where its slope should show, moves in stairs.
+    stairs = (near == 0) & (far == 0) & (slope * close.astype(dtype)[..., None] > 4 * rounding)
+    lift = xp.where(stairs, np.inf, _scout.LIFT).astype(dtype)
     return xp.where(xp.isfinite(seen), seen, 0), lift
 
 
@@ -135,9 +143,29 @@ def kinks(search: Search, state: State) -> Any:
     """Half the jump of the slope at ``x``: there the even part falls like the step."""
     xp, changes = search.xp, constant(search.xp, state["changes"])
     upper, lower = (changes[3:5] + changes[8:10]) / 2
-    kink = (state["side"] == 0)[..., None] & _same(search, 4 * lower, upper)
+    kink = (state["kept_side"] == 0)[..., None] & _same(search, 4 * lower, upper)
     bottom = state["kept_top"].astype(search.dtype) / _SPAN
     return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
+
+
+def denied(search: Search, state: State, judged: Judged, radius: Any) -> Any:
+    """By how much the slope very close to ``x`` differs from the one found, where noise cannot.
+
+    A function that waves many times between any two points of a ladder looks smooth on it.
+    """
+    xp = search.xp
+    near, far = constant(xp, state["close"])
+    moved = state["close_moved"].astype(search.dtype)[..., None]
+    both = (state["close_side"] == 0)[..., None]
+    odd, even = (
+        xp.where(both, (near - far) / 2, near),
+        xp.where(both, (near + far) / 2, far - 2 * near),
+    )
+    t = xp.where(both, (moved[0] - moved[1]) / 2, moved[0])
+    spread = judged.error * radius.astype(search.dtype)[..., None] / judged.gain
+    known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)
+    gap = xp.abs(odd - judged.value * t)
+    return xp.where(gap > known, gap / xp.abs(t), 0)
 
 
 def _same(search: Search, *numbers: Any) -> Any:
@@ -181,6 +209,7 @@ def consider(
     doubt = xp.where(lasting & (not first), xp.maximum(state["doubt"], change), state["doubt"])
     radius = xp.min(scouted.radius, axis=-1).astype(state["top"].dtype)
     kept = {
+        "kept_side": side,
         "kept_top": state["top"],
         "radius": radius,
         "score": score,
@@ -207,9 +236,18 @@ def consider(
     result["high"] = xp.where(up, higher, state["high"])
     result["went"] = xp.where(down, -1.0, xp.where(up, 1.0, went)).astype(went.dtype)
     result["top"] = xp.where(down, lower, xp.where(up, higher, state["top"]))
+    # Where a wall is near and what lies beyond it does not resolve: to both sides, within the room.
+    near = xp.minimum(ground.below, ground.above)
+    enter = active & (side != 0) & unresolved & (near > 16 * eps * ground.size)
+    inside = power_of_two(xp, near)
+    result["side"] = xp.where(enter, 0.0, side).astype(side.dtype)
+    for name in ("low", "high", "top"):
+        result[name] = xp.where(enter, inside, result[name])
+    result["went"] = xp.where(enter, 0.0, result["went"]).astype(went.dtype)
     jump = _jumps(search, side, constant(xp, changes), constant(xp, state["close"]))
-    result["jump"] = state["jump"] | (jump & active[..., None])
-    result["active"] = (down | up) & ~xp.all(result["jump"], axis=-1)
+    jump = jump & (active & (side == state["close_side"]))[..., None]
+    result["jump"] = state["jump"] | jump
+    result["active"] = (down | up | enter) & ~xp.all(result["jump"], axis=-1)
     return {**state, **result, "doubt": doubt}
 
 

@@ -18,7 +18,7 @@ from jax import tree_util
 
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._ground import survey
-from jaxfd._estimate._radius import begin, climb, kinks
+from jaxfd._estimate._radius import begin, climb, denied, kinks
 from jaxfd._estimate._task import Call
 from jaxfd._estimate._views import Search, fresh, gather, halvings_of, spread
 from jaxfd._ladder import MOST_SETS, add
@@ -30,6 +30,8 @@ from jaxfd._step import constant
 _ENOUGH = 43
 # A bar is this many times the error that a fit promises, for it is the best of many.
 _BAR = 2.5
+# To one side of a wall a scale that is not resolved makes bars so many times too short.
+_VAGUE = 10.0
 # What noise alone would leave, times this: a fit that leaves more is limited by truncation.
 _NOISY = 40.0
 # A bar is too wide when it is more than this share of the derivative: where noise is the reason,
@@ -66,14 +68,22 @@ def search(
     with np.errstate(all="ignore"):
         ground = survey(place, call, method, parts, bounds)
         found, centre, state = begin(ground, method.noise, centre)
-        state = climb(found, state)
-        kink = kinks(found, state)
-        xp = place.xp
-        doubt = xp.where(state["unresolved"][..., None], state["doubt"], 0)
-        state = _refine(found, _fit(found, state, centre))
-        judged = state["judged"]
-        value, error = judged.value, _BAR * judged.error
-        error = xp.maximum(error, xp.maximum(kink, doubt))
+        scouted = climb(found, state)
+        state = _refine(found, _fit(found, scouted, centre))
+        xp, judged = (
+            place.xp,
+            tree_util.tree_map(lambda leaf: constant(place.xp, leaf), state["judged"]),
+        )
+        value, error = state["judged"].value, _BAR * judged.error
+        vague = scouted["unresolved"]
+        error = (
+            xp.where((vague & (state["side"] != 0))[..., None], _VAGUE, 1.0).astype(error.dtype)
+            * error
+        )
+        doubt = xp.where(vague[..., None], scouted["doubt"], 0)
+        denial = denied(found, scouted, judged, state["radius"])
+        for more in (kinks(found, scouted), doubt, denial):
+            error = xp.maximum(error, more)
         lost = state["jump"] | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
         flat = ground.flat.astype(found.dtype)[..., None]
@@ -94,7 +104,7 @@ def search(
 def _fit(search: Search, state: State, centre: Any) -> State:
     """The first fit along every coordinate, with what the ladder has in it already."""
     xp = search.xp
-    side, top, ladder = state["side"], state["kept_top"], constant(xp, state["changes"])
+    side, top, ladder = state["kept_side"], state["kept_top"], constant(xp, state["changes"])
     halvings = halvings_of(xp, side, top, state["radius"], ladder)
     radius = xp.ldexp(top, -halvings)
     changes, moved = search.sample_all(fresh(xp, side, halvings, radius), centre)

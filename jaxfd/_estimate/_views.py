@@ -126,10 +126,11 @@ class Search:
         fits = (two_sided(), one_sided())
         # Changes are rounded too, where they are larger than the value at x.
         eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
-        found = [
-            judge(self.xp, f, e, self.xp.maximum(self.floor, e.unit * eps))
-            for f, e in zip(fits, evidence, strict=False)
-        ]
+        found = []
+        for f, e in zip(fits, evidence, strict=False):
+            moves = self.xp.max(self.xp.abs(e.slope), axis=0) > 0
+            floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
+            found.append(judge(self.xp, f, e, floor))
         best = self._pick(side, found)
         return dataclasses.replace(best, value=best.value * self.sign(side))
 
