@@ -203,11 +203,14 @@ class Adaptive(Method):
     A ladder of steps and two points very close to ``x`` tell scale and noise of the function; up to
     sixteen points within the radius where truncation meets noise are fitted with polynomials, and
     the fit that promises the smallest error is kept. Where that has not settled, a few further
-    batches go down, up or to one side. 25 evaluations an entry for most functions, 61 at most.
-    Points that are not finite are left out.
+    batches go down or up. 24 evaluations an entry for most functions, 60 at most, and one for the
+    value; a kernel may run a few more to fill a batch. Points that are not finite are left out; at
+    the edge of a domain, where one side is not finite at all, give bounds.
 
-    Noise is recognised and the step grows with it. Where the gradient is lost in noise the bound
-    says so; at a discontinuity it is infinite.
+    Noise is recognised and the step grows with it; where nothing but a straight line and noise is
+    seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for about 96 % of entries. At a
+    discontinuity it is infinite, at a kink no less than half the jump of the slope. A function that
+    waves thousands of times within ``max(|x|, typical)`` may pass for noise or for a slow one.
 
     Args:
         noise: the standard deviation of the function's noise, in the units of its output, where it
