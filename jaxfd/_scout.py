@@ -125,7 +125,9 @@ def _ladder(
     return Ladder(
         offsets=offsets,
         steps=float(ratio) ** -np.arange(windows),
-        top=np.array([[part * count + j for part in range(len(kinds))] for j in range(windows)]),
+        top=np.array(
+            [[part * count + j for part in range(len(kinds))] for j in range(windows)], np.int32
+        ),
         uses=np.array(
             [sum(row(p, j, np.ones(width)) for p in range(len(kinds))) for j in range(windows)]
         ),
@@ -140,7 +142,7 @@ def _ladder(
         rest=np.array(remain),
         sums=share,
         gain=np.array(gain),
-        window=np.array(window),
+        window=np.array(window, np.int32),
         curves=np.array([row(part, 0, bases[part].values[i]) for part, i in curves]),
         most=np.array(list(curves.values())),
         **rest,

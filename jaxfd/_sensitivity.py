@@ -17,8 +17,8 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._methods import Adaptive, Method
-from jaxfd._names import check_real, entry_names, flat
-from jaxfd._probe import check_output, concrete
+from jaxfd._names import entry_names, flat
+from jaxfd._probe import check_output, concrete, leaves_of
 from jaxfd._transforms import estimate
 
 _ROWS = 30
@@ -26,12 +26,8 @@ _ROWS = 30
 
 def _default_method(x: PyTree) -> Method:
     """Parameters come in all units, 1e-5 in one and 1e11 in another: each is its own scale."""
-
-    def size(leaf: Any) -> Float[np.ndarray, "*n"]:
-        known = np.isfinite(leaf) & (np.asarray(leaf) != 0)
-        return np.where(known, np.abs(leaf), 1.0)
-
-    return Adaptive(typical=jax.tree.map(size, x))
+    sizes = jax.tree.map(lambda leaf: np.where(np.asarray(leaf) == 0, 1.0, np.abs(leaf)), x)
+    return Adaptive(typical=sizes)
 
 
 @tree_util.register_dataclass
@@ -112,7 +108,7 @@ def sensitivity(
     Raises:
         TypeError: ``x`` holds integers, complex or traced numbers, or ``fun`` returns more than
             one number.
-        ValueError: ``bounds`` do not fit.
+        ValueError: ``x`` is empty or not finite, or ``bounds`` do not fit.
 
     Example:
         >>> import jax.numpy as jnp, jaxfd
@@ -128,10 +124,9 @@ def sensitivity(
         A. Saltelli et al., "Sensitivity Analysis in Practice" (2004), for derivatives
         scaled by their parameters.
     """
-    check_real("sensitivity", x)
+    leaves_of("sensitivity", x)
     chosen = _default_method(x) if method is None else method
-    if len(flat(x)):
-        check_output("sensitivity", fun, x)
+    check_output("sensitivity", fun, x)
     result = estimate(fun, method=chosen, bounds=bounds)(x)
     value = float(concrete("sensitivity", result.value))
     eps = jnp.finfo(result.value.dtype).eps

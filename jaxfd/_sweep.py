@@ -161,6 +161,7 @@ def step_sweep(
     check_output("step_sweep", fun, x)
     usual = estimate(fun, method=method)(x)
     concrete("step_sweep", usual.value)
+    wanted = _steps(x, method, steps, eps_of(fun, [*leaves, usual.value]))
     evaluations = usual.evaluations
     if exact is None:
         truth = estimate(fun, method=Adaptive())(x)
@@ -169,7 +170,6 @@ def step_sweep(
     else:
         reference = _exact(exact(x) if callable(exact) else exact, x)
         uncertainty = np.zeros_like(reference)
-    wanted = _steps(x, method, steps, eps_of(fun, [*leaves, usual.value]))
     if isinstance(program_of(fun), HostProgram):
         derivative, made = _on_host(fun, x, method, wanted)
         centres = len(reference)

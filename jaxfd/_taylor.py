@@ -23,6 +23,8 @@ _RUNGS, _LONGEST = 11, -2
 # An error of the slope counts where so many rungs in a row show it, within this share of it. The
 # remainder of a right gradient, and noise, change by a factor from rung to rung.
 _IN_A_ROW, _SPREAD = 4, 0.2
+# So many show that a function has another slope on a larger scale.
+_AFAR = 3
 # How many of the shortest distances the noise is read from: so short that a cubic is enough.
 _SHORT = 6
 # How far above rounding a remainder means something.
@@ -129,7 +131,7 @@ def taylor_test(
     # A kink that cannot be told from a bend is none.
     kink = float(np.nan_to_num(abs(_limit(half, h, floor, counts, np.inf))))
     verdict = "differs" if error else "agrees"
-    if kink or math.isnan(error):
+    if kink or math.isnan(error) or (not error and _stairs(mean, h, floor, float(np.sum(slopes)))):
         verdict = "cannot tell"
     slope = _slope((np.abs(mean) + np.abs(half)) * h, h, floor)
     miss = _second(mean, h, floor)
@@ -173,6 +175,23 @@ def _limit(
         return math.nan
     # A constant has no scale that it could be small for, and needs none.
     return 0.0 if not q.any() or _second(q, h, floor) <= none else math.nan
+
+
+def _stairs(
+    q: Float[np.ndarray, "k"],
+    h: Float[np.ndarray, "k"],
+    floor: Float[np.ndarray, "k"],
+    slope: float,
+) -> bool:
+    """Whether the function has a slope at some distance that is quite another one than at ``x``."""
+    far, clear = q + slope, np.abs(q) * h > _CLEAR * floor
+    for i in range(len(q) - _AFAR + 1):
+        run = far[i : i + _AFAR]
+        level = float(np.median(run))
+        steady = np.all(clear[i : i + _AFAR]) and np.ptp(run) <= _SPREAD * abs(level)
+        if steady and abs(level - slope) > max(abs(level), abs(slope)) / 2:
+            return True
+    return False
 
 
 def _second(

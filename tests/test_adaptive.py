@@ -444,11 +444,6 @@ class TestTransforms:
         close(found["a"], exact["a"].astype(np.float32), 2e-7)
         close(found["b"], exact["b"], 1e-13)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="the bound counts the rounding of the result to the output's dtype, not to the "
-        "leaf's",
-    )
     def test_the_bar_counts_the_rounding_of_the_result(self):
         box = jaxfd.blackbox(lambda x: np.sum(np.sin(x), axis=-1), SCALAR, vectorized=True)
         x = jnp.linspace(0.1, 1.0, 5, dtype=np.float32)

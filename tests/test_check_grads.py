@@ -7,17 +7,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _tools import Host, Points, x64
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxfd
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 X = np.array([0.3, 1.7, -2.2])
+# The default takes seconds to compile for every traceable function: what is not about it is done
+# with this method, or with black boxes.
+QUICK = jaxfd.Central(order=4)
+
+
+def box(fun, dtype=np.float64):
+    """A black box of one array, evaluated in the given dtype."""
+
+    def host(x):
+        return np.asarray(fun(jax.tree.map(lambda leaf: leaf.astype(dtype), x))).astype(dtype)
+
+    return jaxfd.blackbox(host, jax.ShapeDtypeStruct((), dtype))
 
 
 def smooth(x):
     return jnp.sum(jnp.sin(x) * jnp.exp(x / 4))
+
+
+def host_smooth(x):
+    return np.sum(np.sin(x) * np.exp(x / 4))
+
+
+SMOOTH = box(host_smooth)
 
 
 def slope(x):
@@ -62,82 +81,94 @@ class TestRight:
     def test_given(self, form):
         if form is list:
             at, gradient = list(X), [float(s) for s in slope(X)]
-            assert check(lambda x: smooth(jnp.stack(x)), at, gradient).ok
+            assert check(box(lambda x: host_smooth(np.stack(x))), at, gradient).ok
         else:
-            assert check(smooth, X, form).ok
+            assert check(SMOOTH, X, form).ok
+
+    def test_by_automatic_differentiation_in_float32(self):
+        report = check(smooth, X.astype(np.float32))
+        assert report.ok
+        assert "differs" not in entries(report)
+        assert report.taylor != "differs"
 
     def test_in_float32(self):
-        for seed in range(3):
+        fun = box(host_smooth, np.float32)
+        for seed in range(5):
             x = np.random.default_rng(seed).uniform(-2, 2, 4).astype(np.float32)
-            report = check(smooth, x)
-            assert report.verdict != "differs"
-            assert report.taylor != "differs"
-            # A gradient in float64 at a float32 point.
-            assert check(smooth, x, slope(x.astype(np.float64))).verdict != "differs"
+            right = slope(x.astype(np.float64))
+            for claim in (right, right.astype(np.float32)):
+                report = check(fun, x, claim)
+                assert report.verdict != "differs"
+                assert report.taylor != "differs"
+        assert check(smooth, x, method=QUICK).verdict != "differs"
 
     def test_without_64_bits(self):
         with x64(False):
-            assert check(smooth, X).verdict != "differs"
-            assert check(smooth, X, lambda x: -slope(np.asarray(x))).verdict == "differs"
+            assert check(smooth, X, method=QUICK).verdict != "differs"
+            fun = box(host_smooth, np.float32)
+            assert check(fun, X, slope(X)).verdict != "differs"
+            assert check(fun, X, lambda x: -slope(np.asarray(x))).verdict == "differs"
 
     @pytest.mark.parametrize("offset", [1e4, 1e8, -1e12])
     def test_large_values(self, offset, dtype):
         x = X.astype(dtype)
-        assert check(lambda x: jnp.sum(x) + dtype.type(offset), x).verdict != "differs"
+        fun = box(lambda x: np.sum(x) + dtype.type(offset), dtype)
+        assert check(fun, x, np.ones(3)).verdict != "differs"
 
     def test_large_values_are_no_excuse(self):
-        def fun(x):
-            return 1e8 + jnp.sum(x)
-
-        assert check(fun, X).ok
+        fun = box(lambda x: 1e8 + np.sum(x))
+        assert check(fun, X, np.ones(3)).ok
         assert check(fun, X, np.array([1.0, 1.01, 1.0])).verdict == "differs"
 
     @pytest.mark.parametrize("scale", [1e-200, 1e-12, 1e12, 1e200])
     def test_scale_of_the_function(self, scale):
-        assert check(lambda x: scale * smooth(x), X).ok
-        wrong = scale * slope(X) * np.array([1, 1, 1.001])
-        assert check(lambda x: scale * smooth(x), X, wrong).verdict == "differs"
+        fun, right = box(lambda x: scale * host_smooth(x)), scale * slope(X)
+        assert check(fun, X, right).ok
+        assert check(fun, X, right * np.array([1, 1, 1.001])).verdict == "differs"
 
     def test_scales_of_the_argument(self):
         x = {"large": np.array([2e8, 3e8]), "small": np.array([1e-3])}
 
-        def fun(x):
-            return jnp.sum(jnp.sin(x["large"] / 1e8)) + jnp.exp(x["small"][0])
-
-        assert check(fun, x).ok
+        fun = box(lambda x: np.sum(np.sin(x["large"] / 1e8)) + np.exp(x["small"][0]))
+        assert check(fun, x, {"large": np.cos(x["large"] / 1e8) / 1e8, "small": np.exp([1e-3])}).ok
 
     @pytest.mark.parametrize(
-        "fun",
-        [lambda x: 2 * x[0] - 0.3 * x[2], lambda x: 0 * x[0] + 3.0, lambda x: 0 * x[0]],
+        ("right", "offset"),
+        [(np.array([2, 0, -0.3]), 0.0), (np.zeros(3), 3.0), (np.zeros(3), 0.0)],
         ids=["linear", "constant", "zero"],
     )
-    def test_remainders_that_vanish(self, fun, dtype):
-        x = X.astype(dtype)
-        report = check(fun, x)
+    @pytest.mark.parametrize("method", [jaxfd.Adaptive(), QUICK], ids=["Adaptive", "Central"])
+    def test_remainders_that_vanish(self, right, offset, dtype, method):
+        x, weights = X.astype(dtype), right.astype(dtype)
+        fun = box(lambda x: np.sum(weights * x) + dtype.type(offset), dtype)
+        report = check(fun, x, right, method=method)
         assert report.ok
         assert report.taylor == "agrees"
-        right = np.asarray(jax.grad(fun)(x))
-        assert check(fun, x, right + np.array([0, 0, 0.1])).verdict == "differs"
+        wrong = right + np.array([0, 0, 0.1])
+        assert check(fun, x, wrong, method=method).verdict == "differs"
 
     def test_at_a_minimum(self):
-        report = check(lambda x: jnp.sum((x - 1) ** 2) + 3, np.full(3, 1 + 1e-9))
-        assert report.ok
-        report = check(lambda x: jnp.sum((x - 1) ** 2) + 3, np.ones(3), np.array([0, 0.01, 0]))
-        assert report.verdict == "differs"
+        fun = box(lambda x: np.sum((x - 1) ** 2) + 3)
+        x = np.full(3, 1 + 1e-9)
+        assert check(fun, x, 2 * (x - 1)).ok
+        assert check(fun, np.ones(3), np.array([0, 0.01, 0])).verdict == "differs"
 
     def test_entries_without_effect(self):
         x = {"used": X, "unused": np.ones(2)}
-        report = check(lambda x: smooth(x["used"]) + 0 * jnp.sum(x["unused"]), x)
+        fun = box(lambda x: host_smooth(x["used"]))
+        report = check(fun, x, {"used": slope(X), "unused": np.zeros(2)})
         assert report.ok
         assert entries(report) == ["agrees"] * 5
 
     def test_forms_of_arguments(self):
         tree = {"a": [np.ones((2, 2)), jnp.asarray(2.0)], "b": (3.0, None), "empty": np.zeros(0)}
-        report = check(lambda t: jnp.sum(t["a"][0] ** 2) * t["b"][0] + t["a"][1], tree)
+        report = check(
+            lambda t: jnp.sum(t["a"][0] ** 2) * t["b"][0] + t["a"][1], tree, method=QUICK
+        )
         assert report.ok
         assert jax.tree.map(np.shape, report.bar) == jax.tree.map(np.shape, tree)
-        assert check(jnp.sin, 0.3).ok
-        assert check(lambda x: x**2, np.float32(3.0)).verdict != "differs"
+        assert check(jnp.sin, 0.3, method=QUICK).ok
+        assert check(lambda x: x**2, np.float32(3.0), method=QUICK).verdict != "differs"
 
 
 class TestWrong:
@@ -154,7 +185,8 @@ class TestWrong:
         ids=["sign", "swapped", "factor", "missing", "added", "zero"],
     )
     def test_grossly(self, wrong, dtype):
-        report = check(smooth, X.astype(dtype), lambda x: wrong(np.asarray(x)))
+        fun = box(host_smooth, dtype)
+        report = check(fun, X.astype(dtype), lambda x: wrong(np.asarray(x)))
         assert report.verdict == "differs"
         assert report.slope == pytest.approx(1, abs=0.2)
 
@@ -163,27 +195,30 @@ class TestWrong:
     def test_in_one_entry(self, entry, error):
         wrong = slope(X)
         wrong[entry] *= 1 + error
-        report = check(smooth, X, wrong)
+        report = check(SMOOTH, X, wrong)
         assert report.verdict == "differs"
         assert report.worst == f"x[{entry}]"
         assert entries(report).count("differs") == 1
 
     def test_custom_rule_with_a_small_bug(self):
-        report = check(buggy, X)
+        report = check(buggy, X, method=QUICK)
         assert report.verdict == "differs"
         assert report.worst == "x[1]"
         assert report.taylor == "differs"
         assert report.slope == pytest.approx(1, abs=0.1)
 
+    def test_custom_rule_with_a_small_bug_in_float32(self):
+        report = check(buggy, X.astype(np.float32))
+        assert report.verdict == "differs"
+        assert entries(report) == ["agrees", "differs", "agrees"]
+
     def test_part_that_is_not_differentiated(self):
-        report = check(lambda x: smooth(jax.lax.stop_gradient(x)) + x[0], X)
+        report = check(lambda x: smooth(jax.lax.stop_gradient(x)) + x[0], X, method=QUICK)
         assert report.verdict == "differs"
         assert entries(report) == ["differs"] * 3
 
     def test_small_leaf_beside_a_large_one(self):
-        def fun(x):
-            return 1e6 * jnp.sum(jnp.sin(x["a"])) + jnp.sum(jnp.sin(x["b"]))
-
+        fun = box(lambda x: 1e6 * np.sum(np.sin(x["a"])) + np.sum(np.sin(x["b"])))
         x = {"a": X, "b": X}
         right = {"a": 1e6 * np.cos(X), "b": np.cos(X)}
         assert check(fun, x, right).ok
@@ -194,68 +229,89 @@ class TestWrong:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_not_finite(self, value):
-        report = check(smooth, X, np.array([value, *slope(X)[1:]]))
+        report = check(SMOOTH, X, np.array([value, *slope(X)[1:]]))
         assert report.verdict == "differs"
         assert entries(report) == ["differs", "agrees", "agrees"]
         assert report.worst == "x[0]"
 
     def test_tolerance(self):
         wrong = slope(X) * 1.01
-        assert check(smooth, X, wrong).verdict == "differs"
-        assert check(smooth, X, wrong, rtol=0.02).ok
+        assert check(SMOOTH, X, wrong).verdict == "differs"
+        assert check(SMOOTH, X, wrong, rtol=0.02).ok
 
 
 class TestCannotTell:
     def test_function_without_values(self):
-        report = check(lambda x: jnp.sum(jnp.log(x)), X)
+        report = check(lambda x: jnp.sum(jnp.log(x)), X, method=QUICK)
         assert report.verdict == "cannot tell"
-        report = check(lambda x: jnp.sum(x) * jnp.nan, X)
+        report = check(box(lambda x: np.sum(x) * np.nan), X, np.ones(3))
         assert entries(report) == ["cannot tell"] * 3
         assert math.isnan(report.slope)
+
+    def test_values_at_some_points_only(self):
+        def fun(x):
+            return np.sum(np.sqrt(x)) if np.all(x >= 0) else np.nan
+
+        x = np.array([0.0, 1.0, 1e-3])
+        report = check(box(fun), x, np.array([7.0, 0.5, 0.5 / 1e-3**0.5]))
+        assert entries(report)[0] == "cannot tell"
+        assert "differs" not in entries(report)
 
     @pytest.mark.parametrize("low", [jnp.bfloat16, jnp.float16])
     def test_low_precision(self, low):
         x = jnp.asarray(X, low)
+        assert check(smooth, x, method=QUICK).verdict == "cannot tell"
+        report = check(smooth, x, lambda x: -8 * jax.grad(smooth)(x), method=QUICK)
+        assert report.verdict == "differs"
+
+    def test_low_precision_by_default(self):
+        x = jnp.asarray(X, jnp.bfloat16)
         assert check(smooth, x).verdict == "cannot tell"
-        assert check(smooth, x, lambda x: -4 * jax.grad(smooth)(x)).verdict == "differs"
 
     @pytest.mark.parametrize("at", [0.0, 1.0])
     @pytest.mark.parametrize("claim", [0.0, 0.5, 1.0])
     def test_kink(self, at, claim, dtype):
         x = np.array([0.0, at, 2.0], dtype)
         right = np.array([claim, claim if at == 0 else 1.0, 1.0], dtype)
-        report = check(lambda x: jnp.sum(jax.nn.relu(x)), x, right)
-        assert report.verdict != "differs"
-        assert report.verdict == "cannot tell"
+        fun = box(lambda x: np.sum(np.maximum(x, 0)), dtype)
+        for method in (jaxfd.Adaptive(), QUICK):
+            assert check(fun, x, right, method=method).verdict == "cannot tell"
+        report = check(fun, x, right)
         assert "a kink at x" in str(report)
         assert report.slope == pytest.approx(1, abs=0.1)
 
-    def test_kinks_against_each_other(self):
-        def fun(x):
-            return jnp.sum(jnp.abs(x) * np.array([1, -1, 1.0]))
+    def test_kink_by_automatic_differentiation(self):
+        report = check(lambda x: jnp.sum(jax.nn.relu(x)), np.array([0.0, 1.0, 2.0]))
+        assert entries(report) == ["cannot tell", "agrees", "agrees"]
+        assert report.kink == pytest.approx(1, rel=0.5)
 
+    def test_kinks_against_each_other(self):
+        fun = box(lambda x: np.sum(np.abs(x) * np.array([1, -1, 1.0])))
         for claim in (np.array([1, -1, 1.0]), np.zeros(3), np.array([-1, -1, 0.5])):
             assert check(fun, np.zeros(3), claim).verdict != "differs"
 
     def test_a_kink_is_no_excuse(self):
-        report = check(
-            lambda x: jnp.sum(jax.nn.relu(x)), np.array([0.0, 1, 2]), np.array([3, 1, 1.0])
-        )
-        assert report.verdict == "differs"
+        fun = box(lambda x: np.sum(np.maximum(x, 0)))
+        assert check(fun, np.array([0.0, 1, 2]), np.array([3, 1, 1.0])).verdict == "differs"
 
     def test_partial_derivatives_without_a_gradient(self):
         """All entries are right, and still no gradient describes the function."""
 
-        def fun(x):
-            return jnp.where(jnp.all(x == 0), 0.0, x[0] * x[1] / jnp.sqrt(jnp.sum(x**2) + 1e-300))
-
+        fun = box(lambda x: x[0] * x[1] / np.sqrt(np.sum(x**2) + 1e-300))
         report = check(fun, np.zeros(2), np.zeros(2))
         assert report.verdict == "cannot tell"
 
     def test_zero_gradient_of_a_quantised_function(self):
         """Right on each step of the stairs, and wrong about the stairs: never called right."""
-        report = check(lambda x: jnp.round(jnp.sum(x) * 1e3) / 1e3, X)
-        assert not report.ok
+        report = check(box(lambda x: np.round(np.sum(x) * 1e3) / 1e3), X, np.zeros(3))
+        assert report.verdict == "cannot tell"
+
+    @pytest.mark.parametrize("rate", [1e4, 1e6])
+    def test_ripples(self, rate):
+        """The gradient is right, but on the scale of the ripples alone."""
+        fun = box(lambda x: np.sum(x**2) + np.sin(rate * x[0]) / rate**0.5)
+        right = 2 * X + np.array([rate**0.5 * np.cos(rate * X[0]), 0, 0])
+        assert check(fun, X, right).verdict != "differs"
 
     def test_method_without_error_bound(self):
         report = check(smooth, X, method=jaxfd.Forward())
@@ -270,31 +326,33 @@ class TestNoise:
     """Noise that no dtype tells of widens the bars, and does not make a right gradient wrong."""
 
     @pytest.mark.parametrize("level", [1e-10, 1e-6, 1e-3, 1.0])
-    @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Central(order=4)])
+    @pytest.mark.parametrize("method", [jaxfd.Adaptive(), jaxfd.Central(), QUICK])
     def test_right(self, level, method):
         rng = np.random.default_rng(0)
-        box = jaxfd.blackbox(lambda x: np.sum(np.sin(x)) + level * rng.standard_normal(), SCALAR)
+        fun = box(lambda x: np.sum(np.sin(x)) + level * rng.standard_normal())
         for _ in range(6):
             x = rng.uniform(-2, 2, 3)
-            report = check(box, x, np.cos, method=method)
+            report = check(fun, x, np.cos, method=method)
             assert report.verdict != "differs"
             assert report.taylor != "differs"
 
     def test_wrong(self):
         rng = np.random.default_rng(0)
-        box = jaxfd.blackbox(lambda x: np.sum(np.sin(x)) + 1e-6 * rng.standard_normal(), SCALAR)
+        fun = box(lambda x: np.sum(np.sin(x)) + 1e-6 * rng.standard_normal())
+        found = []
         for _ in range(10):
             x = rng.uniform(-1, 1, 3)
-            assert check(box, x, lambda x: -np.cos(x)).verdict == "differs"
+            assert check(fun, x, -np.cos(x)).verdict == "differs"
+            found.append(check(fun, x, np.cos(x) * np.array([1, 1.001, 1])).verdict)
+        assert found.count("differs") > 7
+        assert "agrees" not in found
 
     def test_float32_inside_of_float64(self):
+        fun = box(lambda x: np.sum(np.sin(x.astype(np.float32))))
         for seed in range(5):
             x = np.random.default_rng(seed).uniform(-2, 2, 3)
-
-            def fun(x):
-                return jnp.sum(jnp.sin(x.astype(np.float32))).astype(np.float64)
-
-            assert check(fun, x, np.cos(x)).verdict != "differs"
+            for method in (jaxfd.Adaptive(), QUICK):
+                assert check(fun, x, np.cos, method=method).verdict != "differs"
 
 
 class TestBlackBoxes:
@@ -323,9 +381,15 @@ class TestBlackBoxes:
 
     def test_evaluations_and_calls(self):
         seen = Host(lambda x: np.sum(np.sin(x), axis=-1))
-        report = check(jaxfd.blackbox(seen, SCALAR, vectorized=True), X, np.cos)
+        fun = jaxfd.blackbox(seen, SCALAR, vectorized=True)
+        report = check(fun, X, np.cos, method=QUICK)
         assert len(seen.calls) == 2
         assert report.evaluations == seen.evaluations
+        seen.taken()
+        report = check(fun, X, np.cos)
+        assert len(seen.calls) <= 4
+        assert report.evaluations == seen.evaluations
+        assert isinstance(report.evaluations, int)
 
     def test_evaluations_of_a_traced_function(self):
         points = Points()
@@ -334,7 +398,7 @@ class TestBlackBoxes:
             points(x)
             return smooth(x)
 
-        report = check(fun, X, slope)
+        report = check(fun, X, slope, method=QUICK)
         assert len(points.taken()) == report.evaluations
 
 
@@ -358,30 +422,28 @@ class TestBounds:
             return jnp.where(inside, jnp.sum(jnp.exp(x["a"])) * x["b"], jnp.nan)
 
         bounds = ({"a": np.zeros(2), "b": -np.inf}, {"a": 1.0, "b": np.inf})
-        assert check(fun, x, bounds=bounds).ok
+        assert check(fun, x, bounds=bounds, method=QUICK).ok
 
     def test_entries_that_cannot_move(self):
-        box = (np.array([0.3, -9.0, -9.0]), np.array([0.3, 9.0, 9.0]))
+        bounds = (np.array([0.3, -9.0, -9.0]), np.array([0.3, 9.0, 9.0]))
         for claim in (slope(X), slope(X) + np.array([5.0, 0, 0])):
-            report = check(smooth, X, claim, bounds=box)
+            report = check(SMOOTH, X, claim, bounds=bounds)
             assert entries(report)[0] == "cannot tell"
             assert "differs" not in entries(report)
-        report = check(smooth, X, slope, bounds=(X, X))
+        report = check(SMOOTH, X, slope, bounds=(X, X))
         assert report.verdict == "cannot tell"
 
     def test_narrow_box(self):
-        report = check(smooth, X, slope, bounds=(X - 1e-3, X + 1e-4))
-        assert report.ok
-        assert check(smooth, X, -slope(X), bounds=(X - 1e-3, X + 1e-4)).verdict == "differs"
+        bounds = (X - 1e-3, X + 1e-4)
+        assert check(SMOOTH, X, slope, bounds=bounds).ok
+        assert check(SMOOTH, X, -slope(X), bounds=bounds).verdict == "differs"
 
 
 class TestReport:
     def test_prints_worst_first(self):
         x = {"rates": np.array([0.3, 1.7]), "k": 2.0}
 
-        def fun(x):
-            return jnp.sum(jnp.sin(x["rates"])) * x["k"]
-
+        fun = box(lambda x: np.sum(np.sin(x["rates"])) * x["k"])
         wrong = {
             "rates": 2 * np.cos(x["rates"]) * np.array([1, 1.5]),
             "k": np.sum(np.sin([0.3, 1.7])),
@@ -396,19 +458,19 @@ class TestReport:
         assert len(lines) == 6
 
     def test_prints_few_of_many(self):
-        text = str(check(lambda x: jnp.sum(x**2), np.arange(1.0, 101)))
+        text = str(check(lambda x: jnp.sum(x**2), np.arange(1.0, 101), method=QUICK))
         assert len(text.splitlines()) == 24
         assert text.endswith("... 80 more")
 
     def test_raises(self):
         with pytest.raises(AssertionError, match=r"(?s)The gradient is wrong.*x\[0\]"):
-            jaxfd.check_grads(smooth, X, lambda x: -slope(x), raises=True)
+            jaxfd.check_grads(SMOOTH, X, lambda x: -slope(x), raises=True)
         with pytest.raises(AssertionError, match="cannot be told"):
-            jaxfd.check_grads(lambda x: jnp.sum(jnp.log(x)), X, raises=True)
-        assert jaxfd.check_grads(smooth, X, raises=True).ok
+            jaxfd.check_grads(box(lambda x: np.nan), X, slope, raises=True)
+        assert jaxfd.check_grads(SMOOTH, X, slope, raises=True).ok
 
     def test_is_a_pytree(self):
-        report = check(smooth, X)
+        report = check(SMOOTH, X, slope)
         again = jax.tree.map(lambda leaf: leaf, report)
         assert str(again) == str(report)
 
@@ -423,13 +485,24 @@ class TestArguments:
         with pytest.raises(TypeError, match=r"check_grads .* traced"):
             jax.jit(lambda x: jaxfd.check_grads(smooth, x).claimed)(X)
         with pytest.raises(TypeError, match="fun returned a traced one"):
-            jax.jit(lambda y: jaxfd.check_grads(lambda x: x * y, 1.0).claimed)(1.0)
+            jax.jit(lambda y: jaxfd.check_grads(lambda x: x * y, 1.0, method=QUICK).claimed)(1.0)
         with pytest.raises(TypeError, match="grad is traced"):
-            jax.vmap(lambda y: jaxfd.check_grads(jnp.sin, 1.0, y).claimed)(X)
+            jax.vmap(lambda y: jaxfd.check_grads(jnp.sin, 1.0, y, method=QUICK).claimed)(X)
 
-    def test_output(self):
-        with pytest.raises(TypeError, match="scalar output"):
-            jaxfd.check_grads(lambda x: x, X)
+    @pytest.mark.parametrize(
+        ("fun", "match"),
+        [
+            (lambda x: x, r"one number, got the shape \(3,\): reduce it to one\.$"),
+            (lambda x: {"a": x[0]}, r"one number, got a dict: reduce"),
+            (lambda x: jax.lax.complex(x[0], x[1]), "real number, got complex128"),
+            (lambda x: 3, "int64: return a floating dtype"),
+            (np.sin, r"trace sin.*jaxfd\.blackbox"),
+        ],
+        ids=["vector", "dict", "complex", "integer", "NumPy"],
+    )
+    def test_output(self, fun, match):
+        with pytest.raises(TypeError, match=f"check_grads .*{match}"):
+            jaxfd.check_grads(fun, X)
 
     @pytest.mark.parametrize(
         ("grad", "error", "match"),
@@ -446,10 +519,10 @@ class TestArguments:
     )
     def test_grad(self, grad, error, match):
         with pytest.raises(error, match=match):
-            jaxfd.check_grads(smooth, X, grad)
+            jaxfd.check_grads(SMOOTH, X, grad)
 
     def test_integers_are_numbers(self):
-        assert check(lambda x: 2 * x[0] - x[1], X, np.array([2, -1, 0])).ok
+        assert check(box(lambda x: 2 * x[0] - x[1]), X, np.array([2, -1, 0])).ok
 
     @pytest.mark.parametrize("rtol", [0.0, -1.0, np.nan, 1.5])
     def test_rtol_out_of_range(self, rtol):
@@ -465,10 +538,25 @@ class TestArguments:
             jaxfd.check_grads(smooth, X, bounds=1.0)
 
 
+class Chosen:
+    """A function that is chosen later: one black box for all, as each takes time to set up.
+
+    Args:
+        dtype: what it computes in.
+    """
+
+    def __init__(self, dtype):
+        self.fun = None
+        self.box = box(lambda x: self.fun(x), dtype)
+
+
+CHOSEN = {dtype: Chosen(dtype) for dtype in (np.float64, np.float32)}
+
+
 @st.composite
 def problems(draw, dtype=np.float64):
     """A random smooth function of a few numbers, a point, and the gradient there."""
-    n = draw(st.integers(1, 5))
+    n = draw(st.sampled_from([1, 4]))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
     matrix, shift = rng.standard_normal((n, n)), rng.standard_normal(n)
     scale = 10.0 ** draw(st.integers(-6, 6))
@@ -481,15 +569,15 @@ def problems(draw, dtype=np.float64):
     x = rng.standard_normal(n) * draw(st.sampled_from([0.01, 1.0, 3.0]))
 
     def fun(x):
-        values = outer(matrix.astype(dtype) @ x.astype(dtype) + shift.astype(dtype))
+        values = outer(matrix.astype(dtype) @ x + shift.astype(dtype))
         return dtype(scale) * np.sum(values) + dtype(offset)
 
-    gradient = scale * matrix.T @ inner(matrix @ x + shift)
-    return jaxfd.blackbox(fun, SCALAR), x, gradient
+    chosen = CHOSEN[dtype]
+    chosen.fun = fun
+    return chosen.box, x, scale * matrix.T @ inner(matrix @ x + shift)
 
 
 class TestProperties:
-    @settings(max_examples=30)
     @given(problems())
     def test_right_gradients_are_not_called_wrong(self, problem):
         fun, x, gradient = problem
@@ -497,7 +585,6 @@ class TestProperties:
         assert report.verdict != "differs", report
         assert report.taylor != "differs", report
 
-    @settings(max_examples=30)
     @given(problems(np.float32))
     def test_nor_in_float32(self, problem):
         fun, x, gradient = problem
@@ -505,24 +592,18 @@ class TestProperties:
         assert report.verdict != "differs", report
         assert report.taylor != "differs", report
 
-    @settings(max_examples=30)
-    @given(problems(), st.sampled_from([1.001, 0.999, 1.5, -1.0]))
-    def test_wrong_ones_are_not_called_right(self, problem, factor):
-        fun, x, gradient = problem
-        worst = np.argmax(np.abs(gradient))
-        gradient[worst] *= factor
-        report = check(fun, x, gradient)
-        assert report.verdict != "agrees", report
-
-    def test_and_nearly_always_found(self):
+    @pytest.mark.parametrize(("of", "share"), [(np.float64, 0.9), (np.float32, 0.5)])
+    def test_wrong_ones_are_found(self, of, share):
         found = []
 
-        @settings(max_examples=30)
-        @given(problems())
-        def collect(problem):
+        @given(problems(of), st.sampled_from([1.001, 0.999, 1.5, -1.0]))
+        def collect(problem, factor):
             fun, x, gradient = problem
-            gradient[np.argmax(np.abs(gradient))] *= 1.001
-            found.append(check(fun, x, gradient).verdict == "differs")
+            worst = np.argmax(np.abs(gradient))
+            gradient[worst] *= factor
+            report = check(fun, x, gradient)
+            assert entries(report)[worst] != "agrees", report
+            found.append(report.verdict == "differs")
 
         collect()
-        assert np.mean(found) > 0.9
+        assert np.mean(found) > share

@@ -72,6 +72,22 @@ def many(p):
     return sum(jnp.sum(jnp.sin(leaf) * leaf**2) for leaf in jax.tree.leaves(p))
 
 
+def box(fun, dtype=np.float64):
+    """A black box, which takes `Adaptive` without time to compile."""
+    return jaxfd.blackbox(fun, jax.ShapeDtypeStruct((), dtype))
+
+
+def host_many(p):
+    return sum(np.sum(np.sin(leaf) * leaf**2) for leaf in jax.tree.leaves(p))
+
+
+def slopes(p):
+    return jax.tree.map(lambda x: np.cos(x) * x**2 + 2 * x * np.sin(x), p)
+
+
+MANY = box(host_many)
+
+
 def entries(count, dtype=np.float64):
     return {LONG: np.linspace(-3.0, 3.0, count, dtype=dtype)}
 
@@ -116,15 +132,37 @@ class TestStepSweep:
     @pytest.mark.parametrize("exact", [jax.grad(many), None], ids=["exact", "estimated"])
     def test_the_worst_of_many(self, exact, dtype):
         x = entries(100, dtype)
-        sweep = jaxfd.step_sweep(many, x, exact=exact)
+        fun = box(host_many, dtype)
+        sweep = jaxfd.step_sweep(fun, x, method=jaxfd.Forward(), exact=exact)
         ax = jaxfd.plot(sweep)
-        worst = np.argsort(-sweep.default_error[LONG])[:6]
+        worst = np.argsort(-sweep.default_error[LONG], kind="stable")[:6]
         shown = [label for label in labels(ax) if label.startswith("a_param")]
         assert len(shown) == 6
         assert {label[label.index("[") :] for label in shown} == {f"[{i}]" for i in worst}
         assert max(map(len, shown)) <= 32
         assert "6 of 100" in ax.get_title()
-        assert ("reference's own error" in labels(ax)) == (exact is None)
+        drawn = sweep.uncertainty[LONG][worst].max() > ax.get_ylim()[0]
+        assert ("reference's own error" in labels(ax)) == drawn
+        inside(ax)
+
+    def test_a_reference_with_an_error(self):
+        rng = np.random.default_rng(0)
+        x = np.array([1.0, 2.0])
+        sweep = jaxfd.step_sweep(box(lambda x: np.sum(x**2) + 1e-3 * rng.normal()), x)
+        ax = jaxfd.plot(sweep)
+        assert "reference's own error" in labels(ax)
+        top = max(patch.get_y() + patch.get_height() for patch in ax.patches)
+        assert top == pytest.approx(sweep.uncertainty.max())
+        inside(ax)
+
+    @pytest.mark.parametrize("known", [[np.inf, 1e-9], [np.inf, np.inf], [np.nan, 1e-9]])
+    def test_a_reference_without_a_bound(self, known):
+        x = np.array([1.0, 2.0])
+        sweep = jaxfd.step_sweep(MANY, x, exact=slopes)
+        ax = jaxfd.plot(dataclasses.replace(sweep, uncertainty=np.array(known)))
+        assert labels(ax)[0] == "x[0] (reference unsure)"
+        assert ("reference's own error" in labels(ax)) == (1e-9 in known)
+        assert np.all(np.isfinite(ax.get_ylim()))
         inside(ax)
 
     def test_limits_hold_what_there_is(self):
@@ -138,7 +176,7 @@ class TestStepSweep:
         assert ax.get_xlim()[1] > sweep.steps["a"].max()
 
     def test_default_outside_of_the_sweep(self):
-        ax = jaxfd.plot(jaxfd.step_sweep(jnp.sin, 1.0, steps=[0.1, 0.2]))
+        ax = jaxfd.plot(jaxfd.step_sweep(box(np.sin), 1.0, steps=[0.1, 0.2]))
         assert ax.get_xlim()[0] < 1e-4
 
     def test_zeros_stand_on_the_floor(self):
@@ -159,7 +197,7 @@ class TestStepSweep:
         inside(ax)
 
     def test_a_name_with_an_underscore(self):
-        ax = jaxfd.plot(jaxfd.step_sweep(lambda p: p["_k"] ** 3, {"_k": 1.0}))
+        ax = jaxfd.plot(jaxfd.step_sweep(box(lambda p: p["_k"] ** 3), {"_k": 1.0}))
         assert " _k" in labels(ax)
 
 
@@ -189,13 +227,13 @@ class TestEstimate:
 
     @pytest.mark.parametrize(("count", "named"), [(1, True), (30, True), (31, False), (300, False)])
     def test_names_where_there_is_room(self, count, named):
-        ax = jaxfd.plot(jaxfd.estimate(many)(entries(count)))
+        ax = jaxfd.plot(jaxfd.estimate(MANY, method=jaxfd.Adaptive())(entries(count)))
         inside(ax)
         assert any(t.get_text().startswith("a_param") for t in ax.get_yticklabels()) == named
         assert ax.get_ylabel() == ("" if named else "entry")
 
     def test_no_bounds(self):
-        ax = jaxfd.plot(jaxfd.estimate(many, method=jaxfd.Forward())(entries(3)))
+        ax = jaxfd.plot(jaxfd.estimate(MANY, method=jaxfd.Forward())(entries(3)))
         assert labels(ax) == ["error bound unknown"]
         assert len(line(ax, "error bound unknown").get_xdata()) == 3
         assert "too short" not in ax.get_xlabel()
@@ -226,7 +264,7 @@ class TestGradCheck:
     def test_verdicts_by_colour_and_shape(self):
         x = {"a": 1.0, "b": 2.0, "c": -1.0}
         wrong = {**jax.grad(many)(x), "b": 3.0}
-        report = jaxfd.check_grads(many, x, wrong)
+        report = jaxfd.check_grads(MANY, x, wrong)
         ax = jaxfd.plot(report)
         assert ax.get_xscale() == "log"
         good, bad = line(ax, "agrees"), line(ax, "differs")
@@ -243,7 +281,7 @@ class TestGradCheck:
         inside(ax)
 
     def test_gaps_of_nothing_and_bars_without_end(self):
-        report = jaxfd.check_grads(many, {"a": 1.0, "b": 2.0})
+        report = jaxfd.check_grads(MANY, {"a": 1.0, "b": 2.0}, slopes)
         report = dataclasses.replace(
             report,
             claimed={"a": report.estimated["a"], "b": np.array(np.nan)},
@@ -259,7 +297,7 @@ class TestGradCheck:
 
     @pytest.mark.parametrize("count", [1, 100])
     def test_sizes(self, count, dtype):
-        ax = jaxfd.plot(jaxfd.check_grads(many, entries(count, dtype)))
+        ax = jaxfd.plot(jaxfd.check_grads(box(host_many, dtype), entries(count, dtype), slopes))
         assert len(ax.patches) == count
         inside(ax)
 
@@ -267,6 +305,7 @@ class TestGradCheck:
 BEAM = {"width": 1.0, "length": 2.0, "load": 0.5}
 
 
+@box
 def beam(p):
     return p["width"] ** 3 / p["length"] + 0.1 * p["load"]
 
@@ -296,13 +335,13 @@ class TestSensitivity:
         assert halves == pytest.approx(list(result.elasticity_errors))
 
     def test_no_elasticity(self):
-        ax = jaxfd.plot(jaxfd.sensitivity(lambda x: x[0] * 2 - x[1], np.array([1.0, 2.0])))
+        ax = jaxfd.plot(jaxfd.sensitivity(box(lambda x: x[0] * 2 - x[1]), np.array([1.0, 2.0])))
         assert ax.get_xlabel().startswith("x df/dx")
         assert sorted(p.get_width() for p in ax.patches) == pytest.approx([-2.0, 2.0])
 
     @pytest.mark.parametrize("count", [1, 30, 100])
     def test_sizes(self, count, dtype):
-        ax = jaxfd.plot(jaxfd.sensitivity(many, entries(count, dtype)))
+        ax = jaxfd.plot(jaxfd.sensitivity(box(host_many, dtype), entries(count, dtype)))
         assert len(ax.patches) == min(count, 30)
         assert ("30 most important of 100" in ax.get_title()) == (count == 100)
         inside(ax)
@@ -310,7 +349,7 @@ class TestSensitivity:
 
     def test_zeros_and_nan(self):
         result = jaxfd.sensitivity(
-            lambda x: jnp.where(x[0] == 1, 1 + x[1] + x[2], jnp.nan), np.array([1.0, 2.0, 0.0])
+            box(lambda x: 1 + x[1] + x[2] if x[0] == 1 else np.nan), np.array([1.0, 2.0, 0.0])
         )
         ax = jaxfd.plot(result)
         np.testing.assert_array_equal(line(ax, "not finite").get_ydata(), [2])
@@ -394,7 +433,7 @@ class TestTheVerb:
         figure, axes = plt.subplots(1, 2, layout="constrained")
         size = tuple(figure.get_size_inches())
         assert jaxfd.plot([1.0, 2.0], axes[1]) is axes[1]
-        assert jaxfd.plot(jaxfd.sensitivity(jnp.exp, 1.0), axes[0]) is axes[0]
+        assert jaxfd.plot(jaxfd.sensitivity(box(np.exp), 1.0), axes[0]) is axes[0]
         assert tuple(figure.get_size_inches()) == size
         assert plt.get_fignums() == [figure.number]
 
@@ -403,14 +442,14 @@ class TestTheVerb:
         figure = Figure(layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.add_subplot()
-        jaxfd.plot(jaxfd.step_sweep(jnp.sin, 1.0), ax)
+        jaxfd.plot(jaxfd.step_sweep(box(np.sin), 1.0), ax)
         inside(ax)
         assert not plt.get_fignums()
 
     def test_heights(self):
-        few = jaxfd.plot(jaxfd.sensitivity(jnp.exp, 1.0)).figure.get_figheight()
+        few = jaxfd.plot(jaxfd.sensitivity(box(np.exp), 1.0)).figure.get_figheight()
         plt.close()
-        most = jaxfd.plot(jaxfd.estimate(many)(entries(30))).figure.get_figheight()
+        most = jaxfd.plot(jaxfd.estimate(MANY)(entries(30))).figure.get_figheight()
         assert few < 3 < 7 < most
 
     @pytest.mark.parametrize("thing", [None, 1.0, "abc", jnp.sin, jaxfd.Central(), object])
@@ -426,7 +465,7 @@ class TestTheVerb:
 
     def test_best_elsewhere(self):
         with pytest.raises(TypeError, match="best is for histories, not for a Sensitivity"):
-            jaxfd.plot(jaxfd.sensitivity(jnp.exp, 1.0), best=1.0)
+            jaxfd.plot(jaxfd.sensitivity(box(np.exp), 1.0), best=1.0)
 
     def test_without_matplotlib(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)

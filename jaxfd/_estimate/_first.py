@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 from jax import tree_util
 
 from jaxfd._estimate._found import Found
@@ -79,9 +77,8 @@ class FirstOrder(Task):
         ]
         result["derivative"] = tree_util.tree_unflatten(call.out_tree, trees)
         if self.error:
-            error = found.errors[0] + _rounded(place, call, parts, found.values[0])
             for key, values in (
-                ("error", error),
+                ("error", found.errors[0]),
                 ("step", found.step),
                 ("one_sided", found.one_sided),
             ):
@@ -92,18 +89,6 @@ class FirstOrder(Task):
             if found.evaluations is not None:
                 result["evaluations"] = found.evaluations
         return result
-
-
-def _rounded(place: Any, call: Call, parts: Parts, value: Any) -> Any:
-    """What derivatives lose when they are rounded to the argument's or the output's dtype."""
-    axis = len(place.lead)
-    out = float(jnp.finfo(call.out[0].dtype).eps)
-    eps = [
-        np.full(x[(0,) * axis].size, max(out, float(jnp.finfo(x.dtype).eps))) for x in parts.real
-    ]
-    size = place.xp.abs(value)
-    lost = size * (np.concatenate([np.zeros(0), *eps]) / 2).astype(size.dtype)
-    return place.xp.where(place.xp.isfinite(size), lost, 0)
 
 
 def difference(

@@ -72,6 +72,8 @@ class Ground:
             values.append(nodes)
             moved.append(away - still)
             start += count
+        if not values:
+            values, moved = [distances], [distances]
         moves = Moves(self.leaves, self.place.lead, flatten(xp, values, axis + 1))
         if self.repeats > 1:
             again = xp.concatenate([moves.values] * self.repeats)

@@ -115,7 +115,9 @@ def _noise(
     both = (side == 0)[..., None]
     odd = xp.where(both, (near - far) / 2, near)
     even = xp.where(both, (near + far) / 2, far - 2 * near)
-    slope = xp.abs(xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4])[..., None])
+    slope = xp.abs(
+        xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4]).astype(dtype)[..., None]
+    )
     own = xp.maximum(xp.abs(odd) - 2 * slope * close.astype(dtype)[..., None], 0)
     # The variances of these parts for noise of size 1.
     of_even, of_odd = xp.where(both, 1.5, 6.0), xp.where(both, 0.5, 2.0)

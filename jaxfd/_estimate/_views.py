@@ -39,7 +39,8 @@ _SOURCE = np.array(
         [0, 13, 1, 2, 3, 4, 5, 12, 6, 18, 7, 8, 9, 10, 11, 17],
         [14, 0, 1, 13, 2, 3, 4, 5, 19, 6, 7, 18, 8, 9, 10, 11],
         [16, 15, 0, 14, 1, 2, 3, 13, 4, 5, 6, 7, 8, 9, 10, 12],
-    ]
+    ],
+    np.int32,
 )
 _LADDER_ROWS = 12
 # How many times the top of a ladder may be halved for the radius: to both sides, to one.
@@ -197,7 +198,7 @@ def gather(xp: Any, side: Any, halvings: Any, new: Any, old: Any) -> Any:
     case = xp.where(side == 0, halvings % 2, 2)
     table = xp.asarray(_SOURCE.T)
     where = table[:, case]
-    rung = xp.where(side == 0, halvings // 2, halvings)
+    rung = xp.where(side == 0, halvings // 2, halvings).astype(np.int32)
     where = where + xp.where(where >= _LADDER_ROWS, rung, 0)
     both = xp.concatenate([new, old])
     where = where.reshape(where.shape + (1,) * (both.ndim - where.ndim))

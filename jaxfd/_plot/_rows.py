@@ -84,7 +84,9 @@ def check(result: GradCheck, ax: Axes) -> int:
             ax.plot(at, rows[own], ls="", ms=6, label=verdict, **look)
     ax.set_xlim(low, high)
     ax.set_xlabel("|claimed - estimated|")
-    title = f"overall: {result.verdict} (slope of the Taylor remainder {result.slope:.2f})"
+    title = f"overall: {result.verdict}"
+    if np.isfinite(result.slope):
+        title += f" (slope of the Taylor remainder {result.slope:.2f})"
     ax.set_title(title, size="medium", pad=24)
     return _label(ax, names)
 

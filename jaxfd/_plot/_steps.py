@@ -27,6 +27,7 @@ def steps(result: StepSweep, ax: Axes) -> None:
     chosen = sorted(worst[:_LINES])
     step, error = flat(result.steps, 1)[:, chosen], flat(result.error, 1)[:, chosen]
     truncation, rounding = flat(result.truncation), flat(result.rounding)
+    known = np.isfinite(flat(result.uncertainty))
     marks = {
         "default step": (flat(result.default_step), default_error, "D", 6),
         "best step": (flat(result.best_step), flat(result.best_error), "*", 12),
@@ -39,7 +40,8 @@ def steps(result: StepSweep, ax: Axes) -> None:
     ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="|derivative at h - reference|")
     for number, (i, h, e) in enumerate(zip(chosen, step.T, error.T, strict=True)):
         look: dict[str, Any] = {"color": f"C{number}"}
-        ax.plot(h, np.where(e > 0, e, np.nan), ".-", lw=1, ms=4, label=short(names[i]), **look)
+        label = short(names[i]) + ("" if known[i] else " (reference unsure)")
+        ax.plot(h, np.where(e > 0, e, np.nan), ".-", lw=1, ms=4, label=label, **look)
         ax.plot(h[e == 0], np.full((e == 0).sum(), floor), "v", ms=5, mfc="none", **look)
         ax.plot(h, truncation[i] * h**result.order, "--", lw=1, alpha=0.7, **look)
         ax.plot(h, rounding[i] / h, ":", lw=1, alpha=0.7, **look)
@@ -57,7 +59,7 @@ def steps(result: StepSweep, ax: Axes) -> None:
         proxies.append(("$c/h$, rounding", {"ls": ":"}))
     if np.any(error == 0):
         proxies.append(("error is 0", {"marker": "v", "ls": "", "mfc": "none"}))
-    uncertain = flat(result.uncertainty)[chosen].max()
+    uncertain = np.where(known, flat(result.uncertainty), 0)[chosen].max()
     if uncertain > bottom:
         ax.axhspan(bottom, uncertain, color="0.92", zorder=0)
         proxies.append(("reference's own error", {"color": "0.88", "lw": 7}))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._dtype import is_complex
+from jaxfd._dtype import is_complex, is_inexact
 from jaxfd._estimate import FirstOrder
 from jaxfd._methods import Adaptive, Central, Method
 from jaxfd._result import Estimate
@@ -228,7 +228,7 @@ def estimate(
         return Estimate(
             value=result["value"],
             grad=result["derivative"],
-            error=result["error"],
+            error=tree_util.tree_map(_rounded, result["error"], result["derivative"]),
             step=result["step"],
             one_sided=result["one_sided"],
             evaluations=evaluations,
@@ -236,3 +236,12 @@ def estimate(
         )
 
     return door(fun, task, method, finish, bounds)
+
+
+def _rounded(error: Any, derivative: Any) -> Any:
+    """A bound that includes what the result lost when it was rounded to its dtype."""
+    if not is_inexact(derivative):
+        return error
+    size = jnp.abs(derivative).astype(error.dtype)
+    lost = size * (float(jnp.finfo(derivative.dtype).eps) / 2)
+    return error + jnp.where(jnp.isfinite(size), lost, 0)

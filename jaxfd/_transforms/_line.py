@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
@@ -81,7 +82,9 @@ def samples(
         black box; and the distances really stepped.
     """
     leaves = tangent_leaves(name, (x,), (tangent,))
-    distances = jnp.asarray(distances, promote(*(real_of(leaf.dtype) for leaf in leaves)))
+    distances = jnp.asarray(
+        distances, promote(np.float32, *(real_of(leaf.dtype) for leaf in leaves))
+    )
     task = Samples(name)
     program = program_of(fun, compiled=False)
     result = program.run(task, (x,), {}, Central(), (distances, leaves))
