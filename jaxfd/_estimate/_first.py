@@ -124,7 +124,7 @@ def difference(
         moves = dataclasses.replace(moves, x=complexified(parts.real, True))
     centre, reduced = place.evaluate(moves, reduce, centre, ride)
     values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
-    return Found(centre, values, bars, layout.h, sides[0])
+    return Found(centre, values, bars, layout.h, sides[0] if sides else None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
@@ -224,7 +225,7 @@ def estimate(
                 jnp.size(leaf) * (2 if is_complex(leaf) else 1)
                 for leaf in tree_util.tree_leaves(result["derivative"])
             )
-            evaluations = fixed * count + 1
+            evaluations = np.int32(fixed * count + 1)
         return Estimate(
             value=result["value"],
             grad=result["derivative"],
