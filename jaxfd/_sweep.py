@@ -162,7 +162,7 @@ def step_sweep(
     usual = estimate(fun, method=method)(x)
     concrete("step_sweep", usual.value)
     wanted = _steps(x, method, steps, eps_of(fun, [*leaves, usual.value]))
-    evaluations = usual.evaluations
+    evaluations = int(usual.evaluations)
     if exact is None:
         truth = estimate(fun, method=Adaptive())(x)
         reference, uncertainty = flat(truth.grad), flat(truth.error)
