@@ -177,6 +177,11 @@ def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "
     return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
 
 
+def column(vector: np.ndarray, like: Any) -> Any:
+    """A vector as a first axis in front of another array's, in its dtype."""
+    return vector.reshape(-1, *(1,) * like.ndim).astype(like.dtype)
+
+
 def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
     """The largest power of two that is no larger, exactly; 1 for 0 and what is not finite.
 
@@ -288,21 +293,16 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> J
         floor: the least residual.
     """
     unit, sets, weight = evidence.unit, evidence.sets, evidence.weight
-    dtype = unit.dtype
-
-    def column(vector: np.ndarray) -> np.ndarray:
-        return vector.reshape(-1, *(1,) * unit.ndim).astype(dtype)
-
-    gain, freedom = column(fits.gain), column(fits.freedom)
+    gain, freedom = column(fits.gain, unit), column(fits.freedom, unit)
     spread = xp.sqrt(constant(xp, evidence.energy) / (freedom * sets))
     spread = xp.where(evidence.lost > 0, np.inf, xp.maximum(spread, floor / unit))
     table = np.array([[student(f * n) for f in fits.freedom] for n in range(1, MOST_SETS + 1)])
-    quantile: Any = column(table[-1])
+    quantile: Any = column(table[-1], unit)
     for n in range(MOST_SETS - 1, 0, -1):
-        quantile = xp.where(sets <= n, column(table[n - 1]), quantile)
+        quantile = xp.where(sets <= n, column(table[n - 1], unit), quantile)
     excess = xp.maximum(spread**2 - xp.min(spread, axis=0) ** 2, 0)
     noise = (quantile * spread) ** 2
-    error = gain * xp.sqrt((noise + column(fits.bias) ** 2 * excess * sets) / weight)
+    error = gain * xp.sqrt((noise + column(fits.bias, unit) ** 2 * excess * sets) / weight)
     error = xp.where(xp.isfinite(error), error, np.inf)
     best = xp.argmin(error, axis=0)[None]
 
@@ -313,6 +313,6 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> J
     return Judged(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,
-        chosen(column(fits.reach)),
+        chosen(column(fits.reach, unit)),
         chosen(gain),
     )

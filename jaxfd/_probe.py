@@ -17,6 +17,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._estimate import HostProgram, program_of
+from jaxfd._ladder import power_of_two
 from jaxfd._names import check_real
 from jaxfd._transforms import samples
 from jaxfd._tree import bind
@@ -43,8 +44,7 @@ def leaves_of(name: str, x: PyTree) -> list[np.ndarray]:
 
 def size_of(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """``max(|x|, 1)``, rounded down to powers of two, in float64."""
-    size = np.maximum(np.abs(x.astype(np.float64)), 1.0)
-    return 2.0 ** np.floor(np.log2(size))
+    return power_of_two(np, np.maximum(np.abs(x.astype(np.float64)), 1.0))
 
 
 def default_direction(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Bool, Float
 
-from jaxfd._ladder import apply, orthonormal
+from jaxfd._ladder import apply, column, orthonormal
 
 # What is left by the polynomials and is this many times the noise is the function's own.
 _SIGNIFICANT = 4.0
@@ -220,20 +220,16 @@ def scout(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -
     """
     finite = xp.isfinite(data)
     clean = xp.where(finite, data, 0)
-    dtype = clean.dtype
-
-    def column(vector: np.ndarray) -> np.ndarray:
-        return vector.reshape(-1, *(1,) * (clean.ndim - 1)).astype(dtype)
-
+    dtype, entry = clean.dtype, clean[0]
     windows, kinds = ladder.top.shape
-    steps = column(ladder.steps) * top
+    steps = column(ladder.steps, entry) * top
     fine = apply(xp, ladder.uses, xp.where(finite, 0.0, 1.0).astype(dtype)) == 0
     whole = functools.reduce(xp.maximum, [xp.abs(clean[rows]) for rows in ladder.top.T])
     left = xp.abs(apply(xp, ladder.left, clean))
     left = left.reshape(windows, kinds, *clean.shape[1:])
     spread = xp.sqrt(apply(xp, ladder.sums, apply(xp, ladder.rest, clean) ** 2))
     reach = steps[ladder.window]
-    bars = _CAUTION * column(ladder.gain) * xp.maximum(spread, noise) / reach
+    bars = _CAUTION * column(ladder.gain, entry) * xp.maximum(spread, noise) / reach
     bars = xp.where(fine[ladder.window], bars, np.inf)
     slopes = apply(xp, ladder.slope, clean) / reach
     best = xp.argmin(bars, axis=0)[None]
@@ -245,7 +241,7 @@ def scout(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -
     noise = xp.maximum(noise, xp.where(noise > 0, xp.minimum(seen, lift * noise), seen))
     threshold = _SIGNIFICANT * noise
     own = fine[:, None] & (left > threshold)
-    ratio = whole[:, None] * column(ladder.next)[None] / xp.where(left > 0, left, 1)
+    ratio = whole[:, None] * column(ladder.next, entry)[None] / xp.where(left > 0, left, 1)
     scale = xp.where(own, steps[:, None] * ratio ** (1 / ladder.power), np.inf)
     scale = xp.min(scale, axis=(0, 1))
     least = np.finfo(dtype).tiny
@@ -255,7 +251,9 @@ def scout(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -
     unresolved = ~fine[-1] | ((low > threshold) & (scale < _CLOSE * steps[-1]))
     curved = xp.abs(apply(xp, ladder.curves, clean))
     still = fine[0] & xp.all(left[0] <= threshold, axis=0)
-    still = still & xp.all(curved <= xp.maximum(threshold, column(ladder.most) * whole[0]), axis=0)
+    still = still & xp.all(
+        curved <= xp.maximum(threshold, column(ladder.most, entry) * whole[0]), axis=0
+    )
     moves = largest > 0
     straight = still & moves & (bar > _FINE * xp.abs(slope))
     return Scouted(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))

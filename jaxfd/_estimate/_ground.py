@@ -100,9 +100,8 @@ class Ground:
             own = promote(output.dtype, dtype) if is_complex(output) else dtype
             change = output.astype(own) - xp.expand_dims(base.astype(own), axis)
             count = int(np.prod(output.shape[axis + 2 :], dtype=int))
-            change = change.reshape(*output.shape[: axis + 2], count)
-            rows += [change.real, change.imag] if is_complex(change) else [change]
-        row = xp.concatenate([r.astype(dtype) for r in rows], axis=-1)
+            rows.append(change.reshape(*output.shape[: axis + 2], count))
+        row = _in_a_row(xp, rows, dtype)
         if self.repeats == 1:
             return row, xp.zeros(row.shape[1:], dtype)
         row = row.reshape(self.repeats, -1, *row.shape[1:])
@@ -111,12 +110,9 @@ class Ground:
 
     def at_centre(self, centre: Sequence[Any], dtype: Any) -> Float[Any, "*lead 1 o"]:
         """All outputs at ``x`` in one row, complex ones as two."""
-        xp, axis = self.place.xp, len(self.place.lead)
-        rows = []
-        for base in centre:
-            flat = base.reshape(*base.shape[:axis], 1, -1)
-            rows += [flat.real, flat.imag] if is_complex(flat) else [flat]
-        return xp.concatenate([r.astype(dtype) for r in rows], axis=-1)
+        axis = len(self.place.lead)
+        rows = [base.reshape(*base.shape[:axis], 1, -1) for base in centre]
+        return _in_a_row(self.place.xp, rows, dtype)
 
     def restore(self, row: Float[Any, "*lead n o"], centre: Sequence[Any]) -> list[Any]:
         """Undoes the row of outputs: shape ``(*lead, N, *out)`` each."""
@@ -132,6 +128,14 @@ class Ground:
                 start += count
             result.append(value.reshape(*row.shape[:-1], *shape))
         return result
+
+
+def _in_a_row(xp: Any, outputs: Sequence[Any], dtype: Any) -> Any:
+    """Joins outputs along their last axis, complex ones as two."""
+    rows: list[Any] = []
+    for output in outputs:
+        rows += [output.real, output.imag] if is_complex(output) else [output]
+    return xp.concatenate([row.astype(dtype) for row in rows], axis=-1)
 
 
 def survey(place: Any, call: Call, method: Adaptive, parts: Parts, bounds: Any) -> Ground:

@@ -15,7 +15,7 @@ from jax import tree_util
 
 from jaxfd import _scout
 from jaxfd._estimate._ground import Ground
-from jaxfd._ladder import Evidence, Judged, judge, one_sided, two_sided, weigh
+from jaxfd._ladder import Evidence, Judged, column, judge, one_sided, two_sided, weigh
 from jaxfd._step import constant
 
 
@@ -139,11 +139,6 @@ class Search:
         """One number for the errors of all outputs along a coordinate."""
         least = np.finfo(self.dtype).tiny
         return self.xp.mean(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
-
-
-def column(vector: np.ndarray, like: Any) -> Any:
-    """A vector as a first axis in front of another array's, in its dtype."""
-    return vector.reshape(-1, *(1,) * like.ndim).astype(like.dtype)
 
 
 def halves(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> Any:
