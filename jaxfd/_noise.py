@@ -17,7 +17,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._names import check_real
-from jaxfd._probe import default_direction, eps_of, leaves_of, probe, size_of
+from jaxfd._probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 from jaxfd._step import check_positive
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.
@@ -232,6 +232,7 @@ def estimate_noise(
         check_positive(step, "step")
         spacings = [float(step)]
     distances = np.concatenate([spacing * _TICKS for spacing in spacings])
+    check_output("estimate_noise", fun, x)
     value, changes, _ = probe("estimate_noise", fun, x, along, distances)
     centre = 0.0 if np.isfinite(float(value)) else math.nan
     rows = np.insert(changes.reshape(len(spacings), -1), len(_TICKS) // 2, centre, axis=1)

@@ -145,7 +145,7 @@ def probe(
     direction: Sequence[np.ndarray],
     distances: Float[np.ndarray, "k"],
 ) -> tuple[Shaped[Any, ""], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
-    """Evaluates a function of one number at ``x`` and along a line, in one batch.
+    """Evaluates a function at ``x`` and along a line, in one batch; `check_output` comes before.
 
     Args:
         name: what errors call the caller.
@@ -159,9 +159,8 @@ def probe(
         float64.
 
     Raises:
-        TypeError: the function returned something else than one real number, or a traced one.
+        TypeError: the function returned a traced number.
     """
-    check_output(name, fun, x)
     leaves, tree = tree_util.tree_flatten(x)
     arrays = [jnp.asarray(leaf) for leaf in leaves]
     value, change, moved = samples(

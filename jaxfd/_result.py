@@ -25,7 +25,7 @@ class Estimate:
         step: for each entry the step used.
         one_sided: for each entry whether its points lay to one side of ``x``, though the method's
             do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).
-        evaluations: the number of evaluations; an array for ``Adaptive()``.
+        evaluations: the number of evaluations, an integer array.
         aux: the function's auxiliary data, None without any.
 
     Example:

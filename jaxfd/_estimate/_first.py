@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax import tree_util
 
 from jaxfd._estimate._found import Found
@@ -51,7 +52,7 @@ class FirstOrder(Task):
         centre = place.centre(complexified(parts.real, imaginary)) if self.has_aux else None
         method = call.method
         if isinstance(method, Adaptive):
-            found = search(place, call, method, parts, bounds, centre, self.error)
+            found = search(place, call, method, parts, bounds, centre)
         else:
             stencil = method.stencil(self.derivative)
             layout = lay(place, call, parts, stencil, bounds)
@@ -86,8 +87,7 @@ class FirstOrder(Task):
                 result[key] = call.arguments.restore(
                     [v for v, im in zip(values, parts.imaginary, strict=True) if not im], float0
                 )
-            if found.evaluations is not None:
-                result["evaluations"] = found.evaluations
+            result["evaluations"] = found.evaluations
         return result
 
 
@@ -124,7 +124,9 @@ def difference(
         moves = dataclasses.replace(moves, x=complexified(parts.real, True))
     centre, reduced = place.evaluate(moves, reduce, centre, ride)
     values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
-    return Found(centre, values, bars, layout.h, sides[0] if sides else None)
+    points = layout.moves.nodes * layout.moves.count + 1
+    evaluations = place.xp.full(place.lead, points, np.int32)
+    return Found(centre, values, bars, layout.h, sides[0] if sides else None, evaluations)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ class Found:
         step: how far the points went, shape ``(*lead, N)``.
         one_sided: where they went to one side though the method's do not, shaped as the first
             output's derivative; None where not wanted.
-        evaluations: how many points were evaluated, shape ``(*lead,)``; None if that is fixed.
+        evaluations: how many points were evaluated, the centre included, shape ``(*lead,)``.
     """
 
     centre: Any
@@ -25,4 +25,4 @@ class Found:
     errors: Any
     step: Any
     one_sided: Any
-    evaluations: Any = None
+    evaluations: Any

@@ -113,8 +113,7 @@ def _noise(
     xp, dtype = ground.place.xp, changes.dtype
     near, far, bottom = (constant(xp, changes[k]) for k in (10, 11, 4))
     both = (side == 0)[..., None]
-    odd = xp.where(both, (near - far) / 2, near)
-    even = xp.where(both, (near + far) / 2, far - 2 * near)
+    odd, even = _apart(xp, both, near, far)
     slope = xp.abs(
         xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4]).astype(dtype)[..., None]
     )
@@ -130,15 +129,21 @@ def _noise(
 
 def _jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
     """Where changes stay the same while the step falls by orders."""
-    xp, even = search.xp, (side == 0)[..., None]
+    xp, both = search.xp, (side == 0)[..., None]
+    odd, even = _apart(xp, both, *close)
     # Three rungs besides, so that noise hardly ever looks like that.
-    up, down, (near, far) = changes[2:5], changes[7:10], close
+    up, down = changes[2:5], changes[7:10]
     return xp.where(
-        even,
-        _same(search, (near - far) / 2, *((up - down) / 2))
-        | _same(search, (near + far) / 2, *((up + down) / 2)),
-        _same(search, near, *down),
+        both,
+        _same(search, odd, *((up - down) / 2)) | _same(search, even, *((up + down) / 2)),
+        _same(search, odd, *down),
     )
+
+
+def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:
+    """Odd and even part of the closest changes; to one side, change and second difference."""
+    odd, even = (near - far) / 2, (near + far) / 2
+    return xp.where(both, odd, near), xp.where(both, even, far - 2 * near)
 
 
 def kinks(search: Search, state: State) -> Any:
@@ -156,13 +161,9 @@ def denied(search: Search, state: State, judged: Judged, radius: Any) -> Any:
     A function that waves many times between any two points of a ladder looks smooth on it.
     """
     xp = search.xp
-    near, far = constant(xp, state["close"])
     moved = state["close_moved"].astype(search.dtype)[..., None]
     both = (state["close_side"] == 0)[..., None]
-    odd, even = (
-        xp.where(both, (near - far) / 2, near),
-        xp.where(both, (near + far) / 2, far - 2 * near),
-    )
+    odd, even = _apart(xp, both, *constant(xp, state["close"]))
     t = xp.where(both, (moved[0] - moved[1]) / 2, moved[0])
     spread = judged.error * radius.astype(search.dtype)[..., None] / judged.gain
     known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)

@@ -52,7 +52,6 @@ def search(
     parts: Parts,
     bounds: Any,
     centre: Any,
-    wanted: bool,
 ) -> Found:
     """Finds the derivative along every coordinate, and how far it can be trusted.
 
@@ -63,7 +62,6 @@ def search(
         parts: the real leaves.
         bounds: a pair of lower and upper bounds, or None.
         centre: the outputs at ``x`` where they are known already.
-        wanted: whether errors and steps are wanted.
     """
     with np.errstate(all="ignore"):
         ground = survey(place, call, method, parts, bounds)
@@ -94,7 +92,7 @@ def search(
         return Found(
             centre=centre,
             values=ground.restore(value, base),
-            errors=ground.restore(error, base) if wanted else None,
+            errors=ground.restore(error, base),
             step=state["radius"] * xp.max(judged.reach, axis=-1).astype(state["radius"].dtype),
             one_sided=state["side"] != 0,
             evaluations=evaluations.astype(np.int32),

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._dtype import is_complex, is_inexact
+from jaxfd._dtype import is_inexact
 from jaxfd._estimate import FirstOrder
-from jaxfd._methods import Adaptive, Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._result import Estimate
 from jaxfd._transforms._door import Argnums, check, door, static, with_aux
 
@@ -216,23 +215,15 @@ def estimate(
         value=True,
         error=True,
     )
-    fixed = None if isinstance(method, Adaptive) else len(method.stencil().moving)
 
     def finish(result: Any) -> Estimate:
-        evaluations = result.get("evaluations")
-        if fixed is not None:
-            count = sum(
-                jnp.size(leaf) * (2 if is_complex(leaf) else 1)
-                for leaf in tree_util.tree_leaves(result["derivative"])
-            )
-            evaluations = np.int32(fixed * count + 1)
         return Estimate(
             value=result["value"],
             grad=result["derivative"],
             error=tree_util.tree_map(_rounded, result["error"], result["derivative"]),
             step=result["step"],
             one_sided=result["one_sided"],
-            evaluations=evaluations,
+            evaluations=result["evaluations"],
             aux=result.get("aux"),
         )
 

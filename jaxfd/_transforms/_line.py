@@ -13,7 +13,7 @@ from jaxtyping import Float, PyTree
 
 from jaxfd._dtype import promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Samples, program_of
-from jaxfd._methods import Adaptive, Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._transforms._door import check, door, tangent_leaves, with_aux
 
 
@@ -66,7 +66,7 @@ def samples(
     x: PyTree,
     tangent: PyTree,
     distances: Float[Any, "k"],
-    name: str = "samples",
+    name: str,
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
 
@@ -118,8 +118,8 @@ def derivative(
         raise TypeError(f"order must be an integer, got {order!r}.")
     if order < 1:
         raise ValueError(f"order must be 1 or more, got {order}.")
-    if order > 1 or not isinstance(method, Adaptive):
-        method.stencil(order)
+    if order > 1:
+        method.stencil(order)  # refuses an order that it has none for
     task = FirstOrder("derivative", derivative=order)
     inner = door(fun, task, method, with_aux)
 
