@@ -9,7 +9,6 @@ nor how values become derivatives: it is handed a ``reduce``.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Bool, Int, Shaped
 
 from jaxfd import _structured
+from jaxfd._cloud import Cloud
 from jaxfd._directions import Block, Moves
 from jaxfd._dtype import is_inexact, promote
+from jaxfd._trace import Program
 
 # Bytes of one chunk and of the largest batch that is run in one shot. On a CPU a chunk shall stay
 # in the second-level cache; on an accelerator it shall fill the device. Measured with
@@ -36,66 +36,6 @@ _CPU_FEW, _GPU_FEW = 16, 4096
 _LEAST_FOLLOWED = 64
 
 Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
-
-
-def _sizes(jaxpr: Any) -> int:
-    """Bytes of the largest value that a program makes."""
-    largest = 0
-    for eqn in jaxpr.eqns:
-        for var in eqn.outvars:
-            aval = var.aval
-            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
-                largest = max(largest, math.prod(aval.shape) * aval.dtype.itemsize)
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                largest = max(largest, _sizes(inner))
-    return largest
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """A function of a list of leaves, traced once.
-
-    Attributes:
-        call: runs it; leaves in, output leaves (then auxiliary ones) out.
-        out: shapes and dtypes of the outputs.
-        out_tree: their structure.
-        aux_tree: the structure of the auxiliary output, None without one.
-        largest: bytes of its largest intermediate value.
-        closed: its jaxpr, None where there is nothing to follow.
-    """
-
-    call: Callable[[Sequence[Any]], list[Any]]
-    out: tuple[jax.ShapeDtypeStruct, ...]
-    out_tree: Any
-    aux_tree: Any
-    largest: int = 0
-    closed: Any = None
-
-
-def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
-    """Traces ``fun(leaves) -> (out, aux)`` at full matrix precision.
-
-    GPUs multiply matrices in a reduced precision by default, and its noise would drown a
-    difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
-    """
-    with jax.default_matmul_precision("highest"):
-        closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
-    run = jaxpr_as_fun(closed)
-    flat, out_tree = jax.tree.flatten(out)
-    return Program(
-        # A constant output comes back as a literal, not as an array.
-        call=lambda values: [
-            jnp.asarray(v, var.aval.dtype)
-            for v, var in zip(run(*values), closed.jaxpr.outvars, strict=True)
-        ],
-        out=tuple(flat),
-        out_tree=out_tree,
-        aux_tree=jax.tree.structure(aux),
-        largest=_sizes(closed.jaxpr),
-        closed=closed,
-    )
 
 
 class Kernel:
@@ -213,6 +153,41 @@ class Kernel:
         else:
             found = run(starts[0])
         return [jnp.moveaxis(o[place], 1, 0) for o in found]
+
+    def scatter(
+        self, cloud: Cloud, ride: bool
+    ) -> tuple[list[Any] | None, list[Shaped[Any, "k n *out"]]]:
+        """Outputs at the points of a cloud, and at ``x`` where that is wanted (``ride``)."""
+        centre = self.centre(cloud.x) if ride else None
+        signs = np.asarray(cloud.signs, np.int32)
+        nodes, count = len(signs), cloud.count
+
+        def at(point: tuple[Any, Any]) -> list[Any]:
+            return self.program.call(cloud.point(*point))[: len(self.program.out)]
+
+        def both(i: Any) -> list[Any]:
+            return jax.vmap(lambda sign: at((i, sign)))(signs)
+
+        samples = lax.iota(np.int32, count)
+        each = self._points_at_once(cloud) // nodes
+        if each >= count:
+            outputs = jax.vmap(both)(samples)
+        elif each:
+            outputs = lax.map(both, samples, batch_size=each)
+        else:
+            ids = jnp.repeat(samples, nodes, total_repeat_length=nodes * count)
+            flat = lax.map(at, (ids, jnp.tile(signs, count)))
+            outputs = [o.reshape(count, nodes, *o.shape[1:]) for o in flat]
+        return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
+
+    def _points_at_once(self, cloud: Cloud) -> int:
+        if self._chunk_size is not None:
+            return self._chunk_size
+        cpu = jax.default_backend() == "cpu"
+        chunk, one_shot = (_CPU_CHUNK, _CPU_ONE_SHOT) if cpu else (_GPU_CHUNK, _GPU_ONE_SHOT)
+        per_point = max(cloud.directions.point_bytes, self.program.largest, 1)
+        points = cloud.count * len(cloud.signs)
+        return points if points * per_point <= one_shot else max(1, chunk // per_point)
 
     def repeat(
         self, body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]

@@ -42,6 +42,9 @@ class Method(abc.ABC):
     imaginary = False
     step: Any = None
 
+    def check(self) -> None:  # noqa: B027 - most methods lack nothing
+        """Raises TypeError or ValueError where the method lacks what it needs to be used."""
+
     @abc.abstractmethod
     def stencil(self, derivative: int = 1) -> Stencil:
         """The stencil for a derivative of the given order.

@@ -23,6 +23,7 @@ from jax.extend.core import Literal
 from jaxtyping import Int, Shaped
 
 from jaxfd._dtype import is_inexact, promote
+from jaxfd._eqns import called, evaluate
 from jaxfd._followed import TRUE, Entry, Followed, Unstructured, entry_of, merge
 
 # Entries of one value that may change at a point before it counts as a whole array.
@@ -39,14 +40,6 @@ _ELEMENTWISE = frozenset([
     "tan", "tanh", "xor",
 ])
 # fmt: on
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-}
 
 
 def _elementwise(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
@@ -199,14 +192,6 @@ def _pad(eqn: Any, values: Sequence[Followed], base: Any) -> Followed:
 _MOVES = frozenset(["slice", "rev", "transpose", "squeeze", "broadcast_in_dim", "reshape"])
 
 
-def _evaluate(eqn: Any, operands: Sequence[Any]) -> Any:
-    """Runs one operation on plain values."""
-    bound = eqn.primitive.get_bind_params(eqn.params)
-    # Older versions of JAX hand the functions that an operation calls over one by one.
-    functions, params = bound if isinstance(bound, tuple) else ((), bound)
-    return eqn.primitive.bind(*functions, *operands, **params)
-
-
 def _follow(
     jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Followed], finite: list[Any]
 ) -> list[Followed]:
@@ -222,13 +207,9 @@ def _follow(
         values = [read(v) for v in eqn.invars]
         name = eqn.primitive.name
         if not any(v.entries for v in values):
-            out = _evaluate(eqn, [v.base for v in values])
-            results = [Followed(o) for o in (out if eqn.primitive.multiple_results else [out])]
-        elif name in _CALLS:
-            inner = eqn.params[_CALLS[name]]
-            results = _follow(
-                getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), values, finite
-            )
+            results = [Followed(o) for o in evaluate(eqn, [v.base for v in values])]
+        elif (inner := called(eqn)) is not None:
+            results = _follow(*inner, values, finite)
         else:
             results = [_rule(eqn, name, values, finite)]
         if any(len(r.entries) > _MOST for r in results):

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._estimate._found import Found
-from jaxfd._estimate._layout import Layout, by_leaf, lay
+from jaxfd._estimate._found import Found, found_by_leaf
+from jaxfd._estimate._layout import Layout, lay
+from jaxfd._estimate._sampling import sample
 from jaxfd._estimate._search import search
 from jaxfd._estimate._task import Call, Task, cast, complexified, float0
 from jaxfd._methods import Adaptive, Method
 from jaxfd._parts import Parts, whole
+from jaxfd._random import Drawn, RandomDirections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,9 @@ class FirstOrder(Task):
     def contracted(self) -> bool:
         return self.contract
 
+    def draws(self, method: Method) -> bool:
+        return isinstance(method, (RandomDirections, Drawn)) and self.derivative == 1
+
     def run(self, place: Any, call: Call, parts: Parts) -> Any:
         if self.raw or self.contract:
             self.check_imaginary(call)
@@ -53,12 +58,13 @@ class FirstOrder(Task):
         method = call.method
         if isinstance(method, Adaptive):
             found = search(place, call, method, parts, bounds, centre)
+        elif self.draws(method) and any(x.size for x in parts.real):
+            found = sample(place, call, parts, bounds, centre, wanted, self.error)
         else:
             stencil = method.stencil(self.derivative)
             layout = lay(place, call, parts, stencil, bounds)
             found = difference(place, layout, parts, centre, wanted, self.error)
         centre = found.centre
-        rows = by_leaf(place, found.values, parts.real)
         count = len(call.out)
         result: dict[str, Any] = {}
         if wanted:
@@ -67,23 +73,22 @@ class FirstOrder(Task):
         if self.has_aux:
             result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
         if self.raw:
-            result["rows"] = rows
+            result["rows"] = found.rows
             return result
         leaves = [call.leaves[owner] for owner in sorted(set(parts.owner))]
         trees = [
             call.arguments.restore(
                 [cast(v, x) for v, x in zip(parts.gather(row), leaves, strict=True)], float0
             )
-            for row in rows
+            for row in found.rows
         ]
         result["derivative"] = tree_util.tree_unflatten(call.out_tree, trees)
         if self.error:
             for key, values in (
-                ("error", found.errors[0]),
+                ("error", found.errors),
                 ("step", found.step),
                 ("one_sided", found.one_sided),
             ):
-                values = by_leaf(place, [values], parts.real)[0]
                 result[key] = call.arguments.restore(
                     [v for v, im in zip(values, parts.imaginary, strict=True) if not im], float0
                 )
@@ -126,7 +131,8 @@ def difference(
     values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
     points = layout.moves.nodes * layout.moves.count + 1
     evaluations = place.xp.full(place.lead, points, np.int32)
-    return Found(centre, values, bars, layout.h, sides[0] if sides else None, evaluations)
+    side = sides[0] if sides else None
+    return found_by_leaf(place, parts.real, centre, values, bars, layout.h, side, evaluations)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
+from jax import lax, tree_util
 
-from jaxfd import _evaluate
 from jaxfd._callback import host_call
 from jaxfd._dtype import is_complex
 from jaxfd._estimate._contract import contract, contract_rows, rows_of
@@ -25,8 +24,12 @@ from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
 from jaxfd._evaluate import Kernel
-from jaxfd._host import Declared, Host, HostFunction, widen
+from jaxfd._host import Host
+from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._methods import Method
+from jaxfd._random import Drawn, RandomDirections
+from jaxfd._trace import Program as Traced
+from jaxfd._trace import trace
 from jaxfd._tree import Arguments, freeze, has_static, thaw
 
 
@@ -90,7 +93,7 @@ class TracedProgram(Program):
                 out = contract(jnp, jax.tree.leaves(out), extra, imaginary)
             return out, freeze(aux)
 
-        program = _evaluate.trace(fun, complexified(parts.real, imaginary))
+        program = trace(fun, complexified(parts.real, imaginary))
         call = Call(
             arguments, leaves, method, extra, program.out, program.out_tree, program.aux_tree
         )
@@ -239,7 +242,7 @@ class _HostTask:
             outputs = [*out, *aux]
             arguments = task.bind(thaw(args), thaw(kwargs))
             parts = task.split(arguments.leaves, method)
-            program = _evaluate.Program(
+            program = Traced(
                 lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
                 tuple(out),
                 out_tree,
@@ -275,6 +278,8 @@ class HostProgram(Program):
     def run(
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
     ) -> Any:
+        if isinstance(method, RandomDirections):
+            method = _drawn(task, args, kwargs, method)
         inputs = (freeze(args), freeze(kwargs), method, extra)
         flat, tree = tree_util.tree_flatten(inputs)
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
@@ -304,6 +309,24 @@ class HostProgram(Program):
             )
             out = out(*shapes[0], **shapes[1])
         return jax.tree.map(struct, out)
+
+
+def _drawn(task: Task, args: Any, kwargs: Any, method: RandomDirections) -> Method:
+    """A random method as the host gets it: without its key, and with directions drawn."""
+    keyless = dataclasses.replace(method, key=None)
+    if not task.draws(method):
+        return keyless
+    leaves = [jnp.asarray(leaf) for leaf in task.bind(args, kwargs).leaves]
+    like = task.split(leaves, method).real
+    method.check_size(sum(x.size for x in like))
+    return Drawn(
+        keyless, _draw(method, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like))
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
+    return method.directions(like).several(lax.iota(np.int32, method.num_samples))
 
 
 class WithProgram:

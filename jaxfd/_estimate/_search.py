@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._estimate._found import Found
+from jaxfd._estimate._found import Found, found_by_leaf
 from jaxfd._estimate._ground import survey
 from jaxfd._estimate._radius import begin, climb, denied, kinks
 from jaxfd._estimate._task import Call
@@ -89,7 +89,9 @@ def search(
         error = xp.where(flat == 0, 0, error)
         base = found.centre
         evaluations = xp.sum(state["spent"], axis=-1) * ground.repeats + 1
-        return Found(
+        return found_by_leaf(
+            place,
+            parts.real,
             centre=centre,
             values=ground.restore(value, base),
             errors=ground.restore(error, base),

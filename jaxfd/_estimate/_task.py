@@ -85,6 +85,10 @@ class Task(abc.ABC):
         """Whether ``extra`` is a batch of its own under ``vmap``: tangents, cotangents."""
         return self.contracted
 
+    def draws(self, method: Method) -> bool:
+        """Whether the task uses a method's random directions."""
+        return False
+
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Splits a call's arguments."""
         if self.everything:

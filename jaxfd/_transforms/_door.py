@@ -19,10 +19,11 @@ Argnums = int | Sequence[int]
 
 
 def check_method(method: Any) -> None:
-    """Raises TypeError if this is no method value."""
+    """Raises TypeError or ValueError if this is no method value, or one that lacks something."""
     if not isinstance(method, Method):
         hint = f"{method.__name__}()" if isinstance(method, type) else "jaxfd.Central()"
         raise TypeError(f"method must be a method value such as {hint}, got {method!r}.")
+    method.check()
 
 
 def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> None:

@@ -1,0 +1,58 @@
+"""Points scattered around ``x`` along random directions.
+
+The counterpart of `jaxfd._directions` where a point moves all entries at once: a point is
+(sample, sign), and becomes an array only where it is evaluated. This room must not know how
+the directions come about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """The points ``x + sign h u_i``.
+
+    Attributes:
+        directions: the directions ``u_i``: in a kernel with `points`, on the host arrays ``u``
+            of shape ``(N, *shape)``.
+        x: the real leaves, shape ``(*lead, *shape)``.
+        lead: the leading batch axes: none in a kernel, one on the host.
+        h: for each leaf how far points go, shape ``(*lead,)``.
+        signs: the signs of each sample's points.
+        count: the number N of samples.
+        box: for each leaf its lower and upper bounds, which points are clipped to, or None.
+    """
+
+    directions: Any
+    x: Sequence[Any]
+    lead: tuple[int, ...]
+    h: Sequence[Float[Any, "*lead"]]
+    signs: tuple[int, ...]
+    count: int
+    box: Sequence[tuple[Any, Any]] | None = None
+
+    def point(self, i: Any, sign: Any) -> list[Any]:
+        """One point, made inside a kernel."""
+        scales = [sign.astype(h.dtype) * h for h in self.h]
+        if self.box is None:
+            return self.directions.points(self.x, i, scales)
+        moved = self.directions.add(self.x, i, scales)
+        return [jnp.clip(x, *walls) for x, walls in zip(moved, self.box, strict=True)]
+
+    def rows(self) -> list[np.ndarray]:
+        """All points, made on the host: leaves of shape ``(K * N, B, *shape)``."""
+        result = []
+        for number, (x, h, u) in enumerate(zip(self.x, self.h, self.directions.u, strict=True)):
+            scale = h.reshape(h.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
+            step = scale * u[:, None].astype(x.dtype)
+            points = np.concatenate([x + np.asarray(sign, x.dtype) * step for sign in self.signs])
+            result.append(points if self.box is None else np.clip(points, *self.box[number]))
+        return result

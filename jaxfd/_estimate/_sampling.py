@@ -1,0 +1,174 @@
+"""First derivatives along random directions.
+
+Points are evaluated, their values weighed, and the directions added up: each made once for a
+point and once more for the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxfd._cloud import Cloud
+from jaxfd._estimate._found import Found
+from jaxfd._estimate._layout import walls_of
+from jaxfd._estimate._task import Call
+from jaxfd._parts import Parts
+from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
+from jaxfd._stencil import over
+from jaxfd._step import Relative, constant
+
+
+def sample(
+    place: Any, call: Call, parts: Parts, bounds: Any, centre: Any, wanted: bool, error: bool
+) -> Found:
+    """Estimates derivatives by a random method.
+
+    Args:
+        place: where the points are evaluated.
+        call: the call, with its method.
+        parts: the real leaves.
+        bounds: a pair of lower and upper bounds, or None.
+        centre: the outputs at ``x`` where they are known already.
+        wanted: whether these are wanted.
+        error: whether the standard error is.
+    """
+    xp, axis = place.xp, len(place.lead)
+    method: Any = call.method
+    drawn = isinstance(method, Drawn)
+    directions = Stored(method.u) if drawn else method.directions(parts.real)
+    method = method.method if drawn else method
+    size = sum(math.prod(x.shape[axis:]) for x in parts.real)
+    method.check_size(size)
+    h = _distances(place, call, parts, method)
+    compared = not method.antithetic and method.baseline == "centre"
+    cloud = Cloud(
+        directions,
+        parts.real,
+        place.lead,
+        h,
+        signs=(1, -1) if method.antithetic else (1,),
+        count=method.num_samples,
+        box=None if bounds is None else _box(xp, call, parts, bounds),
+    )
+    centre, outputs = place.scatter(cloud, centre is None and (wanted or compared))
+    rows: list[list[Any]] = []
+    errors = None
+    for number, output in enumerate(outputs):
+        dtype = place.compute_dtype(output.dtype, h[0].dtype)
+        # Samples before the batch of calls: (K, N, *lead, *out).
+        values = xp.moveaxis(output.astype(dtype), axis + 1, 1)
+        base = centre[number].astype(dtype) if compared else None
+        changes = differences(xp, *shaped(xp, method.shaping, values, base))
+        counted = _counted(xp, method, directions, changes, size)
+        shares = [counted / over(d.astype(dtype), counted[0]) for d in h]
+        found = _unclipped(xp, cloud, directions.sum(shares))
+        rows.append([value.astype(dtype) for value in found])
+        if error and not errors:
+            errors = _standard_errors(xp, method, directions, shares)
+            errors = _unclipped(xp, cloud, errors)
+    evaluations = cloud.count * len(cloud.signs) + 1
+    return Found(
+        centre=centre,
+        rows=rows,
+        errors=errors,
+        step=[xp.broadcast_to(over(d, x), x.shape) for d, x in zip(h, parts.real, strict=True)],
+        one_sided=[xp.zeros(x.shape, bool) for x in parts.real],
+        evaluations=xp.full(place.lead, evaluations, np.int32),
+    )
+
+
+def _distances(place: Any, call: Call, parts: Parts, method: RandomDirections) -> list[Any]:
+    """How far the points of each leaf go, shape ``(*lead,)``: one number a leaf."""
+    xp, sigma = place.xp, method.sigma
+    rule = sigma if isinstance(sigma, Relative) else Relative()
+    fixed = None if isinstance(sigma, Relative) else sigma
+    typical = call.arguments.spread(rule.typical, "typical", 1.0)
+    wanted = call.arguments.spread(fixed, "sigma", None)
+    # One spacing for all: entries that go much less far than others would drown in their noise.
+    eps = max(place.eps(x.dtype) for x in parts.real)
+    result = []
+    for x, owner in zip(parts.real, parts.owner, strict=True):
+        for name, value in (("typical", typical[owner]), ("sigma", wanted[owner])):
+            if np.ndim(value):
+                raise ValueError(
+                    f"{type(method).__name__}: {name} has a leaf of shape {np.shape(value)}: give "
+                    "one number for each leaf, as random directions move all its entries at once."
+                )
+        x = constant(xp, x)
+        largest = xp.max(xp.abs(x.reshape(*place.lead, -1)), axis=-1, initial=0)
+        power = 1 / 3 if method.antithetic else 1 / 2
+        h = rule.size(xp, largest, typical[owner], eps, power)
+        if wanted[owner] is not None:
+            asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
+            # A distance lost in the rounding of x would divide nothing by nothing.
+            h = xp.where((largest + asked) - largest == 0, h, asked)
+        result.append(h)
+    return result
+
+
+def _counted(
+    xp: Any, method: RandomDirections, directions: Any, changes: Shaped[Any, "n *rest"], size: int
+) -> Shaped[Any, "n *rest"]:
+    """What each direction counts in the gradient; NaN where all samples are lost."""
+    good = xp.isfinite(changes)
+    known = xp.where(good, changes, 0)
+    if method.combine == "mean":
+        counted = known * method.weights(xp, good.astype(changes.dtype), size)
+    else:
+        kept = xp.all(good.reshape(good.shape[0], -1), axis=1).astype(changes.dtype)
+        gram = directions.gram(method.num_samples).astype(changes.dtype) * kept * kept[:, None]
+        rtol = float(np.finfo(changes.dtype).eps) * len(kept)
+        inverse = xp.linalg.pinv(gram, hermitian=True, rtol=rtol)
+        known = known * over(kept, known)
+        counted = (inverse @ known.reshape(len(kept), -1)).reshape(known.shape)
+    return xp.where(xp.any(good, axis=0), counted, np.nan)
+
+
+def _standard_errors(
+    xp: Any, method: RandomDirections, directions: Any, shares: Sequence[Any]
+) -> list[Any]:
+    """Standard errors of the mean, from the spread of the samples; NaN where there is no mean."""
+    count = method.num_samples - method.fixed
+    random = np.arange(method.num_samples) >= method.fixed
+    shares = [xp.where(over(random, s), s, 0) for s in shares]
+    squares, sums = directions.sum([s * s for s in shares], squared=True), directions.sum(shares)
+    if count < 2 or method.combine != "mean":
+        return [xp.full_like(s, np.nan) for s in sums]
+    return [
+        xp.sqrt(xp.maximum(count * square - total * total, 0) / (count - 1))
+        for square, total in zip(squares, sums, strict=True)
+    ]
+
+
+def _box(xp: Any, call: Call, parts: Parts, bounds: Any) -> list[tuple[Any, Any]]:
+    """Lower and upper bounds of every real leaf."""
+    lower, upper = walls_of(call.arguments, bounds)
+    return [
+        (xp.asarray(lower[owner], dtype=x.dtype), xp.asarray(upper[owner], dtype=x.dtype))
+        for x, owner in zip(parts.real, parts.owner, strict=True)
+    ]
+
+
+def _unclipped(xp: Any, cloud: Cloud, found: Sequence[Any]) -> list[Any]:
+    """Sums over directions, for entries that clipping has moved less than it should.
+
+    Exact for directions of signs. NaN where ``x`` is outside the box, 0 where that has no width.
+    """
+    if cloud.box is None:
+        return list(found)
+    result = []
+    for value, x, h, walls in zip(found, cloud.x, cloud.h, cloud.box, strict=True):
+        reach = over(h, x)
+        span = xp.clip(x + reach, *walls) - xp.clip(x - reach, *walls)
+        factor = xp.where(span > 0, 2 * reach / xp.where(span > 0, span, 1), 0)
+        factor = xp.where((x < walls[0]) | (x > walls[1]), np.nan, factor)
+        lead = len(cloud.lead)
+        between = (1,) * (value.ndim - factor.ndim)
+        shape = factor.shape[:lead] + between + factor.shape[lead:]
+        result.append(value * factor.reshape(shape).astype(value.dtype))
+    return result

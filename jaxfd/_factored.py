@@ -1,0 +1,125 @@
+"""Matrices that differ from a shared one by a product of thin factors, and programs of them.
+
+The population of a low-rank estimate multiplies one matrix for all members and two thin
+factors for each: a product with `Factored` never builds the sum. Whatever else a program does
+with such a matrix gets the sum. This room must not know where the factors come from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Literal
+from jaxtyping import Float
+
+from jaxfd._eqns import called, evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class Factored:
+    """The matrix ``base + left right^T``.
+
+    Attributes:
+        base: shape ``(m, k)``.
+        left: shape ``(m, r)``.
+        right: shape ``(k, r)``.
+    """
+
+    base: Float[Any, "m k"]
+    left: Float[Any, "m r"]
+    right: Float[Any, "k r"]
+
+    def dense(self) -> Float[Any, "m k"]:
+        """The matrix as an array."""
+        product = jnp.matmul(self.left, self.right.T, precision="highest")
+        return self.base + product.astype(self.base.dtype)
+
+
+def _dense(value: Any) -> Any:
+    return value.dense() if isinstance(value, Factored) else value
+
+
+def _transpose(params: dict[str, Any], matrix: Factored) -> Factored:
+    if tuple(params["permutation"]) == (0, 1):
+        return matrix
+    return Factored(matrix.base.T, matrix.right, matrix.left)
+
+
+def _convert(params: dict[str, Any], matrix: Factored) -> Factored | None:
+    dtype = params["new_dtype"]
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return None
+    parts = (matrix.base, matrix.left, matrix.right)
+    return Factored(*(part.astype(dtype) for part in parts))
+
+
+def _product(params: dict[str, Any], left: Any, right: Any) -> Any:
+    """A matrix product with one factored operand; None where it is another kind of product."""
+    (axes_left, axes_right), batch = params["dimension_numbers"]
+    first = isinstance(left, Factored)
+    if (first and isinstance(right, Factored)) or batch != ((), ()) or len(axes_left) != 1:
+        return None
+    options = {key: value for key, value in params.items() if key != "dimension_numbers"}
+
+    def dot(a: Any, b: Any, axis_a: int, axis_b: int) -> Any:
+        numbers = (((axis_a,), (axis_b,)), ((), ()))
+        return lax.dot_general(a, b, dimension_numbers=numbers, **options)
+
+    axis_left, axis_right = axes_left[0], axes_right[0]
+    matrix, axis = (left, axis_left) if first else (right, axis_right)
+    summed, free = (matrix.left, matrix.right) if axis == 0 else (matrix.right, matrix.left)
+    if first:
+        base = dot(matrix.base, right, axis_left, axis_right)
+        thin = dot(summed, right, 0, axis_right)
+        return base + dot(free, thin.astype(free.dtype), 1, 0)
+    base = dot(left, matrix.base, axis_left, axis_right)
+    thin = dot(left, summed, axis_left, 0)
+    return base + dot(thin.astype(free.dtype), free, thin.ndim - 1, 1)
+
+
+_RULES: dict[str, Callable[..., Any]] = {
+    "dot_general": _product,
+    "transpose": _transpose,
+    "convert_element_type": _convert,
+}
+
+
+def run(jaxpr: Any, consts: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """Runs a program on values of which some are `Factored`.
+
+    Args:
+        jaxpr: the program.
+        consts: its constants.
+        values: its inputs.
+
+    Returns:
+        Its outputs; some may be `Factored`.
+    """
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *values), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        inputs = [read(atom) for atom in eqn.invars]
+        results = None
+        if any(isinstance(value, Factored) for value in inputs):
+            rule = _RULES.get(eqn.primitive.name)
+            found = rule(eqn.params, *inputs) if rule else None
+            if found is not None:
+                results = [found]
+            elif (inner := called(eqn)) is not None:
+                results = run(*inner, inputs)
+        if results is None:
+            results = evaluate(eqn, [_dense(value) for value in inputs])
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def outputs(closed: Any, values: Sequence[Any]) -> list[Any]:
+    """Outputs of a closed program as arrays."""
+    return [_dense(value) for value in run(closed.jaxpr, closed.consts, values)]

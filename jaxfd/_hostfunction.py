@@ -1,0 +1,130 @@
+"""Python functions of NumPy arrays, and what they declare to return.
+
+This room must not know which points a function is called at.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from jaxfd._runs import Runner
+
+_DOUBLE = float(np.finfo(np.float64).eps)
+_INEXACT = ("floating", "complexfloating")
+_NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
+
+
+def widen(array: Any) -> np.ndarray:
+    """Turns every floating array into float64 and every complex one into complex128."""
+    array = np.asarray(array)
+    if array.dtype in _NARROW:
+        return array
+    kind = _kind(array.dtype)
+    if kind == "complexfloating":
+        return array.astype(np.complex128)
+    return array.astype(np.float64) if kind == "floating" else array
+
+
+@functools.cache
+def _kind(dtype: np.dtype) -> str:
+    for kind in (np.bool_, np.integer, np.floating, np.complexfloating):
+        if jnp.issubdtype(dtype, kind):
+            return kind.__name__
+    return str(dtype)
+
+
+class Declared:
+    """What one call of a host function returns.
+
+    Args:
+        out: a pytree of shapes and dtypes, the auxiliary output included.
+        wanted: how many of its leaves, from the first, are differentiated.
+
+    Attributes:
+        named: its leaves with their names.
+    """
+
+    def __init__(self, out: Any, wanted: int) -> None:
+        self.leaves, tree = tree_util.tree_flatten(out)
+        self.tree: Any = tree
+        self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
+        self.wanted = wanted
+        paths, _ = tree_util.tree_flatten_with_path(out)
+        self.named = [("out" + tree_util.keystr(path), leaf) for path, leaf in paths]
+
+
+class HostFunction:
+    """A Python function of NumPy arrays.
+
+    Args:
+        runner: the function, and how its points are run.
+
+    Attributes:
+        vectorized: whether it takes and returns a leading batch axis.
+        name: what errors call it.
+        eps: relative spacing of the coarsest output seen so far.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.vectorized = runner.vectorized
+        self.name = runner.name
+        self.eps = _DOUBLE
+
+    def __call__(self, args: tuple, kwargs: dict, declared: Declared) -> list[np.ndarray]:
+        """Calls the function at one point and returns its outputs, checked and widened."""
+        try:
+            return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
+        except Exception as error:
+            raise self.runner.explain(error, args, kwargs)  # noqa: B904
+
+    def accept(self, value: Any, declared: Declared, batch: int | None) -> list[np.ndarray]:
+        """Checks what the function returned against its declaration, and flattens it.
+
+        Raises:
+            TypeError: another structure or kind of dtype than declared.
+            ValueError: another shape than declared.
+        """
+        flat, tree = tree_util.tree_flatten(value)
+        if declared.tree != tree:
+            raise TypeError(
+                f"{self.name} returned the structure {tree}, but out declares {declared.tree}: "
+                "return that, or correct out."
+            )
+        return [
+            self._output(i, value, leaf, kind, batch)
+            for i, (value, leaf, kind) in enumerate(
+                zip(flat, declared.leaves, declared.kinds, strict=True)
+            )
+        ]
+
+    def widen(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
+        """The outputs in double precision, remembering how coarse they were."""
+        for array in outputs:
+            if array.dtype not in _NARROW and _kind(array.dtype) in _INEXACT:
+                self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))
+        return [widen(array) for array in outputs]
+
+    def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
+        array = np.asarray(value)
+        shape = declared.shape if batch is None else (batch, *declared.shape)
+        if array.shape != shape:
+            hint = "" if batch is None else " (vectorized=True: one leading axis for the points)"
+            raise ValueError(
+                f"{self.name} returned the shape {array.shape} in output leaf {i}, but out "
+                f"declares {shape}{hint}: return that shape, or correct out."
+            )
+        kind = _kind(array.dtype)
+        if kind == wanted:
+            return array
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and wanted in _INEXACT:
+            return array.astype(np.float64)
+        raise TypeError(
+            f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
+            f"{declared.dtype}: return that kind of number, or correct out."
+        )

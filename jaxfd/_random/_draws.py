@@ -1,0 +1,107 @@
+"""Random numbers for directions, made where they are used and never kept.
+
+Signs are drawn 32 to a word and unpacked beside the arithmetic that uses them; normal
+numbers of large leaves are drawn in slabs. Both add to an array without a second one of
+its size. This room knows keys and arrays, and nothing of directions.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Shaped, UInt32
+
+from jaxfd._dtype import promote
+
+WORD = 32
+# Entries drawn at once: drawing takes several times their memory.
+_SLAB = 2**18
+
+
+def words(key: Any, size: int) -> UInt32[Array, "w"]:
+    """Random words with at least ``size`` bits."""
+    return jax.random.bits(key, (-(-size // WORD),), np.uint32)
+
+
+def hadamard(row: Any, size: int) -> UInt32[Array, "w"]:
+    """The signs of one row of Sylvester's Hadamard matrix, packed: bit ``parity(row & column)``.
+
+    The lower five bits of the column number pick the bit in a word, and the same pattern of
+    them stands in every word, as it is or turned over.
+    """
+    row = row.astype(np.uint32)
+    column = np.arange(WORD, dtype=np.uint32)
+    pattern = jnp.sum(_parity(row & column) << column, dtype=np.uint32)
+    word = lax.iota(np.uint32, -(-size // WORD))
+    return pattern ^ (jnp.zeros((), np.uint32) - _parity((row >> np.uint32(5)) & word))
+
+
+def _parity(x: Any) -> Any:
+    return lax.population_count(x) & np.uint32(1)
+
+
+def add_signs(
+    x: Float[Array, "..."], packed: UInt32[Array, "w"], scale: Float[Array, ""]
+) -> Float[Array, "..."]:
+    """``x`` plus ``scale`` where a bit is 0, minus it where it is 1."""
+    bits = (packed[:, None] >> np.arange(WORD, dtype=np.uint32)) & np.uint32(1)
+    bits = bits.reshape(-1)[: x.size].reshape(x.shape)
+    scale = scale.astype(x.dtype)
+    return x + jnp.where(bits == 0, scale, -scale)
+
+
+def normals(key: Any, shape: tuple[int, ...], dtype: Any) -> Float[Array, "..."]:
+    """Normal numbers; those of a large array are made slab by slab."""
+    return add_normals(jnp.zeros(shape, dtype), key, jnp.ones((), dtype))
+
+
+def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Float[Array, "..."]:
+    """``x`` plus ``scale`` times normal numbers, at least in float32."""
+    dtype = promote(x.dtype, np.float32)
+
+    def add(part: Any, key: Any) -> Any:
+        drawn = jax.random.normal(key, part.shape, dtype)
+        return part + (scale.astype(dtype) * drawn).astype(part.dtype)
+
+    if x.size <= _SLAB:
+        return add(x, key)
+    count, rest = divmod(x.size, _SLAB)
+
+    def slab(k: Any, flat: Any) -> Any:
+        part = lax.dynamic_slice(flat, (k * _SLAB,), (_SLAB,))
+        return lax.dynamic_update_slice(flat, add(part, jax.random.fold_in(key, k)), (k * _SLAB,))
+
+    flat = lax.fori_loop(0, count, slab, x.reshape(-1))
+    if rest:
+        last = add(flat[-rest:], jax.random.fold_in(key, count))
+        flat = lax.dynamic_update_slice(flat, last, (count * _SLAB,))
+    return flat.reshape(x.shape)
+
+
+def squared_length(key: Any, size: int, dtype: Any) -> Shaped[Array, ""]:
+    """The sum of the squares of the numbers that `add_normals` adds."""
+
+    def square(key: Any, size: int) -> Any:
+        drawn = jax.random.normal(key, (size,), dtype)
+        return jnp.sum(drawn * drawn)
+
+    if size <= _SLAB:
+        return square(key, size)
+    count, rest = divmod(size, _SLAB)
+    total = lax.fori_loop(
+        0,
+        count,
+        lambda k, total: total + square(jax.random.fold_in(key, k), _SLAB),
+        jnp.zeros((), dtype),
+    )
+    return total + square(jax.random.fold_in(key, count), rest) if rest else total
+
+
+def power_of_two(size: int) -> int:
+    """The smallest power of two that is no smaller than ``size``."""
+    return 1 << math.ceil(math.log2(max(size, 1)))

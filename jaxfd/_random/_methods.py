@@ -1,0 +1,159 @@
+"""What all random methods share: along which directions, how far, and how samples are combined.
+
+The same kind of value as in `jaxfd._methods`: a frozen dataclass and a pytree. Its leaves are
+the key and the distance. The families are rooms beside this one.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jaxtyping import PyTree
+
+from jaxfd._methods import Method
+from jaxfd._random._directions import Directions
+from jaxfd._random._shaping import SHAPINGS
+from jaxfd._stencil import Stencil, central, one_sided
+from jaxfd._step import Relative, check_positive
+
+_BASELINES = ("centre", "leave_one_out")
+_COMBINATIONS = ("mean", "least_squares")
+
+
+def static(default: Any, **options: Any) -> Any:
+    """A field that is part of the method's structure, not one of its leaves."""
+    return dataclasses.field(default=default, metadata={"static": True}, **options)
+
+
+def _check_choice(name: str, option: str, value: Any, choices: Sequence[Any]) -> None:
+    if value not in choices:
+        listed = ", ".join(map(repr, choices))
+        raise ValueError(f"{name}: {option} must be one of {listed}, got {value!r}.")
+
+
+def check_count(name: str, option: str, value: Any) -> None:
+    """Raises TypeError or ValueError for a number of things that is no number of things."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: {option} must be an integer, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name}: {option} must be 1 or more, got {value}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomDirections(Method):
+    """Differences along random directions: the cost does not grow with the parameters.
+
+    With directions ``u_i`` of mean zero and unit variance, ``mean_i (f(x + sigma u_i) -
+    f(x - sigma u_i)) / (2 sigma) u_i``. Directions are made anew from the key wherever they are
+    needed and never kept: memory for any number of samples is that of one point, and every
+    ``chunk_size`` gives the same directions and the same sum. Samples whose values are not
+    finite are left out.
+
+    ``jvp``, ``hvp``, ``hessian`` and ``derivative`` have directions of their own: there the
+    method stands for its stencil, `Central` or (one-sided) `Forward`, with step ``sigma``.
+    ``Estimate.error`` is the standard error of the mean. With ``bounds`` points are clipped.
+    """
+
+    key: Any = None
+    num_samples: int = static(1)
+    sigma: Any = dataclasses.field(default=None, kw_only=True)
+    antithetic: bool = static(True, kw_only=True)
+    baseline: str = static("centre", kw_only=True)
+    shaping: str | None = static(None, kw_only=True)
+    combine: str = static("mean", kw_only=True)
+
+    # Whether directions are drawn independently of each other.
+    independent = True
+    # How many of them, the first ones, are not random.
+    fixed = 0
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_count(name, "num_samples", self.num_samples)
+        if not isinstance(self.sigma, Relative):
+            check_positive(self.sigma, "sigma")
+        _check_choice(name, "antithetic", self.antithetic, (True, False))
+        _check_choice(name, "baseline", self.baseline, _BASELINES)
+        _check_choice(name, "shaping", self.shaping, (None, *SHAPINGS))
+        _check_choice(name, "combine", self.combine, _COMBINATIONS)
+        if self.baseline == "leave_one_out" and not self.antithetic:
+            if not self.independent:
+                raise ValueError(
+                    f'{name}: baseline="leave_one_out" needs directions that are drawn '
+                    'independently of each other: use baseline="centre" or antithetic=True.'
+                )
+            if self.num_samples < 2:
+                raise ValueError(
+                    f'{name}: baseline="leave_one_out" needs num_samples of 2 or more, got '
+                    f"{self.num_samples}."
+                )
+
+    @property
+    def step(self) -> Any:
+        return self.sigma
+
+    def stencil(self, derivative: int = 1) -> Stencil:
+        return central(derivative, 2) if self.antithetic else one_sided(derivative, 1, 1)
+
+    def check(self) -> None:
+        name, key = type(self).__name__, self.key
+        typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        raw = hasattr(key, "dtype") and key.dtype == np.uint32 and jnp.ndim(key) == 1
+        if key is None:
+            raise TypeError(f"{name} needs a PRNG key: set key=jax.random.key(0), say.")
+        if not typed and not raw:
+            raise TypeError(
+                f"{name}: key must be a PRNG key, got {key!r}: make one with jax.random.key(seed)."
+            )
+        if typed and jnp.ndim(key) > 0:
+            raise TypeError(
+                f"{name}: key must be one PRNG key, got an array of shape {jnp.shape(key)}: build "
+                "the method inside a function of one key, and jax.vmap that over the keys."
+            )
+
+    def check_size(self, size: int) -> None:
+        """Raises ValueError where there are not that many directions of ``size`` entries."""
+
+    @abc.abstractmethod
+    def directions(self, like: Sequence[Any]) -> Directions:
+        """The directions for leaves of the given shapes and dtypes."""
+
+    def weights(self, xp: Any, good: Any, size: int) -> Any:
+        """What each sample counts, for gradients of ``size`` entries.
+
+        Args:
+            xp: the array namespace.
+            good: 1 for samples that there are, 0 for lost ones, shape ``(N, *rest)``.
+            size: the number of entries.
+        """
+        del size
+        return good / xp.maximum(xp.sum(good, axis=0), 1)
+
+    def following(self, key: Any, gradient: PyTree) -> RandomDirections:
+        """The method of the next step, after one that estimated ``gradient``."""
+        del gradient
+        return dataclasses.replace(self, key=key)
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Drawn(Method):
+    """A random method whose directions are drawn already: what a host function gets.
+
+    Attributes:
+        method: the method, without its key.
+        u: for each real leaf the directions, shape ``(N, *shape)``.
+    """
+
+    method: Any
+    u: Any
+
+    def stencil(self, derivative: int = 1) -> Stencil:
+        return self.method.stencil(derivative)

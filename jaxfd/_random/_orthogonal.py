@@ -1,0 +1,138 @@
+"""Directions orthogonal to each other: a random basis, or rows of a Hadamard matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+from jaxtyping import Array, Float
+
+from jaxfd._random import _draws
+from jaxfd._random._directions import Directions, Leaves
+from jaxfd._random._methods import RandomDirections
+
+# Up to so many entries an orthogonal basis comes from a QR factorisation.
+SMALL = 128
+
+
+class Vectors(Directions):
+    """Directions that are rows of a small array.
+
+    Args:
+        key: not used.
+        like: the leaves.
+        rows: shape ``(N, n)``.
+    """
+
+    def __init__(self, key: Any, like: Leaves, rows: Float[Array, "N n"]) -> None:
+        super().__init__(key, like)
+        self.rows = rows
+
+    def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
+        row = self.rows[i]
+        ends = np.cumsum([0, *self.sizes])
+        result = []
+        for leaf, (x, scale) in enumerate(zip(leaves, scales, strict=True)):
+            part = row[ends[leaf] : ends[leaf + 1]].reshape(x.shape).astype(scale.dtype)
+            result.append(x + (scale * part).astype(x.dtype))
+        return result
+
+
+class HadamardRows(Directions):
+    """Rows of a Hadamard matrix with random signs, cut to the leaves.
+
+    Rows of one matrix are orthogonal where nothing is cut off. The rows after the last one come
+    from a second matrix with other signs.
+    """
+
+    def __init__(self, key: Any, like: Leaves) -> None:
+        super().__init__(key, like)
+        counts = [-(-size // _draws.WORD) for size in self.sizes]
+        self._starts = np.cumsum([0, *counts])
+        self._rows = _draws.power_of_two(_draws.WORD * int(self._starts[-1]))
+
+        def flips(k: int) -> Any:
+            keys = [self.key_of(k, leaf) for leaf in range(len(self.sizes))]
+            drawn = [_draws.words(key, n) for key, n in zip(keys, self.sizes, strict=True)]
+            return jnp.concatenate(drawn)
+
+        self._flips = jnp.stack([flips(0), flips(1)])
+
+    def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
+        size = np.int32(self._rows)
+        packed = _draws.hadamard(i % size, self._flips.shape[1]) ^ self._flips[i // size]
+        return [
+            _draws.add_signs(x, packed[self._starts[leaf] : self._starts[leaf + 1]], scale)
+            for leaf, (x, scale) in enumerate(zip(leaves, scales, strict=True))
+        ]
+
+
+def orthogonal(key: Any, like: Leaves, count: int) -> Directions:
+    """Directions orthogonal to each other: a random basis, or Hadamard rows if that is large."""
+    size = sum(math.prod(x.shape) for x in like)
+    if size > SMALL:
+        return HadamardRows(key, like)
+    found = Vectors(key, like, jnp.zeros((0, size)))
+    rows = []
+    for block, first in enumerate(range(0, count, max(size, 1))):
+        number = min(size, count - first)
+        drawn = _draws.normals(found.key_of(block, 0), (size, number), found.common)
+        basis, corner = jnp.linalg.qr(drawn)
+        # With these signs the basis is uniformly distributed.
+        turned = basis * jnp.where(jnp.diagonal(corner) < 0, -1, 1).astype(basis.dtype)
+        rows.append(turned.T * np.asarray(math.sqrt(size), basis.dtype))
+    return Vectors(key, like, jnp.concatenate(rows)) if rows else found
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Orthogonal(RandomDirections):
+    """Differences along directions that are orthogonal to each other: nothing is seen twice.
+
+    With as many samples as entries the gradient is complete, but for what ``sigma`` blurs; with
+    fewer the error is that of what was not looked at. For up to 128 entries they are a uniformly
+    random basis, beyond that rows of a Hadamard matrix with random signs, cut to the size of the
+    argument: exactly orthogonal where that is a power of two.
+
+    Args:
+        key: as for `SPSA`.
+        num_samples: as for `SPSA`, at most twice the number of entries; those beyond the number of
+            entries come from a second basis.
+        sigma: as for `SPSA`.
+        antithetic: as for `SPSA`.
+        baseline: as for `SPSA`, but not ``"leave_one_out"``.
+        shaping: as for `SPSA`.
+        combine: as for `SPSA`.
+
+    Raises:
+        TypeError, ValueError: as for `SPSA`; when used, ``num_samples`` is more than twice the
+            number of entries.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, jaxfd
+        >>> method = jaxfd.Orthogonal(jax.random.key(0), num_samples=2)
+        >>> slopes = jaxfd.grad(lambda x: jnp.sum(x**2), method=method)(jnp.array([1.0, -2.0]))
+        >>> print(np.asarray(slopes).round(3))
+        [ 2. -4.]
+
+    Reference:
+        K. Choromanski et al., "Structured evolution with compact architectures for scalable policy
+        optimization", ICML 2018.
+    """
+
+    independent = False
+
+    def check_size(self, size: int) -> None:
+        if self.num_samples > 2 * size:
+            raise ValueError(
+                f"Orthogonal: num_samples is {self.num_samples}, but there are at most {2 * size} "
+                f"directions for {size} entries: take fewer, or SPSA."
+            )
+
+    def directions(self, like: Sequence[Any]) -> Directions:
+        return orthogonal(self.key, like, self.num_samples)

@@ -1,0 +1,83 @@
+"""Functions traced once, as programs that run on a list of leaves.
+
+This room must not know which points a program is run at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
+
+from jaxfd import _factored
+
+
+def _sizes(jaxpr: Any) -> int:
+    """Bytes of the largest value that a program makes."""
+    largest = 0
+    for eqn in jaxpr.eqns:
+        for var in eqn.outvars:
+            aval = var.aval
+            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
+                largest = max(largest, math.prod(aval.shape) * aval.dtype.itemsize)
+        for value in eqn.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                largest = max(largest, _sizes(inner))
+    return largest
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function of a list of leaves, traced once.
+
+    Attributes:
+        call: runs it; leaves in, output leaves (then auxiliary ones) out.
+        out: shapes and dtypes of the outputs.
+        out_tree: their structure.
+        aux_tree: the structure of the auxiliary output, None without one.
+        largest: bytes of its largest intermediate value.
+        closed: its jaxpr, None where there is nothing to follow.
+    """
+
+    call: Callable[[Sequence[Any]], list[Any]]
+    out: tuple[jax.ShapeDtypeStruct, ...]
+    out_tree: Any
+    aux_tree: Any
+    largest: int = 0
+    closed: Any = None
+
+
+def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
+    """Traces ``fun(leaves) -> (out, aux)`` at full matrix precision.
+
+    GPUs multiply matrices in a reduced precision by default, and its noise would drown a
+    difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
+    """
+    with jax.default_matmul_precision("highest"):
+        closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
+    plain = jaxpr_as_fun(closed)
+    flat, out_tree = jax.tree.flatten(out)
+
+    def call(values: Sequence[Any]) -> list[Any]:
+        factored = any(isinstance(value, _factored.Factored) for value in values)
+        found = _factored.outputs(closed, values) if factored else plain(*values)
+        # A constant output comes back as a literal, not as an array.
+        return [
+            jnp.asarray(v, var.aval.dtype)
+            for v, var in zip(found, closed.jaxpr.outvars, strict=True)
+        ]
+
+    return Program(
+        call=call,
+        out=tuple(flat),
+        out_tree=out_tree,
+        aux_tree=jax.tree.structure(aux),
+        largest=_sizes(closed.jaxpr),
+        closed=closed,
+    )
