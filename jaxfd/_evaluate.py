@@ -38,6 +38,13 @@ _LEAST_FOLLOWED = 64
 Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
 
 
+def _chunk_bytes() -> tuple[int, int]:
+    """Bytes of one chunk, and of the largest batch in one shot."""
+    if jax.default_backend() == "cpu":
+        return _CPU_CHUNK, _CPU_ONE_SHOT
+    return _GPU_CHUNK, _GPU_ONE_SHOT
+
+
 class Kernel:
     """The place inside a kernel where points are evaluated."""
 
@@ -157,7 +164,11 @@ class Kernel:
     def scatter(
         self, cloud: Cloud, ride: bool
     ) -> tuple[list[Any] | None, list[Shaped[Any, "k n *out"]]]:
-        """Outputs at the points of a cloud, and at ``x`` where that is wanted (``ride``)."""
+        """Outputs at the points of a cloud, and at ``x`` where that is wanted (``ride``).
+
+        As many points as fill the memory of a chunk are run at once, whatever ``chunk_size``: a
+        value may depend in its last bit on how many others are computed beside it.
+        """
         centre = self.centre(cloud.x) if ride else None
         signs = np.asarray(cloud.signs, np.int32)
         nodes, count = len(signs), cloud.count
@@ -181,10 +192,7 @@ class Kernel:
         return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
 
     def _points_at_once(self, cloud: Cloud) -> int:
-        if self._chunk_size is not None:
-            return self._chunk_size
-        cpu = jax.default_backend() == "cpu"
-        chunk, one_shot = (_CPU_CHUNK, _CPU_ONE_SHOT) if cpu else (_GPU_CHUNK, _GPU_ONE_SHOT)
+        chunk, one_shot = _chunk_bytes()
         per_point = max(cloud.directions.point_bytes, self.program.largest, 1)
         points = cloud.count * len(cloud.signs)
         return points if points * per_point <= one_shot else max(1, chunk // per_point)
@@ -247,8 +255,7 @@ class Kernel:
         if self._chunk_size is not None:
             size = max(1, self._chunk_size // moves.nodes)
             return None if self._chunk_size > count * moves.nodes else min(size, count)
-        cpu = jax.default_backend() == "cpu"
-        chunk, one_shot = (_CPU_CHUNK, _CPU_ONE_SHOT) if cpu else (_GPU_CHUNK, _GPU_ONE_SHOT)
+        chunk, one_shot = _chunk_bytes()
         leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
         per_point = max(leaf_bytes, self.program.largest, 1)
         if count * moves.nodes * per_point <= one_shot or count * moves.nodes <= _LEAST_POINTS:

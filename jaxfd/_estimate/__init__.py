@@ -7,6 +7,7 @@ brings stencil and step, and `programs` brings the two together.
 
 from jaxfd._estimate._first import FirstOrder as FirstOrder
 from jaxfd._estimate._first import Value as Value
+from jaxfd._estimate._in_place import InPlace as InPlace
 from jaxfd._estimate._line import Line as Line
 from jaxfd._estimate._line import Samples as Samples
 from jaxfd._estimate._program import HostProgram as HostProgram

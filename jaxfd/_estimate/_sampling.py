@@ -6,6 +6,7 @@ point and once more for the sum.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,10 +24,43 @@ from jaxfd._stencil import over
 from jaxfd._step import Relative, constant
 
 
-def sample(
-    place: Any, call: Call, parts: Parts, bounds: Any, centre: Any, wanted: bool, error: bool
-) -> Found:
-    """Estimates derivatives by a random method.
+@dataclasses.dataclass(frozen=True)
+class Weighed:
+    """What random points have told, before directions are added up.
+
+    Attributes:
+        method: the method.
+        cloud: the points, with their directions.
+        centre: the outputs at ``x``; None where not wanted.
+        values: the first output at all points, shape ``(K, N, *lead, *out)``.
+        shares: for each output and each real leaf what every direction counts, shape
+            ``(N, *lead, *out)``.
+    """
+
+    method: RandomDirections
+    cloud: Cloud
+    centre: Any
+    values: Any
+    shares: list[list[Any]]
+
+    def mean(self, xp: Any) -> Any:
+        """The mean of the first output over the points where it is finite, else NaN."""
+        flat = self.values.reshape(-1, *self.values.shape[2:])
+        good = xp.isfinite(flat)
+        count = xp.sum(good, axis=0).astype(flat.dtype)
+        total = xp.sum(xp.where(good, flat, 0), axis=0)
+        return total / xp.where(count > 0, count, np.nan)
+
+
+def weigh(
+    place: Any,
+    call: Call,
+    parts: Parts,
+    bounds: Any = None,
+    centre: Any = None,
+    wanted: bool = False,
+) -> Weighed:
+    """Evaluates random points and weighs their values.
 
     Args:
         place: where the points are evaluated.
@@ -35,7 +69,6 @@ def sample(
         bounds: a pair of lower and upper bounds, or None.
         centre: the outputs at ``x`` where they are known already.
         wanted: whether these are wanted.
-        error: whether the standard error is.
     """
     xp, axis = place.xp, len(place.lead)
     method: Any = call.method
@@ -55,28 +88,54 @@ def sample(
         count=method.num_samples,
         box=None if bounds is None else _box(xp, call, parts, bounds),
     )
-    centre, outputs = place.scatter(cloud, centre is None and (wanted or compared))
-    rows: list[list[Any]] = []
-    errors = None
-    for number, output in enumerate(outputs):
-        dtype = place.compute_dtype(output.dtype, h[0].dtype)
-        # Samples before the batch of calls: (K, N, *lead, *out).
-        values = xp.moveaxis(output.astype(dtype), axis + 1, 1)
-        base = centre[number].astype(dtype) if compared else None
-        changes = differences(xp, *shaped(xp, method.shaping, values, base))
+    known = centre
+    centre, outputs = place.scatter(cloud, known is None and (wanted or compared))
+    centre = centre if known is None else known
+    # Samples before the batch of calls: (K, N, *lead, *out).
+    values = [
+        xp.moveaxis(o.astype(place.compute_dtype(o.dtype, h[0].dtype)), axis + 1, 1)
+        for o in outputs
+    ]
+    shares = []
+    for number, value in enumerate(values):
+        base = centre[number].astype(value.dtype) if compared else None
+        changes = differences(xp, *shaped(xp, method.shaping, value, base))
         counted = _counted(xp, method, directions, changes, size)
-        shares = [counted / over(d.astype(dtype), counted[0]) for d in h]
-        found = _unclipped(xp, cloud, directions.sum(shares))
-        rows.append([value.astype(dtype) for value in found])
-        if error and not errors:
-            errors = _standard_errors(xp, method, directions, shares)
-            errors = _unclipped(xp, cloud, errors)
+        shares.append([counted / over(d.astype(value.dtype), counted[0]) for d in h])
+    return Weighed(method, cloud, centre, values[0], shares)
+
+
+def sample(
+    place: Any, call: Call, parts: Parts, bounds: Any, centre: Any, wanted: bool, error: bool
+) -> Found:
+    """Estimates derivatives by a random method.
+
+    Args:
+        place: as for `weigh`, like the next five.
+        call: see there.
+        parts: see there.
+        bounds: see there.
+        centre: see there.
+        wanted: see there.
+        error: whether the standard error is wanted.
+    """
+    weighed = weigh(place, call, parts, bounds, centre, wanted)
+    xp, cloud, shares = place.xp, weighed.cloud, weighed.shares
+    sums = [_unclipped(xp, cloud, cloud.directions.sum(each)) for each in shares]
+    errors = None
+    if error:
+        errors = _unclipped(xp, cloud, _standard_errors(xp, weighed, shares[0]))
     evaluations = cloud.count * len(cloud.signs) + 1
     return Found(
-        centre=centre,
-        rows=rows,
+        centre=weighed.centre,
+        rows=[
+            [value.astype(each[0].dtype) for value in found]
+            for each, found in zip(shares, sums, strict=True)
+        ],
         errors=errors,
-        step=[xp.broadcast_to(over(d, x), x.shape) for d, x in zip(h, parts.real, strict=True)],
+        step=[
+            xp.broadcast_to(over(d, x), x.shape) for d, x in zip(cloud.h, parts.real, strict=True)
+        ],
         one_sided=[xp.zeros(x.shape, bool) for x in parts.real],
         evaluations=xp.full(place.lead, evaluations, np.int32),
     )
@@ -129,10 +188,9 @@ def _counted(
     return xp.where(xp.any(good, axis=0), counted, np.nan)
 
 
-def _standard_errors(
-    xp: Any, method: RandomDirections, directions: Any, shares: Sequence[Any]
-) -> list[Any]:
+def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[Any]:
     """Standard errors of the mean, from the spread of the samples; NaN where there is no mean."""
+    method, directions = weighed.method, weighed.cloud.directions
     count = method.num_samples - method.fixed
     random = np.arange(method.num_samples) >= method.fixed
     shares = [xp.where(over(random, s), s, 0) for s in shares]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, tree_util
 
-from jaxfd._random._directions import Directions, Leaves
+from jaxfd._random._directions import Directions, Leaves, added
 from jaxfd._random._methods import RandomDirections
 
 
@@ -32,7 +32,9 @@ class Coordinates(Directions):
             result.append(jnp.where(where == chosen, x + scale.astype(x.dtype), x))
         return result
 
-    def sum(self, coefficients: Leaves, squared: bool = False) -> list[Any]:
+    def sum(
+        self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None
+    ) -> list[Any]:
         del squared  # ones either way
         result = []
         for leaf, (c, dtype) in enumerate(zip(coefficients, self.dtypes, strict=True)):
@@ -41,7 +43,7 @@ class Coordinates(Directions):
             index = jnp.where(index < 0, np.int32(size), index)
             flat = jnp.zeros((size, *out), dtype).at[index].add(c.astype(dtype), mode="drop")
             result.append(jnp.moveaxis(flat, 0, -1).reshape(*out, *self.shapes[leaf]))
-        return result
+        return result if onto is None else added(onto, result)
 
 
 @tree_util.register_dataclass

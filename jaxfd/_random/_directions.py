@@ -73,18 +73,23 @@ class Directions(abc.ABC):
         """Some directions as arrays of shape ``(b, *shape)``."""
         return jax.vmap(self.one)(ids)
 
-    def sum(self, coefficients: Leaves, squared: bool = False) -> list[Any]:
+    def sum(
+        self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None
+    ) -> list[Any]:
         """``sum_i c_i u_i``, in an order that depends on nothing but the sizes.
 
         Args:
             coefficients: for each leaf an array of shape ``(N, *out)``.
             squared: whether to sum the squares of the directions' entries.
+            onto: leaves that the sum is added to, one direction after the other, for ``out`` of
+                no axes; None for zeros.
 
         Returns:
             For each leaf an array of shape ``(*out, *shape)``.
         """
         count, *out = coefficients[0].shape if coefficients else (0,)
-        totals = [jnp.zeros((*out, *s), d) for s, d in zip(self.shapes, self.dtypes, strict=True)]
+        like = zip(self.shapes, self.dtypes, strict=True)
+        totals = [jnp.zeros((*out, *s), d) for s, d in like] if onto is None else list(onto)
         coefficients = [c.astype(d) for c, d in zip(coefficients, self.dtypes, strict=True)]
         each = self._block(count, self.sizes if squared else self.numbers)
         if not count or not self.size:
@@ -115,7 +120,7 @@ class Directions(abc.ABC):
         if squared:
             drawn = [u * u for u in drawn]
         return [
-            total + jnp.tensordot(c, u, axes=(0, 0), precision="highest")
+            total + jnp.tensordot(c, u, axes=(0, 0), precision="highest").astype(total.dtype)
             for total, c, u in zip(totals, coefficients, drawn, strict=True)
         ]
 
@@ -168,7 +173,9 @@ class Stored:
 
     points = add
 
-    def sum(self, coefficients: Leaves, squared: bool = False) -> list[Any]:
+    def sum(
+        self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None
+    ) -> list[Any]:
         """See `Directions.sum`."""
         result = []
         for c, u in zip(coefficients, self.u, strict=True):
@@ -176,9 +183,14 @@ class Stored:
             flat = (u * u if squared else u).reshape(u.shape[0], -1)
             total = c.reshape(c.shape[0], -1).T @ flat
             result.append(total.reshape(*c.shape[1:], *u.shape[1:]))
-        return result
+        return result if onto is None else added(onto, result)
 
     def gram(self, count: int) -> Any:
         """See `Directions.gram`."""
         flat = [u.reshape(count, -1) for u in self.u]
         return sum(v @ v.T for v in flat)
+
+
+def added(onto: Leaves, sums: Leaves) -> list[Any]:
+    """Leaves plus sums, in the leaves' dtypes."""
+    return [x + total.astype(x.dtype) for x, total in zip(onto, sums, strict=True)]

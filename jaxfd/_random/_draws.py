@@ -28,8 +28,8 @@ def words(key: Any, size: int) -> UInt32[Array, "w"]:
     return jax.random.bits(key, (-(-size // WORD),), np.uint32)
 
 
-def hadamard(row: Any, size: int) -> UInt32[Array, "w"]:
-    """The signs of one row of Sylvester's Hadamard matrix, packed: bit ``parity(row & column)``.
+def hadamard(row: Any, count: int) -> UInt32[Array, "w"]:
+    """``count`` words of signs of one row of Sylvester's matrix: bit ``parity(row & column)``.
 
     The lower five bits of the column number pick the bit in a word, and the same pattern of
     them stands in every word, as it is or turned over.
@@ -37,7 +37,7 @@ def hadamard(row: Any, size: int) -> UInt32[Array, "w"]:
     row = row.astype(np.uint32)
     column = np.arange(WORD, dtype=np.uint32)
     pattern = jnp.sum(_parity(row & column) << column, dtype=np.uint32)
-    word = lax.iota(np.uint32, -(-size // WORD))
+    word = lax.iota(np.uint32, count)
     return pattern ^ (jnp.zeros((), np.uint32) - _parity((row >> np.uint32(5)) & word))
 
 

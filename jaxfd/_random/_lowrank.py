@@ -89,7 +89,7 @@ class LowRankMatrices(Directions):
                     )
                 )(ids)
                 found = jnp.tensordot(c, drawn, axes=(0, 0), precision="highest")
-            result.append(total + found.reshape(total.shape))
+            result.append(total + found.reshape(total.shape).astype(total.dtype))
         return result
 
 

@@ -51,14 +51,7 @@ class RandomDirections(Method):
     """Differences along random directions: the cost does not grow with the parameters.
 
     With directions ``u_i`` of mean zero and unit variance, ``mean_i (f(x + sigma u_i) -
-    f(x - sigma u_i)) / (2 sigma) u_i``. Directions are made anew from the key wherever they are
-    needed and never kept: memory for any number of samples is that of one point, and every
-    ``chunk_size`` gives the same directions and the same sum. Samples whose values are not
-    finite are left out.
-
-    ``jvp``, ``hvp``, ``hessian`` and ``derivative`` have directions of their own: there the
-    method stands for its stencil, `Central` or (one-sided) `Forward`, with step ``sigma``.
-    ``Estimate.error`` is the standard error of the mean. With ``bounds`` points are clipped.
+    f(x - sigma u_i)) / (2 sigma) u_i``. See `SPSA` for what all families have in common.
     """
 
     key: Any = None

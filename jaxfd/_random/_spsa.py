@@ -33,11 +33,11 @@ class SPSA(RandomDirections):
     optimiser that is often enough: the noise of many steps averages out.
 
     Directions are made anew from the key wherever they are needed and never kept: memory for any
-    number of samples is that of one point, and every ``chunk_size`` gives the same directions.
-    Samples whose values are not finite are left out. ``jvp``, ``hvp``, ``hessian`` and
-    ``derivative`` have directions of their own: there the method stands for its stencil, with
-    step ``sigma``. ``Estimate.error`` is the standard error of the mean. With ``bounds``, points
-    are clipped.
+    number of samples is that of one point. As many points as fit into a cache are evaluated at
+    once, whatever ``chunk_size``: the result is the same to the last bit. Samples whose values are
+    not finite are left out. ``jvp``, ``hvp``, ``hessian`` and ``derivative`` have directions of
+    their own: there the method stands for its stencil, with step ``sigma``. ``Estimate.error`` is
+    the standard error of the mean. With ``bounds``, points are clipped.
 
     Args:
         key: a PRNG key. The same key makes the same directions; take a new one for each step.
