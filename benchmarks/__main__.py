@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("speed", "accuracy", "blackbox", "runs", "resume", "hangs", "stress")
+TABLES = ("speed", "accuracy", "optimize", "blackbox", "runs", "resume", "hangs", "stress")
 
 
 def main() -> int:

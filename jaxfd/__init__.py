@@ -11,9 +11,20 @@ if _typing.TYPE_CHECKING:
     from jaxfd._blackbox import blackbox
     from jaxfd._check import check_grads
     from jaxfd._differentiable import differentiable
+    from jaxfd._layer import layer
     from jaxfd._methods import Adaptive, Backward, Central, ComplexStep, Forward
     from jaxfd._noise import estimate_noise
+    from jaxfd._per_sample import per_sample
     from jaxfd._plot import plot
+    from jaxfd._random import (
+        SPSA,
+        GaussianSmoothing,
+        Guided,
+        LowRank,
+        Orthogonal,
+        RandomCoordinates,
+        Sphere,
+    )
     from jaxfd._result import Estimate
     from jaxfd._runs import Journal
     from jaxfd._sensitivity import sensitivity
@@ -31,14 +42,21 @@ if _typing.TYPE_CHECKING:
     )
 
 __all__ = [
+    "SPSA",
     "Adaptive",
     "Backward",
     "Central",
     "ComplexStep",
     "Estimate",
     "Forward",
+    "GaussianSmoothing",
+    "Guided",
     "Journal",
+    "LowRank",
+    "Orthogonal",
+    "RandomCoordinates",
     "Relative",
+    "Sphere",
     "blackbox",
     "check_grads",
     "derivative",
@@ -50,6 +68,8 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "layer",
+    "per_sample",
     "plot",
     "sensitivity",
     "step_sweep",
@@ -60,9 +80,15 @@ _ROOMS = {
     "_blackbox": ("blackbox",),
     "_check": ("check_grads",),
     "_differentiable": ("differentiable",),
+    "_layer": ("layer",),
     "_methods": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
     "_noise": ("estimate_noise",),
+    "_per_sample": ("per_sample",),
     "_plot": ("plot",),
+    "_random": (
+        *("GaussianSmoothing", "Guided", "LowRank", "Orthogonal", "RandomCoordinates", "SPSA"),
+        "Sphere",
+    ),
     "_result": ("Estimate",),
     "_runs": ("Journal",),
     "_sensitivity": ("sensitivity",),
@@ -77,6 +103,8 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 
 def __getattr__(name: str) -> _typing.Any:
+    if name == "optim":  # brings optax
+        return _importlib.import_module("jaxfd.optim")
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'jaxfd' has no attribute {name!r}")
     value = getattr(_importlib.import_module(f"jaxfd.{_ROOM_OF[name]}"), name)

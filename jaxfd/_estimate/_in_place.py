@@ -34,6 +34,7 @@ class InPlace(Task):
         found = weigh(place, call, parts)
         shares = found.shares[0]
         known = [xp.isfinite(share) for share in shares]
+        values = found.values.reshape(-1, *found.values.shape[2:])
         moves = [
             xp.where(good, -call.extra.astype(share.dtype) * share, 0)
             for good, share in zip(known, shares, strict=True)
@@ -42,6 +43,6 @@ class InPlace(Task):
         leaves = parts.join(place, moved)
         return {
             "moved": call.arguments.restore(leaves, float0),
-            "lost": ~xp.all(known[0], axis=0),
+            "lost": ~(xp.all(xp.isfinite(values), axis=0) & xp.all(known[0], axis=0)),
             "value": found.mean(xp),
         }

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from jaxfd._cloud import Cloud
+from jaxfd._dtype import is_complex
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._layout import walls_of
 from jaxfd._estimate._task import Call
@@ -99,6 +100,11 @@ def weigh(
     shares = []
     for number, value in enumerate(values):
         base = centre[number].astype(value.dtype) if compared else None
+        if method.shaping and is_complex(value):
+            raise TypeError(
+                f"{type(method).__name__}: shaping needs real outputs, got {value.dtype}: leave "
+                "shaping out, or take the real and imaginary parts one by one."
+            )
         changes = differences(xp, *shaped(xp, method.shaping, value, base))
         counted = _counted(xp, method, directions, changes, size)
         shares.append([counted / over(d.astype(value.dtype), counted[0]) for d in h])
@@ -121,7 +127,7 @@ def sample(
     """
     weighed = weigh(place, call, parts, bounds, centre, wanted)
     xp, cloud, shares = place.xp, weighed.cloud, weighed.shares
-    sums = [_unclipped(xp, cloud, cloud.directions.sum(each)) for each in shares]
+    sums = [_unclipped(xp, cloud, _summed(place, cloud.directions, each)) for each in shares]
     errors = None
     if error:
         errors = _unclipped(xp, cloud, _standard_errors(xp, weighed, shares[0]))
@@ -186,6 +192,14 @@ def _counted(
         known = known * over(kept, known)
         counted = (inverse @ known.reshape(len(kept), -1)).reshape(known.shape)
     return xp.where(xp.any(good, axis=0), counted, np.nan)
+
+
+def _summed(place: Any, directions: Any, shares: Sequence[Any]) -> list[Any]:
+    """The sum of what directions count; of a complex output both parts."""
+    if not any(map(is_complex, shares)):
+        return directions.sum(shares)
+    parts = [directions.sum([part(s) for s in shares]) for part in (place.xp.real, place.xp.imag)]
+    return [place.complex(re, im) for re, im in zip(*parts, strict=True)]
 
 
 def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[Any]:

@@ -49,7 +49,8 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     entries, with the two branches, the default step and the best one; of `estimate` the entries
     of the gradient with their error bounds; of `check_grads` what claimed and estimated gradient
     differ by beside what they may; of `sensitivity` a tornado chart. Numbers in a row are a
-    history, say the loss at each iteration, and a dict of such one line for each.
+    history, say the loss at each iteration, and a dict of such one line for each; what
+    `jaxfd.optim.minimize` returned is drawn as its history.
 
     Args:
         result: what one of these functions returned, or numbers of shape ``(iterations,)``, or a
@@ -83,6 +84,8 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
             f"ax must be matplotlib axes or None, got {type(ax).__name__}: pass one of those that "
             "pyplot.subplots returns."
         )
+    # What `jaxfd.optim.minimize` returned; this room does not import optax.
+    result = getattr(result, "history", result)
     draw: Callable[..., int | None] = _draw
     if isinstance(result, _HISTORIES):
         draw = functools.partial(histories if isinstance(result, Mapping) else history, best=best)

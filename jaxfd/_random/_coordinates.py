@@ -20,7 +20,8 @@ class Coordinates(Directions):
 
     def __init__(self, key: Any, like: Leaves, count: int) -> None:
         super().__init__(key, like)
-        order = jax.random.permutation(key, lax.iota(np.int32, self.size))
+        # Without entries there is nothing to choose from.
+        order = jnp.zeros(count, np.int32) if not self.size else jax.random.permutation(self.key, lax.iota(np.int32, self.size))
         self._chosen = order[:count]
         self._ends = np.cumsum([0, *self.sizes])
 
@@ -37,11 +38,13 @@ class Coordinates(Directions):
     ) -> list[Any]:
         del squared  # ones either way
         result = []
+        # What no sample has told is unknown for all entries, not for the chosen ones alone.
         for leaf, (c, dtype) in enumerate(zip(coefficients, self.dtypes, strict=True)):
             index = self._chosen[: c.shape[0]] - np.int32(self._ends[leaf])
             size, out = self.sizes[leaf], c.shape[1:]
             index = jnp.where(index < 0, np.int32(size), index)
-            flat = jnp.zeros((size, *out), dtype).at[index].add(c.astype(dtype), mode="drop")
+            lost = jnp.where(jnp.isnan(c[0]), np.nan, 0).astype(dtype)
+            flat = jnp.broadcast_to(lost, (size, *out)).at[index].add(c.astype(dtype), mode="drop")
             result.append(jnp.moveaxis(flat, 0, -1).reshape(*out, *self.shapes[leaf]))
         return result if onto is None else added(onto, result)
 
@@ -83,7 +86,7 @@ class RandomCoordinates(RandomDirections):
     independent = False
 
     def check_size(self, size: int) -> None:
-        if self.num_samples > size:
+        if 0 < size < self.num_samples:
             raise ValueError(
                 f"RandomCoordinates: num_samples is {self.num_samples}, but there are only {size} "
                 "entries: take fewer."

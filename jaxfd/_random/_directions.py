@@ -20,6 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxfd._dtype import promote
+from jaxfd._random import _draws
 
 # Entries of directions that are held at once while they are summed. Independent of how points
 # are chunked, so that sums are too.
@@ -38,7 +39,7 @@ class Directions(abc.ABC):
     """
 
     def __init__(self, key: Any, like: Leaves) -> None:
-        self.key = key
+        self.key = _draws.replayable(key)
         self.shapes = [x.shape for x in like]
         self.sizes = [math.prod(shape) for shape in self.shapes]
         self.dtypes = [promote(x.dtype, np.float32) for x in like]

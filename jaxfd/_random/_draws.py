@@ -7,7 +7,6 @@ its size. This room knows keys and arrays, and nothing of directions.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -21,6 +20,20 @@ from jaxfd._dtype import promote
 WORD = 32
 # Entries drawn at once: drawing takes several times their memory.
 _SLAB = 2**18
+
+
+def replayable(key: Any) -> Any:
+    """A threefry key made of any other.
+
+    Only threefry makes the same numbers for a key whatever else is drawn beside it; under
+    ``vmap``, rbg does not.
+    """
+    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    data = jnp.asarray(jax.random.key_data(key) if typed else key)
+    found = jax.random.wrap_key_data(data[:2], impl="threefry2x32")
+    for k in range(2, data.size):
+        found = jax.random.fold_in(found, data[k])
+    return found
 
 
 def words(key: Any, size: int) -> UInt32[Array, "w"]:
@@ -43,6 +56,18 @@ def hadamard(row: Any, count: int) -> UInt32[Array, "w"]:
 
 def _parity(x: Any) -> Any:
     return lax.population_count(x) & np.uint32(1)
+
+
+def bits_from(packed: UInt32[Array, "w"], start: int, size: int) -> UInt32[Array, "v"]:
+    """Words of ``size`` bits from bit ``start`` on."""
+    first, shift = divmod(start, WORD)
+    count = -(-size // WORD)
+    low = packed[first : first + count]
+    if not shift or not count:
+        return low
+    high = packed[first + 1 : first + 1 + count]
+    high = jnp.concatenate([high, jnp.zeros(count - high.size, np.uint32)])
+    return (low >> np.uint32(shift)) | (high << np.uint32(WORD - shift))
 
 
 def add_signs(
@@ -100,8 +125,3 @@ def squared_length(key: Any, size: int, dtype: Any) -> Shaped[Array, ""]:
         jnp.zeros((), dtype),
     )
     return total + square(jax.random.fold_in(key, count), rest) if rest else total
-
-
-def power_of_two(size: int) -> int:
-    """The smallest power of two that is no smaller than ``size``."""
-    return 1 << math.ceil(math.log2(max(size, 1)))

@@ -13,6 +13,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._dtype import is_complex
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._methods import RandomDirections
@@ -104,7 +105,15 @@ class Guided(RandomDirections):
     independent = False
 
     def directions(self, like: Sequence[Any]) -> Directions:
-        return AroundSubspace(self.key, like, tree_util.tree_leaves(self.subspace))
+        leaves = [jnp.asarray(leaf) for leaf in tree_util.tree_leaves(self.subspace)]
+        found, wanted = [v.shape[1:] for v in leaves], [x.shape for x in like]
+        if found != wanted or any(is_complex(v) for v in leaves):
+            raise ValueError(
+                f"Guided: subspace has vectors of shapes {found}, but the argument has real leaves "
+                f"of shapes {wanted}: give a pytree like the argument, each leaf real and with one "
+                "more leading axis; a complex argument counts as two real ones."
+            )
+        return AroundSubspace(self.key, like, leaves)
 
     def check(self) -> None:
         super().check()
@@ -132,6 +141,8 @@ class Guided(RandomDirections):
 
     def following(self, key: Any, gradient: PyTree) -> RandomDirections:
         """The method of the next step: the oldest vector makes room for the gradient."""
+        if gradient is None:
+            return dataclasses.replace(self, key=key)
 
         def shifted(vectors: Any, new: Any) -> Any:
             return jnp.concatenate([vectors[1:], new[None].astype(vectors.dtype)])

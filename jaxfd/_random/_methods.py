@@ -98,18 +98,24 @@ class RandomDirections(Method):
     def check(self) -> None:
         name, key = type(self).__name__, self.key
         typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
-        raw = hasattr(key, "dtype") and key.dtype == np.uint32 and jnp.ndim(key) == 1
+        raw = hasattr(key, "dtype") and key.dtype == np.uint32 and jnp.shape(key)[-1:] > (1,)
         if key is None:
             raise TypeError(f"{name} needs a PRNG key: set key=jax.random.key(0), say.")
         if not typed and not raw:
             raise TypeError(
                 f"{name}: key must be a PRNG key, got {key!r}: make one with jax.random.key(seed)."
             )
-        if typed and jnp.ndim(key) > 0:
+        if jnp.ndim(key) > (0 if typed else 1):
             raise TypeError(
                 f"{name}: key must be one PRNG key, got an array of shape {jnp.shape(key)}: build "
                 "the method inside a function of one key, and jax.vmap that over the keys."
             )
+        for leaf in tree_util.tree_leaves(self.sigma):
+            if not isinstance(leaf, (int, float)) and not hasattr(leaf, "dtype"):
+                raise TypeError(
+                    f"{name}: sigma must be a number, a pytree of numbers, a Relative or None, got "
+                    f"{leaf!r}."
+                )
 
     def check_size(self, size: int) -> None:
         """Raises ValueError where there are not that many directions of ``size`` entries."""
@@ -130,7 +136,7 @@ class RandomDirections(Method):
         return good / xp.maximum(xp.sum(good, axis=0), 1)
 
     def following(self, key: Any, gradient: PyTree) -> RandomDirections:
-        """The method of the next step, after one that estimated ``gradient``."""
+        """The method of the next step, after one that estimated ``gradient`` (None: unknown)."""
         del gradient
         return dataclasses.replace(self, key=key)
 

@@ -46,29 +46,22 @@ class Vectors(Directions):
 class HadamardRows(Directions):
     """Rows of a Hadamard matrix with random signs, cut to the leaves.
 
-    Rows of one matrix are orthogonal where nothing is cut off. The rows after the last one come
-    from a second matrix with other signs.
+    Rows of one matrix are orthogonal where nothing is cut off: leaves take one column after the
+    other, with no gaps. After as many rows as entries come those of a second matrix with other
+    signs.
     """
 
     def __init__(self, key: Any, like: Leaves) -> None:
         super().__init__(key, like)
-        counts = [-(-size // _draws.WORD) for size in self.sizes]
-        self._starts = np.cumsum([0, *counts])
-        self._rows = _draws.power_of_two(_draws.WORD * int(self._starts[-1]))
-
-        def flips(k: int) -> Any:
-            keys = [self.key_of(k, leaf) for leaf in range(len(self.sizes))]
-            drawn = [_draws.words(key, n) for key, n in zip(keys, self.sizes, strict=True)]
-            return jnp.concatenate(drawn)
-
-        self._flips = jnp.stack([flips(0), flips(1)])
+        self._starts = [int(start) for start in np.cumsum([0, *self.sizes[:-1]])]
+        self._flips = jnp.stack([_draws.words(self.key_of(k, 0), self.size) for k in range(2)])
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
-        size = np.int32(self._rows)
+        size = np.int32(self.size)
         packed = _draws.hadamard(i % size, self._flips.shape[1]) ^ self._flips[i // size]
         return [
-            _draws.add_signs(x, packed[self._starts[leaf] : self._starts[leaf + 1]], scale)
-            for leaf, (x, scale) in enumerate(zip(leaves, scales, strict=True))
+            _draws.add_signs(x, _draws.bits_from(packed, start, x.size), scale)
+            for x, start, scale in zip(leaves, self._starts, scales, strict=True)
         ]
 
 
@@ -77,16 +70,18 @@ def orthogonal(key: Any, like: Leaves, count: int) -> Directions:
     size = sum(math.prod(x.shape) for x in like)
     if size > SMALL:
         return HadamardRows(key, like)
-    found = Vectors(key, like, jnp.zeros((0, size)))
+    found = Vectors(key, like, jnp.zeros((count, size)))
+    if not size:
+        return found
     rows = []
-    for block, first in enumerate(range(0, count, max(size, 1))):
+    for block, first in enumerate(range(0, count, size)):
         number = min(size, count - first)
         drawn = _draws.normals(found.key_of(block, 0), (size, number), found.common)
         basis, corner = jnp.linalg.qr(drawn)
         # With these signs the basis is uniformly distributed.
         turned = basis * jnp.where(jnp.diagonal(corner) < 0, -1, 1).astype(basis.dtype)
         rows.append(turned.T * np.asarray(math.sqrt(size), basis.dtype))
-    return Vectors(key, like, jnp.concatenate(rows)) if rows else found
+    return Vectors(key, like, jnp.concatenate(rows))
 
 
 @tree_util.register_dataclass
@@ -128,7 +123,7 @@ class Orthogonal(RandomDirections):
     independent = False
 
     def check_size(self, size: int) -> None:
-        if self.num_samples > 2 * size:
+        if 0 < 2 * size < self.num_samples:
             raise ValueError(
                 f"Orthogonal: num_samples is {self.num_samples}, but there are at most {2 * size} "
                 f"directions for {size} entries: take fewer, or SPSA."

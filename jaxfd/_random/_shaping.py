@@ -17,6 +17,9 @@ from jaxtyping import Shaped
 
 def _standardized(xp: Any, values: Any, good: Any) -> Any:
     """Values less their mean, over their standard deviation."""
+    # Neither squares nor sums may leave the range of the dtype.
+    size = xp.max(xp.where(good, xp.abs(values), 0), axis=-1, keepdims=True)
+    values = xp.where(good, values, 0) / xp.where(size > 0, size, 1)
     count = xp.maximum(xp.sum(good, axis=-1, keepdims=True), 1).astype(values.dtype)
     mean = xp.sum(xp.where(good, values, 0), axis=-1, keepdims=True) / count
     away = xp.where(good, values - mean, 0)

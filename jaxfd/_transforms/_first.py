@@ -40,8 +40,10 @@ def grad(
         holomorphic: whether ``fun`` is promised to be holomorphic.
         allow_int: whether integer leaves are allowed; their gradient is zero (``float0``).
         method: stencil and step. The default step suits smooth functions; for one with jumps or
-            noise set a ``step`` that spans many of them.
-        chunk_size: how many points are evaluated at once; None lets the library choose.
+            noise set a ``step`` that spans many of them. For very many parameters a random one,
+            such as `SPSA`.
+        chunk_size: how many points are evaluated at once; None lets the library choose, as it
+            does for random methods always.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like the argument. No point lies
             outside; near a wall the stencil becomes one-sided at the same order.
 

@@ -1,0 +1,152 @@
+"""Gradients of a network by differences at its units, against weight by weight and ``jax.grad``.
+
+``python -m benchmarks.network``. Needs scikit-learn, for its digits.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import jaxfd
+from benchmarks._timing import ratios, row
+
+_SIZES = (64, 128, 10)
+_BATCH = 256
+_DTYPES = (np.float32, np.float32, np.int32, np.int32)
+_STEPS, _STEP_BATCH, _RATE = 150, 64, 1e-2
+
+Unit = Callable[[jax.Array], jax.Array]
+Params = list[dict[str, jax.Array]]
+
+
+def _start(key: jax.Array) -> Params:
+    """The first weights of a network."""
+    return [
+        {"w": jax.random.normal(k, (n, m)) / np.sqrt(n), "b": jnp.zeros(m)}
+        for k, n, m in zip(jax.random.split(key, 2), _SIZES, _SIZES[1:], strict=False)
+    ]
+
+
+@jaxfd.layer
+def _dense(p: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+    return x @ p["w"] + p["b"]
+
+
+def _logits(params: Params, x: jax.Array, unit: Unit = jnp.tanh) -> jax.Array:
+    return _dense(params[1], unit(_dense(params[0], x)))
+
+
+def _loss(unit: Unit) -> Callable[[Params, jax.Array, jax.Array], jax.Array]:
+    """The mean cross-entropy of a network with units of some kind."""
+
+    def loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        logits = _logits(params, x, unit)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+    return loss
+
+
+def _evaluations(
+    transform: Callable[..., Any], loss: Callable[..., Any], params: Params, x: Any, y: Any
+) -> int:
+    """How often a gradient evaluates the loss of one sample, counted."""
+    count = 0
+
+    def called() -> None:
+        nonlocal count
+        count += 1
+
+    def counted(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        value = loss(params, x, y)
+        jax.debug.callback(lambda value: called(), value)
+        return value
+
+    jax.block_until_ready(transform(counted)(params, x[:1], y[:1]))
+    jax.effects_barrier()
+    return count
+
+
+def _gain(loss: Callable[..., Any], chunks: Sequence[int], arguments: tuple[Any, ...]) -> float:
+    """The time of the fastest gradient weight by weight over that of one unit by unit."""
+    ours = jax.jit(jax.grad(jaxfd.per_sample(loss)))
+    # With a chunk size every point is evaluated whole.
+    others = [jax.jit(jaxfd.grad(loss, chunk_size=size)) for size in chunks]
+    return min(ratios([partial(f, *arguments) for f in (ours, *others)], seconds=20.0)[1:])
+
+
+def _speed(data: tuple[Any, ...]) -> list[bool]:
+    params, (x, y) = _start(jax.random.key(0)), (a[:_BATCH] for a in data[::2])
+    smooth = _loss(jax.nn.squareplus)
+    gain = _gain(smooth, (16, 64, 256), (params, x, y))
+    row("64-128-10, batch 256: weight by weight / per sample", gain, ">= 80", gain >= 80)
+    for unit in (jax.nn.relu, jnp.tanh):
+        scale = _gain(_loss(unit), (64,), (params, x, y))
+        print(f"{f'the same with {unit.__name__} units (for scale)':<68} {scale:>12.4g}")
+
+    exact = jax.tree.leaves(jax.grad(smooth)(params, x, y))
+    found = jax.tree.leaves(jax.grad(jaxfd.per_sample(smooth))(params, x, y))
+    error = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(exact, found, strict=True))
+    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in exact)
+    name = f"largest error over the largest entry ({error:.2g} / {largest:.2g}), float32"
+    row(name, error / largest, "<= 1e-4", error / largest <= 1e-4)
+
+    few = _evaluations(lambda f: jax.grad(jaxfd.per_sample(f)), smooth, params, x, y)
+    many = _evaluations(jaxfd.grad, smooth, params, x, y)
+    row(f"evaluations (weight by weight {many})", few, "<= 278", few <= 278)
+    return [gain >= 80, error / largest <= 1e-4, few <= 278]
+
+
+def _accuracy(gradient: Callable[..., Params], data: tuple[Any, ...]) -> float:
+    """Per cent of test digits right after the same steps of Adam."""
+    x, x_test, y, y_test = data
+    solver = optax.adam(_RATE)
+
+    @jax.jit
+    def step(params: Params, state: Any, rows: jax.Array) -> tuple[Params, Any]:
+        updates, state = solver.update(gradient(params, x[rows], y[rows]), state)
+        return optax.apply_updates(params, updates), state
+
+    params = _start(jax.random.key(1))
+    state = solver.init(params)
+    for rows in np.random.default_rng(0).integers(0, len(x), (_STEPS, _STEP_BATCH)):
+        params, state = step(params, state, rows)
+    return 100 * float(jnp.mean(jnp.argmax(_logits(params, x_test), -1) == y_test))
+
+
+def _training(data: tuple[Any, ...]) -> list[bool]:
+    loss = _loss(jnp.tanh)
+    back = _accuracy(jax.grad(loss), data)
+    print(f"  backpropagation, {_STEPS} steps of Adam: {back:.2f} % of test digits")
+    reached = []
+    for name, gradient in (
+        ("per sample", jax.grad(jaxfd.per_sample(loss))),
+        ("weight by weight", jaxfd.grad(loss)),
+    ):
+        found = _accuracy(gradient, data)
+        gap = abs(found - back)
+        row(f"{name}: {found:.2f} %, points from backpropagation", gap, "<= 0.5", gap <= 0.5)
+        reached.append(gap <= 0.5)
+    return reached
+
+
+def main() -> int:
+    """Prints the table."""
+    print(f"device: {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    pixels, labels = load_digits(return_X_y=True)
+    split = train_test_split(pixels / 16, labels, test_size=0.2, random_state=0)
+    data = tuple(jnp.asarray(a, t) for a, t in zip(split, _DTYPES, strict=True))
+    return 0 if all([*_speed(data), *_training(data)]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

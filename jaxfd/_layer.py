@@ -1,0 +1,236 @@
+"""Marked layers: what users put around them, and programs in which they can be found.
+
+A mark is a name that every transform of JAX leaves in place, so marks are found in the traced
+program and no state is kept anywhere: wrapping a layer changes nothing but that. This room must
+not know how the values it replaces come about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, tree_util
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Literal
+
+from jaxfd._eqns import evaluate
+from jaxfd._tree import is_array
+
+# The names of a layer's outputs and inputs in a traced program.
+_OUTPUT, _INPUT = "jaxfd.layer", "jaxfd.layer.input"
+# Calls that are run as if they were written out, so that layers inside are seen.
+_ALWAYS_INLINED = ("jit", "pjit", "closed_call")
+_INLINED = (*_ALWAYS_INLINED, "checkpoint", "remat", "remat2")
+
+
+@tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Layer:
+    """What `layer` returns; a pytree that holds the parameters of what it wraps."""
+
+    fun: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _named((args, kwargs), _INPUT)
+        return _named(self.fun(*args, **kwargs), _OUTPUT)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+
+def _named(tree: Any, name: str) -> Any:
+    """The same values; those that have a derivative can be found by the name."""
+
+    def mark(leaf: Any) -> Any:
+        differentiable = is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), np.inexact)
+        return checkpoint_name(leaf, name) if differentiable else leaf
+
+    return tree_util.tree_map(mark, tree)
+
+
+def layer(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a layer for `per_sample`: a function that returns pre-activations.
+
+    Anywhere else, and under all transforms of JAX, the result does what ``fun`` does. Inside the
+    loss of `per_sample` its outputs are where differences end and ``jax.vjp`` takes over: whatever
+    comes after is evaluated and never differentiated, so activations, thresholds and the loss
+    belong outside. What happens to a parameter before (transposing, scaling, a straight-through
+    rounding) is differentiated by JAX, up to the layer before.
+
+    Args:
+        fun: a function, a bound method or a module (Equinox, Flax), of any arguments. It returns an
+            array or a pytree of them; each number of a sample costs as many evaluations as
+            ``method`` spends on one entry. A parameter itself may be marked, with
+            ``jaxfd.layer(lambda p: p)(p)``.
+
+    Returns:
+        A function like ``fun``. If ``fun`` is a pytree, as Equinox modules are, so is the result.
+
+    Raises:
+        TypeError: ``fun`` cannot be called.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> def network(params, x):
+        ...     w1, w2 = params
+        ...     hidden = jaxfd.layer(jnp.matmul)(x, w1)
+        ...     return jaxfd.layer(jnp.matmul)(jnp.sign(hidden), w2)
+        >>> print(network((jnp.ones((3, 2)), jnp.ones((2, 1))), jnp.ones((1, 3))))
+        [[2.]]
+    """
+    if not callable(fun):
+        raise TypeError(f"layer needs a function, got {type(fun).__name__}: wrap what makes it.")
+    return _Layer(fun)
+
+
+class Network:
+    """A function of one sample as a traced program, and the marked values in it.
+
+    Args:
+        fun: the function.
+        inputs: its arguments, arrays.
+        active: the numbers of those that are differentiated.
+        samples: the numbers of those that belong to the sample.
+        name: what errors call an argument.
+
+    Attributes:
+        out: shape and dtype of the result.
+
+    Raises:
+        TypeError: some of the active arguments cannot be reached through marked values.
+    """
+
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        inputs: Sequence[Any],
+        active: frozenset[int],
+        samples: frozenset[int],
+        name: Callable[[int], str],
+    ) -> None:
+        self._closed, self.out = jax.make_jaxpr(fun, return_shape=True)(*inputs)
+        # For each marked value whether an active operand has a way to it past all others.
+        self._reached: list[bool] = []
+
+        def cut(names: frozenset[int]) -> frozenset[int]:
+            self._reached.append(bool(names & active))
+            return names - active
+
+        def apply(eqn: Any, values: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+            names = frozenset().union(*values)
+            if eqn.primitive.name == "stop_gradient":
+                names -= active
+            if _is_named(eqn, _INPUT) and names & samples:
+                outside.update(names & active)
+            return [names] * len(eqn.outvars)
+
+        outside: set[int] = set()
+        ids = [frozenset([i]) for i in range(len(inputs))]
+        past = _walk(self._closed, ids, cut, apply, frozenset())
+        if not self._reached:
+            raise TypeError(
+                "per_sample found no marked layer in the loss: write jaxfd.layer(fun)(...) where "
+                "a layer is called as fun(...)."
+            )
+        outside.update(active.intersection(frozenset().union(*past)))
+        if outside:
+            names = ", ".join(name(i) for i in sorted(outside)[:3])
+            more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
+            raise TypeError(
+                f"per_sample: argument {names}{more} meets samples, or the loss, outside of marked "
+                "layers: wrap that layer with jaxfd.layer, or add a penalty on parameters outside "
+                "of per_sample."
+            )
+
+    def _run(self, operands: Sequence[Any], mark: Callable[[Any], Any]) -> Any:
+        """The loss, with those marked values replaced that active operands have a way to."""
+        reached = iter(self._reached)
+        return _walk(self._closed, operands, lambda z: mark(z) if next(reached) else z, evaluate)[0]
+
+    def cut(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
+        """Marked values, differentiable as far as the marked ones before them, and the loss."""
+        found = []
+
+        def keep(z: Any) -> Any:
+            found.append(z)
+            return lax.stop_gradient(z)
+
+        loss = self._run(operands, keep)
+        return found, loss
+
+    def moved(self, z: Sequence[Any], at_x: Sequence[Any], operands: Sequence[Any]) -> Any:
+        """The loss where marked values are moved from ``at_x`` to ``z``."""
+        moves = iter(zip(z, at_x, strict=True))
+
+        def move(value: Any) -> Any:
+            new, old = next(moves)
+            return value + (new - old)
+
+        return self._run(operands, move)
+
+
+def _is_named(eqn: Any, name: str) -> bool:
+    return eqn.primitive.name == "name" and eqn.params["name"] == name
+
+
+def _inner(eqn: Any) -> list[Any]:
+    """The programs that an operation runs."""
+    values = [v for p in eqn.params.values() for v in (p if isinstance(p, tuple) else (p,))]
+    return [v for v in values if hasattr(getattr(v, "jaxpr", v), "eqns")]
+
+
+def _marks(eqn: Any) -> bool:
+    """Whether an operation is a mark, or runs a program with one."""
+    if _is_named(eqn, _OUTPUT):
+        return True
+    return any(_marks(e) for inner in _inner(eqn) for e in getattr(inner, "jaxpr", inner).eqns)
+
+
+def _walk(
+    closed: Any,
+    inputs: Sequence[Any],
+    mark: Callable[[Any], Any],
+    apply: Callable[[Any, Sequence[Any]], Any],
+    known: Any = None,
+) -> list[Any]:
+    """Runs a traced program with marked values replaced.
+
+    Args:
+        closed: the program.
+        inputs: its arguments: numbers, or whatever ``apply`` knows how to handle.
+        mark: makes a marked value's replacement.
+        apply: what an operation does.
+        known: stands for constants; None takes themselves.
+    """
+    jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+    consts = consts if known is None else [known] * len(consts)
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
+
+    def read(var: Any) -> Any:
+        if isinstance(var, Literal):
+            return var.val if known is None else known
+        return env[var]
+
+    for eqn in jaxpr.eqns:
+        values, name = [read(v) for v in eqn.invars], eqn.primitive.name
+        marked = _marks(eqn)
+        if _is_named(eqn, _OUTPUT):
+            results = [mark(values[0])]
+        elif name in _ALWAYS_INLINED or (marked and name in _INLINED):
+            results = _walk(_inner(eqn)[0], values, mark, apply, known)
+        elif marked:
+            raise TypeError(
+                f"per_sample: a layer is called inside of {name}, where its values cannot be told "
+                "apart: write a loop as a Python loop, and put no layer inside of a function with "
+                "a derivative of its own."
+            )
+        else:
+            results = apply(eqn, values)
+        env.update(zip(eqn.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]

@@ -1,0 +1,136 @@
+"""Any optax optimiser as the steps of a loop.
+
+The gradient is estimated here and handed on with all that line searches want. This room must not
+know how steps are repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from jaxfd._differentiable import differentiable
+from jaxfd._methods import Central, Method
+from jaxfd.optim._gradient import EstimateState, Schedule, add, estimate_gradient
+from jaxfd.optim._steps import GOING, Seen, number
+from jaxfd.optim._vector import inside
+
+
+class DescentState(NamedTuple):
+    """What goes from step to step.
+
+    Attributes:
+        gradient: the state of `estimate_gradient`.
+        optimizer: that of the optimiser.
+        good: the last point where value and gradient were finite.
+    """
+
+    gradient: EstimateState
+    optimizer: Any
+    good: PyTree
+
+
+class Descent:
+    """Steps of an optax optimiser; see `Steps`.
+
+    Args:
+        fun: the function.
+        box: lower and upper walls, pytrees like ``x``, or None.
+        method: how to estimate the gradient.
+        optimizer: the optimiser. One that begins with `estimate_gradient` estimates for itself.
+    """
+
+    patience = 100
+
+    def __init__(
+        self,
+        fun: Callable[[PyTree], Any],
+        box: tuple[PyTree, PyTree] | None,
+        method: Method | Schedule,
+        optimizer: optax.GradientTransformation,
+    ) -> None:
+        self._fun, self._box = fun, box
+        self._estimator = estimate_gradient(method, bounds=box, value=True)
+        self._optimizer = optax.with_extra_args_support(optimizer)
+        # What a line search differentiates is differenced, and stays inside the box.
+        how = method if isinstance(method, Method) else Central()
+        own = fun if box is None else lambda x: fun(inside(x, box))
+        self._line_fun = differentiable(own, method=how)
+
+    def init(self, x: PyTree) -> tuple[DescentState, Any, int]:
+        gradient = self._estimator.init(x)
+        return DescentState(gradient, self._optimizer.init(x), x), gradient.value, 0
+
+    def step(self, x: PyTree, state: DescentState, tol: Any) -> tuple[PyTree, DescentState, Seen]:
+        del tol
+        old = _estimates(state.optimizer)
+        if old:
+            gradient, found = jax.tree.map(jnp.zeros_like, x), state.gradient
+            value = self._fun(x).astype(found.value.dtype)
+            found = found._replace(value=value, evaluations=add(found.evaluations, 1))
+        else:
+            gradient, found = self._estimator.update(x, state.gradient, x, value_fn=self._fun)
+        updates, optimizer = self._optimizer.update(
+            gradient,
+            state.optimizer,
+            x,
+            value=found.value,
+            grad=gradient,
+            value_fn=self._fun if old else self._line_fun,
+        )
+        cost = found.evaluations - state.gradient.evaluations
+        skipped = found.skipped - state.gradient.skipped
+        for before, after in zip(old, _estimates(optimizer), strict=True):
+            cost += after.evaluations - before.evaluations
+            skipped += after.skipped - before.skipped
+        each = cost
+        for after in _searches(optimizer):
+            # A zoom asks for gradients too, backtracking for values alone.
+            zoom = isinstance(after, optax.ScaleByZoomLinesearchState)
+            cost += after.info.num_linesearch_steps.astype(np.int32) * (each if zoom else 1)
+        fine = jnp.isfinite(found.value) & (skipped == 0)
+        # From where it cannot be evaluated the way back is halved, again and again.
+        ahead = inside(optax.apply_updates(x, updates), self._box)
+        back = jax.tree.map(lambda a, b: (a + b) / 2, x, state.good)
+
+        def choose(new: PyTree, other: PyTree) -> PyTree:
+            return jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, other)
+
+        seen = Seen(
+            x,
+            found.value,
+            jnp.zeros_like(found.value),
+            cost,
+            ~fine,
+            number(GOING),
+            jnp.zeros((), bool),
+        )
+        good = choose(x, state.good)
+        kept = jax.tree.map(
+            lambda a, b: a if a is b else jnp.where(fine, a, b), optimizer, state.optimizer
+        )
+        kept = optimizer if old else kept
+        return choose(ahead, back), DescentState(found, kept, good), seen
+
+    def told(self, x: PyTree, state: DescentState) -> tuple[DescentState, int, bool]:
+        return state, 0, False
+
+
+def _estimates(state: Any) -> list[EstimateState]:
+    """The states of `estimate_gradient` inside an optimiser's state."""
+    return _those(state, lambda s: isinstance(s, EstimateState))
+
+
+def _searches(state: Any) -> list[Any]:
+    """The states of line searches inside an optimiser's state."""
+    return _those(state, lambda s: hasattr(getattr(s, "info", None), "num_linesearch_steps"))
+
+
+def _those(state: Any, wanted: Callable[[Any], bool]) -> list[Any]:
+    return [leaf for leaf in jax.tree.leaves(state, is_leaf=wanted) if wanted(leaf)]

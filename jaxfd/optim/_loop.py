@@ -1,0 +1,231 @@
+"""The loop: steps repeated in compiled segments, with everything that happens between them.
+
+It keeps the best point and counts evaluations, and lets budgets, callbacks, progress, checkpoints
+and Ctrl-C in. Where a segment ends changes no number. It must not know what a step does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
+
+from jaxfd._runs._progress import Tally
+from jaxfd.optim._checkpoint import Checkpoint
+from jaxfd.optim._gradient import add
+from jaxfd.optim._steps import GOING, STALLED, Steps, number
+
+# Steps of a segment at most, and the seconds that one shall take.
+_LONGEST, _SECONDS = 256, 0.2
+# Seconds between two checkpoints of fast functions.
+_PAUSE = 1.0
+
+
+class Run(NamedTuple):
+    """A run, all of it.
+
+    Attributes:
+        x: where the next step begins.
+        state: the state of the steps.
+        steps: how many were made.
+        best_x: the best point seen.
+        best: the value there.
+        mark: the value that progress is measured from.
+        since: steps since there was some.
+        evaluations: how many were made.
+        skipped: steps that were skipped, in whole or in part.
+        status: see `_steps`.
+        ask: whether the steps would like to know the noise.
+    """
+
+    x: PyTree
+    state: Any
+    steps: Int[Array, ""]
+    best_x: PyTree
+    best: Float[Array, ""]
+    mark: Float[Array, ""]
+    since: Int[Array, ""]
+    evaluations: Int[Array, ""]
+    skipped: Int[Array, ""]
+    status: Int[Array, ""]
+    ask: Bool[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """When to stop at the latest.
+
+    Attributes:
+        steps: steps.
+        tol: progress that is none, relative to the value or 1.
+        evaluations: evaluations; the step that reaches them is the last.
+        seconds: time.
+    """
+
+    steps: int
+    tol: float
+    evaluations: int | None
+    seconds: float | None
+
+
+def begin(steps: Steps, x: PyTree) -> Run:
+    """A run before its first step."""
+    state, value, evaluations = steps.init(x)
+    run = Run(
+        x,
+        state,
+        number(0),
+        x,
+        value,
+        value,
+        number(0),
+        number(evaluations),
+        number(0),
+        number(GOING),
+        jnp.zeros((), bool),
+    )
+    # Without weak types, which a file would not remember.
+    return jax.tree.map(_strong, run)
+
+
+def _strong(leaf: Any) -> Any:
+    return lax.convert_element_type(leaf, jnp.asarray(leaf).dtype)
+
+
+def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
+    """Makes the function that goes so many steps: the run after them, and the values seen."""
+
+    def segment(run: Run, count: Any, tol: Any, evaluations: Any) -> tuple[Run, Any]:
+        def going(carry: Any) -> Any:
+            run, k, _ = carry
+            free = (run.status == GOING) & ~run.ask
+            return free & (k < count) & (run.evaluations < evaluations)
+
+        def body(carry: Any) -> Any:
+            run, k, values = carry
+            x, state, seen = steps.step(run.x, run.state, tol)
+            value = seen.value.astype(run.best.dtype)
+            noise = seen.noise.astype(run.best.dtype)
+            # Among values that noise makes equal the last one is the best.
+            better = (value <= run.best + 2 * noise) | (jnp.isnan(run.best) & ~jnp.isnan(value))
+            least = jnp.maximum(tol.astype(value.dtype) * jnp.maximum(jnp.abs(run.mark), 1), noise)
+            moved = (value < run.mark - least) | (jnp.isnan(run.mark) & ~jnp.isnan(value))
+            since = jnp.where(moved, number(0), run.since + number(1))
+            stalled = jnp.where(since > number(steps.patience), number(STALLED), number(GOING))
+            after = Run(
+                x,
+                state,
+                run.steps + number(1),
+                jax.tree.map(lambda a, b: jnp.where(better, a, b), seen.x, run.best_x),
+                jnp.fmin(run.best, value),
+                jnp.where(moved, value, run.mark),
+                since,
+                add(run.evaluations, seen.evaluations),
+                run.skipped + seen.skipped.astype(np.int32),
+                jnp.where(seen.status == GOING, stalled, seen.status),
+                seen.ask,
+            )
+            return after, k + number(1), values.at[k].set(value)
+
+        values = jnp.zeros(_LONGEST, run.best.dtype)
+        run, _, values = lax.while_loop(going, body, (run, number(0), values))
+        return run, values
+
+    return segment
+
+
+def repeat(
+    steps: Steps,
+    run: Run,
+    limits: Limits,
+    *,
+    one_by_one: bool,
+    tally: Tally,
+    checkpoint: Checkpoint | None,
+    history: np.ndarray,
+    between: Callable[[Run, np.ndarray], bool],
+    compiled: Callable[..., Any],
+) -> tuple[Run, np.ndarray, str]:
+    """Goes on until there is a reason to stop.
+
+    Args:
+        steps: the steps.
+        run: where to begin.
+        limits: when to stop.
+        one_by_one: whether every step is a segment of its own, because evaluations are dear.
+        tally: what to tell of progress.
+        checkpoint: where to save the run.
+        history: the values of the steps made before.
+        between: called after segments with the run and the history; whether to stop.
+        compiled: what `segment_of` made, compiled.
+
+    Returns:
+        The run, the history, and why it stopped though the steps did not: empty if they did.
+    """
+    values = [history]
+    start = saved = time.monotonic()
+    most = np.iinfo(np.int32).max if limits.evaluations is None else limits.evaluations
+    tol = np.asarray(limits.tol, run.best.dtype)
+    count, first = (1 if one_by_one else 8), True
+    why = ""
+
+    def save() -> None:
+        if checkpoint is not None:
+            values[:] = [np.concatenate(values)]
+            checkpoint.save(run, values[0])
+
+    try:
+        tally.add(int(run.steps))
+        while int(run.status) == GOING:
+            if int(run.evaluations) >= most:
+                why = f"the budget of {limits.evaluations} evaluations is spent"
+            elif int(run.steps) >= limits.steps:
+                why = f"the budget of {limits.steps} steps is spent"
+            elif limits.seconds is not None and time.monotonic() - start >= limits.seconds:
+                why = f"the time of {limits.seconds:g} seconds is over"
+            if why:
+                break
+            count = min(count, limits.steps - int(run.steps))
+            before = time.monotonic()
+            new, seen = jax.block_until_ready(compiled(run, number(count), tol, number(most)))
+            took = time.monotonic() - before
+            if bool(new.ask):
+                new = _told(steps, new)
+            done = int(new.steps) - int(run.steps)
+            values.append(np.asarray(seen)[:done])
+            run = new
+            tally.add(done)
+            if not one_by_one and not first:
+                count = int(np.clip(count * min(_SECONDS / max(took, 1e-6), 4.0), 1, _LONGEST))
+            first = False
+            if checkpoint is not None and (one_by_one or time.monotonic() - saved >= _PAUSE):
+                save()
+                saved = time.monotonic()
+            if between(run, np.concatenate(values)):
+                why = "the callback asked to stop"
+                break
+    except KeyboardInterrupt:
+        why = "interrupted"
+    save()
+    return run, np.concatenate(values), why
+
+
+def _told(steps: Steps, run: Run) -> Run:
+    """The run after a look at the noise."""
+    state, evaluations, on = steps.told(run.x, run.state)
+    status = number(GOING) if on else run.status
+    run = run._replace(
+        state=state,
+        evaluations=add(run.evaluations, evaluations),
+        since=number(0) if on else run.since,
+        status=status,
+        ask=jnp.zeros((), bool),
+    )
+    return jax.tree.map(_strong, run)

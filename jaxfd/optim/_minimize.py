@@ -1,0 +1,238 @@
+"""One call for people who want one: the best point of a function, from a start.
+
+It chooses the steps, checks what it is given and says how it went. It must not know how a step is
+made, nor how steps are repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+
+from jaxfd._estimate import HostProgram, program_of
+from jaxfd._methods import Central, Method
+from jaxfd._probe import check_output, leaves_of
+from jaxfd._random import RandomDirections
+from jaxfd._runs._progress import Tally, check_progress
+from jaxfd._transforms import check_method
+from jaxfd.optim._checkpoint import Checkpoint, fingerprint
+from jaxfd.optim._descent import Descent
+from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
+from jaxfd.optim._quasi import Quasi
+from jaxfd.optim._result import Result
+from jaxfd.optim._steps import FOUND, STALLED, STUCK, Steps, number
+from jaxfd.optim._vector import box_of
+
+_WHY = {
+    FOUND: "no step promises to lower the value by more than the tolerance",
+    STALLED: "{patience} steps lowered the value by no more than the tolerance",
+    STUCK: "no lower value could be found along the gradient",
+}
+
+
+def minimize(
+    fun: Callable[[PyTree], Any],
+    x0: PyTree,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    method: Method | None = None,
+    max_steps: int = 2000,
+    tol: float = 1e-10,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    callback: Callable[[Result], Any] | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    key: Any = None,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+) -> Result:
+    """Minimises a function by evaluating it.
+
+    Without ``optimizer`` this is limited-memory BFGS with a line search of values alone, made for
+    differences: forward ones (n + 1 evaluations a step) as long as they lower the value, central
+    ones then. Where a step fails, the function's noise is estimated, and if there is more than
+    rounding, points go as far as it wants. That suits functions that are smooth under their noise,
+    from a few parameters to some thousand. With a random method (`jaxfd.SPSA`) it is
+    ``optax.adam(1e-2)``, which bears any noise, and does not care how many parameters there are.
+    Any optax optimiser may be given; it gets ``value``, ``grad`` and ``value_fn`` as line searches
+    want them, where ``jax.grad`` of ``value_fn`` is a difference too. One that begins with
+    `estimate_gradient`, such as `spsa`, estimates for itself.
+
+    The loop is compiled. Callbacks, progress, checkpoints, Ctrl-C and the time come in between
+    segments of it: a few times a second, or after every step of a `jaxfd.blackbox`.
+
+    Args:
+        fun: a function of one pytree that returns one real number: one that JAX can trace, or a
+            `jaxfd.blackbox`.
+        x0: the start, a pytree of real floating arrays. Its entries also say how large entries are.
+        optimizer: an optax optimiser; None for the default.
+        method: how to estimate gradients, used as it is. None for the default: with ``optimizer``
+            ``jaxfd.Central()``.
+        max_steps: stops after so many steps.
+        tol: stops where steps lower the value by no more than this times the value, or 1 if that is
+            more: where a step promises no more (default), or 100 steps bring none (with
+            ``optimizer``).
+        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``: nothing is evaluated
+            outside, and steps end at the walls.
+        callback: a function of the `Result` so far; it is called between segments, and what it
+            returns stops the run if it is true.
+        progress: True for a bar on a terminal (``jaxfd[progress]``) and lines in the log ``jaxfd``
+            elsewhere, or a function, as for `jaxfd.blackbox`; it counts steps.
+        checkpoint: a folder. The run is saved there, and goes on from there when it is called again
+            with the same problem, to the same end bit for bit, however it was stopped. A larger
+            budget goes on where a smaller one ended.
+        key: a PRNG key for a random ``method``, in place of its own.
+        max_evaluations: stops after the step that reaches so many evaluations.
+        max_seconds: stops after so many seconds.
+
+    Returns:
+        A `Result` with the best point seen. Ctrl-C ends the run with what there is by then. Steps
+        where value or gradient are not finite are not made, and the message says how many.
+
+    Raises:
+        TypeError, ValueError: where an argument does not fit; see the message. ``checkpoint`` holds
+            another problem; ``fun`` is not finite at ``x0``.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> def rosenbrock(x):
+        ...     return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+        >>> result = jaxfd.optim.minimize(rosenbrock, jnp.array([-1.2, 1.0]))
+        >>> print(result.converged, result.x.round(2), result.num_evaluations < 400)
+        True [1. 1.] True
+
+    Reference:
+        A. Berahas, R. Byrd and J. Nocedal, "Derivative-free optimization of noisy functions via
+        quasi-Newton methods", SIAM J. Optimization 29 (2019) 965-993, for noise, steps and the
+        relaxed line search; D. Liu and J. Nocedal, "On the limited memory BFGS method", Math.
+        Programming 45 (1989) 503-528.
+    """
+    method = _keyed(method, key)
+    limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
+    check_progress(progress)
+    leaves = leaves_of("minimize", x0)
+    check_output("minimize", fun, x0)
+    x = jax.tree.unflatten(jax.tree.structure(x0), [jnp.asarray(leaf) for leaf in leaves])
+    if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
+        raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}.")
+    box = box_of(x, bounds)
+    steps = _steps_of(fun, x, box, optimizer, method)
+    name = program_of(fun).name
+    run = begin(steps, x)
+    if int(run.evaluations) and not np.isfinite(float(run.best)):
+        raise ValueError(f"fun is {float(run.best)} at x0, not finite: choose another x0.")
+    program = segment_of(steps)
+    saved, history = None, np.zeros(0, run.best.dtype)
+    if checkpoint is not None:
+        zero = np.zeros((), run.best.dtype)
+        whole = fingerprint(program, run, number(1), zero, number(1), name=name)
+        saved = Checkpoint(checkpoint, whole)
+        run, history = saved.load(run) or (run, history)
+
+    def result(run: Run, history: np.ndarray, why: str) -> Result:
+        status = int(run.status)
+        message = why or _WHY.get(status, "").format(patience=steps.patience)
+        if int(run.skipped):
+            message += f"; {int(run.skipped)} steps met values that were not finite"
+        return Result(
+            run.best_x,
+            float(run.best),
+            history,
+            int(run.evaluations),
+            not why and status in (FOUND, STALLED),
+            message,
+        )
+
+    def between(run: Run, history: np.ndarray) -> bool:
+        return callback is not None and bool(callback(result(run, history, "still going")))
+
+    tally = Tally(progress, name, limits.steps)
+    try:
+        run, history, why = repeat(
+            steps,
+            run,
+            limits,
+            one_by_one=isinstance(program_of(fun), HostProgram),
+            tally=tally,
+            checkpoint=saved,
+            history=history,
+            between=between,
+            compiled=jax.jit(program),
+        )
+    finally:
+        tally.close()
+    if len(history) and not np.isfinite(history[0]) and not np.isfinite(float(run.best)):
+        raise ValueError(f"fun is {history[0]} at x0, not finite: choose another x0.")
+    return result(run, history, why)
+
+
+def _check(
+    optimizer: Any,
+    method: Any,
+    max_steps: Any,
+    tol: Any,
+    callback: Any,
+    max_evaluations: Any,
+    max_seconds: Any,
+) -> Limits:
+    """Raises TypeError or ValueError for options that no function could make right."""
+    if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"optimizer must be an optax optimiser such as optax.adam(1e-2), got {optimizer!r}."
+        )
+    if method is not None and (isinstance(method, type) or not callable(method)):
+        check_method(method)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of a Result, got {callback!r}.")
+    for name, value in (("max_steps", max_steps), ("max_evaluations", max_evaluations)):
+        if value is None and name == "max_evaluations":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} must be an integer, got {value!r}.")
+        if not 1 <= value < np.iinfo(np.int32).max:
+            raise ValueError(f"{name} must be from 1 to two thousand million, got {value}.")
+    for name, value in (("tol", tol), ("max_seconds", max_seconds)):
+        if value is None and name == "max_seconds":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
+            raise TypeError(f"{name} must be a number, got {value!r}.")
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
+    return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
+
+
+def _keyed(method: Any, key: Any) -> Any:
+    """The method with the key it is given."""
+    if key is None:
+        return method
+    if not isinstance(method, RandomDirections):
+        raise ValueError(
+            f"key is for random methods such as jaxfd.SPSA(), but method is {method!r}: leave key "
+            "out, or give such a method."
+        )
+    return dataclasses.replace(method, key=key)
+
+
+def _steps_of(
+    fun: Callable[[PyTree], Any],
+    x: PyTree,
+    box: tuple[PyTree, PyTree] | None,
+    optimizer: optax.GradientTransformation | None,
+    method: Any,
+) -> Steps:
+    """The way to go that suits what was asked for."""
+    fixed = method is None or isinstance(method, Method)
+    if optimizer is None and fixed and not isinstance(method, RandomDirections):
+        return Quasi(fun, x, box, method)
+    if optimizer is None:
+        optimizer = optax.adam(1e-2)
+    return Descent(fun, box, Central() if method is None else method, optimizer)

@@ -1,0 +1,301 @@
+"""Limited-memory BFGS on differences, for functions with little noise or much.
+
+It exists because a line search that asks for gradients at every trial, as optax's and scipy's do,
+pays for each of them with an evaluation per entry. Here trials are values alone, and a gradient is
+formed where a trial was accepted. What differs from ``optax.scale_by_lbfgs`` besides: pairs without
+positive curvature, or with less of it than the noise of their gradients, are left out, and the
+first metric is the diagonal of the Hessian, seen in the points of the first gradient.
+
+This room must not know how steps are repeated, nor how a gradient is made of values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from jaxfd._methods import Method
+from jaxfd._noise import estimate_noise
+from jaxfd._probe import eps_of
+from jaxfd._transforms import estimate
+from jaxfd.optim._gradient import add
+from jaxfd.optim._metric import Metric, first_metric, inverse_times, learned
+from jaxfd.optim._slopes import slopes
+from jaxfd.optim._steps import FOUND, GOING, STUCK, Seen, number
+from jaxfd.optim._vector import Vectors, inside
+
+# Trials on one line: of shorter and shorter steps, and of longer ones.
+_TRIALS, _MOST_TRIALS = 12, 40
+# A trial is accepted for this share of the decrease that the slope promises (Armijo), and for less
+# by this many standard deviations of the noise. From the second share on there is more to be had
+# farther out.
+_SHARE, _SLACK, _STRAIGHT = 0.1, 2.0, 0.75
+# The first step goes no farther than so many times the size of an entry; no step than so many times
+# the size of x.
+_REACH, _FARTHEST = 10.0, 1e3
+# Above so many eps, noise is taken for more than rounding. Points then lie where the curvature has
+# lifted the function by so many times the noise.
+_NOISY, _LIFT = 500.0, 100.0
+# The share of the noise below which a promised decrease is none.
+_BELOW_NOISE = 0.01
+# How often the noise may be asked for.
+_ASKS = 3
+
+
+class QuasiState(NamedTuple):
+    """What is known at ``x``; vectors have the entries of ``x`` in a row.
+
+    Attributes:
+        value: the value at ``x``.
+        last_x: the point before.
+        last_g: the gradient there.
+        moved: whether ``x`` is another point.
+        metric: what is known of the Hessian.
+        central: whether differences are central ones.
+        restart: whether to forget all pairs and look at curvatures.
+        noise: the relative standard deviation of the function's noise.
+        asked: how often that was estimated.
+    """
+
+    value: Any
+    last_x: Float[Array, "n"]
+    last_g: Float[Array, "n"]
+    moved: Bool[Array, ""]
+    metric: Metric
+    central: Bool[Array, ""]
+    restart: Bool[Array, ""]
+    noise: Float[Array, ""]
+    asked: Int[Array, ""]
+
+
+class _Line(NamedTuple):
+    """A line search: the next trial, the best so far, and how many there were."""
+
+    t: Any
+    best: Any
+    value: Any
+    found: Any
+    trials: Any
+    over: Any
+
+
+class Quasi:
+    """Steps of limited-memory BFGS; see `Steps`.
+
+    Args:
+        fun: the function.
+        x: the start, a pytree of real floating arrays.
+        box: lower and upper walls, pytrees like ``x``, or None.
+        method: how to estimate gradients; None chooses between forward and central differences, and
+            their steps.
+    """
+
+    patience = 20
+
+    def __init__(
+        self,
+        fun: Callable[[PyTree], Any],
+        x: PyTree,
+        box: tuple[PyTree, PyTree] | None,
+        method: Method | None,
+    ) -> None:
+        self._fun, self._box, self._method = fun, box, method
+        self._vectors = Vectors(x)
+        self._slopes, self._besides = slopes(fun, box)
+        start = self._vectors.flat(x)
+        self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
+        self._walls = None if box is None else tuple(map(self._vectors.flat, box))
+
+    def init(self, x: PyTree) -> tuple[QuasiState, Any, int]:
+        value = jnp.asarray(jax.jit(self._fun)(x))
+        self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
+        zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
+        no, one = jnp.zeros((), bool), jnp.ones((), zero.dtype)
+        state = QuasiState(
+            value=value,
+            last_x=zero,
+            last_g=zero,
+            moved=no,
+            metric=first_metric(zero),
+            central=no,
+            restart=~no,
+            noise=one * self._eps,
+            asked=number(0),
+        )
+        return state, value, 1
+
+    def step(self, x: PyTree, state: QuasiState, tol: Any) -> tuple[PyTree, QuasiState, Seen]:
+        v = self._vectors.flat(x)
+        size = jnp.maximum(jnp.abs(v), self._typical)
+        value, g, diagonal, blur, bias, cost = self._gradient(x, state, size)
+        finite = jnp.isfinite(g)
+        g = jnp.where(finite, g, 0)
+        metric = learned(
+            state.metric,
+            diagonal,
+            v - state.last_x,
+            g - state.last_g,
+            blur,
+            state.moved,
+            state.restart,
+        )
+        state = state._replace(value=value, metric=metric)
+        free = jnp.ones_like(finite)
+        if self._walls is not None:
+            lower, upper = self._walls
+            free = ~(((v <= lower) & (g > 0)) | ((v >= upper) & (g < 0)))
+        p = jnp.where(free, -inverse_times(metric, jnp.where(free, g, 0)), 0)
+        height = jnp.abs(value).astype(v.dtype)
+        noise = jnp.maximum(state.noise, jnp.finfo(value.dtype).eps) * height
+        promised = -jnp.vdot(g, p)
+        floor = jnp.maximum(tol.astype(v.dtype) * jnp.maximum(height, 1), _BELOW_NOISE * noise)
+        settled = (promised <= floor) & (metric.used > 0) & jnp.all(finite)
+        settled |= (promised == 0) & state.restart & jnp.all(finite)
+        # A forward difference vanishes beside the minimum: how much lower may that be?
+        bias = jnp.where(free, bias, 0)
+        doubt = settled & (jnp.vdot(bias, inverse_times(metric, bias)) > floor)
+        settled &= ~doubt
+        line = self._search(v, p, g, state, noise, settled | doubt)
+        fresh = state.metric.used == 0
+        failed = ~line.found & ~settled
+        ask = failed & ~doubt & (state.asked < _ASKS) & (self._method is None)
+        dead = failed & (state.central | (self._method is not None)) & fresh
+        new = jnp.where(line.found, self._at(v, line.best, p), v)
+        small = promised <= 10 * noise
+        status = jnp.where(settled | (dead & small), FOUND, jnp.where(dead, STUCK, GOING))
+        value = jnp.where(line.found, line.value, value)
+        state = state._replace(
+            value=value,
+            last_x=v,
+            last_g=g,
+            moved=line.found,
+            central=state.central | failed,
+            restart=failed & (state.central | (self._method is not None)),
+        )
+        x = self._vectors.tree(new)
+        seen = Seen(
+            x,
+            value,
+            jnp.where(noise > 0, noise, 0).astype(value.dtype),
+            add(cost, line.trials),
+            ~jnp.all(finite),
+            status.astype(np.int32),
+            ask,
+        )
+        return x, state, seen
+
+    def told(self, x: PyTree, state: QuasiState) -> tuple[QuasiState, int, bool]:
+        size = np.maximum(np.abs(self._vectors.flat(x)), np.asarray(self._typical))
+        signs = np.where(np.arange(size.size) % 2, -1, 1).astype(size.dtype)
+        bounded = self._box is not None
+        fun = (lambda x: self._fun(inside(x, self._box))) if bounded else self._fun
+        state = state._replace(asked=state.asked + number(1))
+        try:
+            found = estimate_noise(fun, x, direction=self._vectors.tree(jnp.asarray(size * signs)))
+        except ValueError:  # too few values are finite
+            return state, 0, False
+        relative = found.level / max(abs(float(state.value)), np.finfo(np.float64).tiny)
+        if not found.conclusive or relative <= 4 * float(state.noise):
+            return state, found.evaluations, False
+        noise = jnp.asarray(min(relative, 1e-2), state.noise.dtype)
+        yes = jnp.ones((), bool)
+        state = state._replace(noise=noise, restart=yes, central=~yes)
+        return state, found.evaluations, True
+
+    def _gradient(self, x: PyTree, state: QuasiState, size: Any) -> tuple[Any, ...]:
+        """Value, slopes, the diagonal, noise and bias of the slopes, and the evaluations."""
+        flat, tree = self._vectors.flat, self._vectors.tree
+        if self._method is not None:
+            found = estimate(self._fun, method=self._method, bounds=self._box)(x)
+            g = flat(found.grad)
+            # At first, the entry that moves most moves by its own size.
+            steepest = jnp.max(jnp.where(jnp.isfinite(g), jnp.abs(g) / size, 0), initial=0)
+            diagonal = jnp.where(state.restart & (steepest > 0), steepest, state.metric.diagonal)
+            cost = jnp.asarray(found.evaluations, np.int32)
+            none = jnp.zeros_like(g)
+            return found.value.astype(state.value.dtype), g, diagonal, none, none, cost
+        diagonal = state.metric.diagonal
+        height = jnp.abs(state.value).astype(size.dtype)
+        noise = jnp.maximum(state.noise * height, jnp.finfo(size.dtype).tiny)
+        noisy = state.noise > _NOISY * self._eps
+        power = jnp.where(state.restart, 1 / 4, jnp.where(state.central, 1 / 3, 1 / 2))
+        h = size * state.noise ** power.astype(size.dtype)
+        lifted = jnp.sqrt(2 * _LIFT * noise / diagonal)
+        h = jnp.where(noisy & ~state.restart, jnp.maximum(lifted, self._eps**0.5 * size), h)
+        h = jnp.minimum(h, size / 10)
+        both = noisy | state.central | state.restart
+        value, g, bend = lax.cond(
+            both,
+            lambda: self._slopes(x, state.value, tree(h), True),
+            lambda: self._slopes(x, state.value, tree(h), False),
+        )
+        g, bend = flat(g), jnp.abs(flat(bend))
+        seen = jnp.isfinite(bend) & (bend * h**2 > 4 * noise)
+        kept = jnp.clip(bend, diagonal * 1e-4, diagonal * 1e4)
+        diagonal = jnp.where(noisy, jnp.where(seen, kept, diagonal / 10), diagonal)
+        diagonal = jnp.where(state.restart, bend, diagonal)
+        least = jnp.where(noisy | state.restart, jnp.abs(g) / (_REACH * size), 0)
+        diagonal = jnp.maximum(diagonal, least)
+        diagonal = jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1)
+        cost = self._vectors.size * jnp.where(both, 2, 1) + self._besides
+        blur = jnp.where(noisy, noise / h, 0)
+        bias = jnp.where(both, 0, h * diagonal / 2)
+        return value.astype(state.value.dtype), g, diagonal, blur, bias, cost.astype(np.int32)
+
+    def _at(self, v: Any, t: Any, p: Any) -> Any:
+        new = v + t * p
+        return new if self._walls is None else jnp.clip(new, *self._walls)
+
+    def _search(self, v: Any, p: Any, g: Any, state: QuasiState, noise: Any, settled: Any) -> _Line:
+        """Values alone: first shorter and shorter, or longer and longer where nothing is known."""
+        length = jnp.sqrt(jnp.vdot(p, p))
+        most = _FARTHEST * jnp.maximum(jnp.sqrt(jnp.vdot(v, v)), 1)
+        fresh = state.metric.used == 0
+        grow = jnp.where(fresh, 4.0, 2.0).astype(v.dtype)
+        least = jnp.finfo(v.dtype).eps
+        value, far = state.value, fresh | state.metric.wider
+
+        def body(line: _Line) -> _Line:
+            new = self._at(v, line.t, p)
+            seen = jnp.asarray(self._fun(self._vectors.tree(new))).astype(value.dtype)
+            promised = jnp.vdot(g, new - v)
+            rise = (seen - value).astype(v.dtype)
+            good = rise <= _SHARE * promised + _SLACK * noise
+            good &= ~line.found | (seen < line.value)
+            trials = line.trials + number(1)
+            # The lowest point of a parabola through both values and the slope.
+            lowest = -promised * line.t / (2 * (rise - promised))
+            shorter = jnp.where(
+                jnp.isfinite(seen), jnp.clip(lowest, line.t / 10, line.t / 2), line.t / 10
+            )
+            longer = line.t * grow
+            t = jnp.where(good, longer, shorter)
+            goes_on = jnp.where(
+                good,
+                (line.found | ((trials == 1) & (far | (rise <= _STRAIGHT * promised))))
+                & (longer * length <= most)
+                & (trials < _MOST_TRIALS),
+                ~line.found
+                & (trials < _TRIALS)
+                & (t * jnp.max(jnp.abs(p) / jnp.maximum(jnp.abs(v), 1)) > least),
+            )
+            return _Line(
+                t,
+                jnp.where(good, line.t, line.best),
+                jnp.where(good, seen, line.value),
+                line.found | good,
+                trials,
+                ~goes_on,
+            )
+
+        # What cannot go down has no line.
+        none = settled | ~(jnp.vdot(g, p) < 0)
+        t = jnp.where(length > most, most / length, 1).astype(v.dtype)
+        start = _Line(t, t, value, jnp.zeros((), bool), number(0), none)
+        return lax.while_loop(lambda line: ~line.over, body, start)

@@ -1,0 +1,45 @@
+"""What a minimisation hands back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The end of a minimisation. ``print`` shows it, `jaxfd.plot` draws its history.
+
+    Attributes:
+        x: the best point seen, shaped as the start; where the function is noisy, the last of those
+            that the noise makes equal.
+        value: the value there. Of a noisy function the lowest seen, which is a lucky one.
+        history: the value at each step, shape ``(steps,)``.
+        num_evaluations: how often the function was evaluated.
+        converged: whether it ended by the tolerance, and not by a budget, a request or a failure.
+        message: why it ended, and what was odd on the way.
+    """
+
+    x: PyTree
+    value: float
+    history: Float[np.ndarray, "steps"]
+    num_evaluations: int
+    converged: bool
+    message: str
+
+    def __str__(self) -> str:
+        head = "converged" if self.converged else "not converged"
+        lines = [
+            f"{head}: {self.message}",
+            f"value {self.value:.10g} after {len(self.history)} steps, "
+            f"{self.num_evaluations} evaluations",
+        ]
+        leaves, _ = jax.tree_util.tree_flatten_with_path(self.x)
+        for path, leaf in leaves:
+            name = jax.tree_util.keystr(path) or "x"
+            with np.printoptions(threshold=20, precision=8):
+                lines.append(f"{name} = {np.asarray(leaf)}")
+        return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""What a loop and its steps say to each other.
+
+A step is a way to go from one point to the next: a quasi-Newton method in `_quasi`, any optax
+optimiser in `_descent`. The loop in `_loop` must not know which.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import PyTree
+
+# Why a run ended. Those from FOUND on are convergence.
+GOING, STUCK, FOUND, STALLED = range(4)
+
+
+class Seen(NamedTuple):
+    """What a step saw.
+
+    Attributes:
+        x: a point.
+        value: the function's value there.
+        noise: the standard deviation of that value, as far as is known.
+        evaluations: how many evaluations the step took.
+        skipped: whether something was not finite, so that the step was not made, or in part.
+        status: why the run is over, if it is.
+        ask: whether the step would like to know the function's noise; see `Steps.told`.
+    """
+
+    x: PyTree
+    value: Any
+    noise: Any
+    evaluations: Any
+    skipped: Any
+    status: Any
+    ask: Any
+
+
+class Steps(Protocol):
+    """A way to go from one point to the next; all but ``told`` is traced.
+
+    Attributes:
+        patience: after how many steps without progress the run is over.
+    """
+
+    patience: int
+
+    def init(self, x: PyTree) -> tuple[Any, Any, int]:
+        """The state at the start, the value there (NaN if not known yet), and the evaluations."""
+
+    def step(self, x: PyTree, state: Any, tol: Any) -> tuple[PyTree, Any, Seen]:
+        """The next point."""
+
+    def told(self, x: PyTree, state: Any) -> tuple[Any, int, bool]:
+        """Looks at the noise at ``x``: the state, the evaluations, whether to go on after all."""
+
+
+def number(value: int) -> Any:
+    """A small integer as loops carry it."""
+    return np.asarray(value, np.int32)

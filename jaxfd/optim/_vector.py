@@ -1,0 +1,69 @@
+"""Pytrees of real arrays as one vector, and boxes around them.
+
+It exists because a quasi-Newton method is written in vectors. It must not know what they are for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jaxfd._estimate._layout import check_bounds
+from jaxfd._tree import bind
+
+
+class Vectors:
+    """Takes pytrees like ``x`` to vectors in their widest dtype, and back.
+
+    Args:
+        x: the pytree.
+    """
+
+    def __init__(self, x: PyTree) -> None:
+        leaves, self._tree = jax.tree.flatten(x)
+        self._like = [jax.ShapeDtypeStruct(jnp.shape(z), jnp.result_type(z)) for z in leaves]
+        self.dtype = max((z.dtype for z in self._like), key=lambda d: jnp.finfo(d).bits)
+        self.size = sum(math.prod(z.shape) for z in self._like)
+
+    def flat(self, x: PyTree) -> Float[Array, "n"]:
+        """The vector of a pytree."""
+        return jnp.concatenate([z.reshape(-1).astype(self.dtype) for z in jax.tree.leaves(x)])
+
+    def tree(self, v: Float[Array, "n"]) -> PyTree:
+        """The pytree of a vector."""
+        leaves, start = [], 0
+        for z in self._like:
+            stop = start + math.prod(z.shape)
+            leaves.append(v[start:stop].reshape(z.shape).astype(z.dtype))
+            start = stop
+        return jax.tree.unflatten(self._tree, leaves)
+
+
+def box_of(x: PyTree, bounds: tuple[PyTree, PyTree] | None) -> tuple[PyTree, PyTree] | None:
+    """The lower and the upper wall of every entry: pytrees like ``x``."""
+    if bounds is None:
+        return None
+    arguments = bind("minimize", (x,), {}, 0)
+    check_bounds(arguments, bounds)
+    leaves, tree = jax.tree.flatten(x)
+
+    def wall(given: Any, name: str, default: float) -> PyTree:
+        spread = arguments.spread(given, name, default)
+        return jax.tree.unflatten(
+            tree,
+            [
+                jnp.broadcast_to(jnp.asarray(w, z.dtype), z.shape)
+                for w, z in zip(spread, leaves, strict=True)
+            ],
+        )
+
+    return wall(bounds[0], "bounds[0]", -math.inf), wall(bounds[1], "bounds[1]", math.inf)
+
+
+def inside(x: PyTree, box: tuple[PyTree, PyTree] | None) -> PyTree:
+    """The nearest point in a box."""
+    return x if box is None else jax.tree.map(jnp.clip, x, *box)
