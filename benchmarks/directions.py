@@ -85,7 +85,7 @@ def _unbiased() -> list[bool]:
         names = list(_families(n, sigma, jax.random.key(0), 4))
         for name in [*names, "Guided"]:
 
-            def project(key: Any, name: str = name, x: Any = x) -> Any:
+            def project(key: Any, name: str = name, x: Any = x, look: Any = look) -> Any:
                 if name == "Guided":
                     past = jnp.stack([x + x[::-1], jnp.ones_like(x)])
                     method: Any = jaxfd.Guided(key, 4, past, sigma=sigma)
@@ -122,11 +122,12 @@ def _memory() -> list[bool]:
 
     def forward(key: Any, w: Any) -> Any:
         signs = jaxfd.SPSA(key).directions([w])
-        return loss(*signs.add([w], np.int32(0), [jnp.float32(0.01)]))
+        return loss(*signs.add([w], jnp.int32(0), [jnp.float32(0.01)]))
 
     def temporaries(fun: Any) -> int:
         compiled = jax.jit(fun).lower(jax.random.key(0), weights).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        analysis: Any = compiled.memory_analysis()
+        return analysis.temp_size_in_bytes
 
     base = temporaries(forward)
     good = []
@@ -155,7 +156,7 @@ def _hadamard() -> list[bool]:
         return jnp.sum(scale * x * x) + jnp.sum((x @ factor) ** 2)
 
     directions = jaxfd.Orthogonal(jax.random.key(0), samples, sigma=0.1).directions([x])
-    stored = jnp.stack([directions.one(np.int32(i))[0] for i in range(samples)])
+    stored = jnp.stack([directions.one(jnp.int32(i))[0] for i in range(samples)])
     ids = np.arange(samples, dtype=np.int32)
     made = jax.jit(
         lambda x: jax.lax.map(

@@ -195,7 +195,7 @@ def draw(runs: Sequence[Run], file: Path) -> None:
         axes.plot(spent, run.accuracy[1:], label=run.name)
     axes.set(xscale="log", xlabel="evaluations of the loss", ylabel="test digits right, per cent")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     plt.savefig(file, dpi=150, bbox_inches="tight")
     plt.close()
     print(f"picture  {file}")

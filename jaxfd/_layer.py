@@ -27,6 +27,8 @@ _OUTPUT, _INPUT = "jaxfd.layer", "jaxfd.layer.input"
 # Calls that are run as if they were written out, so that layers inside are seen.
 _ALWAYS_INLINED = ("jit", "pjit", "closed_call")
 _INLINED = (*_ALWAYS_INLINED, "checkpoint", "remat", "remat2")
+# Operations on real numbers whose derivative is zero for JAX.
+_FLAT = ("ceil", "floor", "round", "sign")
 
 
 @tree_util.register_dataclass
@@ -115,37 +117,50 @@ class Network:
         name: Callable[[int], str],
     ) -> None:
         self._closed, self.out = jax.make_jaxpr(fun, return_shape=True)(*inputs)
-        # For each marked value whether an active operand has a way to it past all others.
+        # For each marked value whether an active argument has a way to it past all others.
         self._reached: list[bool] = []
+        # Arguments are followed by number ``i``, and by ``~i`` as long as JAX sees a slope.
+        both = active | {~i for i in active}
+        seen: set[int] = set()
+        outside: set[int] = set()
 
         def cut(names: frozenset[int]) -> frozenset[int]:
             self._reached.append(bool(names & active))
-            return names - active
+            seen.update(names & both)
+            return names - both
 
         def apply(eqn: Any, values: Sequence[frozenset[int]]) -> list[frozenset[int]]:
             names = frozenset().union(*values)
             if eqn.primitive.name == "stop_gradient":
-                names -= active
+                names -= both
             if _is_named(eqn, _INPUT) and names & samples:
                 outside.update(names & active)
-            return [names] * len(eqn.outvars)
+            sloped = eqn.primitive.name not in _FLAT
+            return [
+                names if sloped and _has_slope(var.aval) else frozenset(n for n in names if n >= 0)
+                for var in eqn.outvars
+            ]
 
-        outside: set[int] = set()
-        ids = [frozenset([i]) for i in range(len(inputs))]
-        past = _walk(self._closed, ids, cut, apply, frozenset())
+        ids = [frozenset([i, ~i]) for i in range(len(inputs))]
+        outside.update(active.intersection(*_walk(self._closed, ids, cut, apply, frozenset())))
         if not self._reached:
             raise TypeError(
                 "per_sample found no marked layer in the loss: write jaxfd.layer(fun)(...) where "
                 "a layer is called as fun(...)."
             )
-        outside.update(active.intersection(frozenset().union(*past)))
         if outside:
-            names = ", ".join(name(i) for i in sorted(outside)[:3])
-            more = f" and {len(outside) - 3} more" if len(outside) > 3 else ""
             raise TypeError(
-                f"per_sample: argument {names}{more} meets samples, or the loss, outside of marked "
-                "layers: wrap that layer with jaxfd.layer, or add a penalty on parameters outside "
-                "of per_sample."
+                f"per_sample: argument {_listed(outside, name)} meets samples, or the loss, "
+                "outside of marked layers: wrap that layer with jaxfd.layer, or add a penalty on "
+                "parameters outside of per_sample."
+            )
+        flat = {i for i in seen if i >= 0 and ~i not in seen}
+        if flat:
+            raise TypeError(
+                f"per_sample: argument {_listed(flat, name)} is rounded or compared inside of its "
+                "layer, where JAX sees no slope: move what is done to pre-activations behind the "
+                "layer, and let gradients pass a rounding of parameters straight through, as in "
+                "w + lax.stop_gradient(jnp.round(w) - w)."
             )
 
     def _run(self, operands: Sequence[Any], mark: Callable[[Any], Any]) -> Any:
@@ -173,6 +188,15 @@ class Network:
             return value + (new - old)
 
         return self._run(operands, move)
+
+
+def _listed(numbers: set[int], name: Callable[[int], str]) -> str:
+    more = f" and {len(numbers) - 3} more" if len(numbers) > 3 else ""
+    return ", ".join(name(i) for i in sorted(numbers)[:3]) + more
+
+
+def _has_slope(aval: Any) -> bool:
+    return hasattr(aval, "dtype") and bool(jnp.issubdtype(aval.dtype, np.inexact))
 
 
 def _is_named(eqn: Any, name: str) -> bool:

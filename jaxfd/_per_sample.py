@@ -75,8 +75,8 @@ def per_sample(
         return for a sample; layers whose parameters are not differentiated do not count.
 
     Raises:
-        TypeError: a parameter reaches the loss without passing a marked layer, or an argument does
-            not fit; see the message.
+        TypeError: a parameter reaches the loss without passing a marked layer, or is rounded or
+            compared inside of one; or an argument does not fit. See the message.
         ValueError: batch arguments do not fit together, or ``loss`` is no mean over samples.
 
     Example:

@@ -58,7 +58,9 @@ RANDOM = [
 class TestValues:
     @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Forward(), jaxfd.ComplexStep()])
     def test_as_jaxfd_grad(self, x, method):
-        fun = lambda x: jnp.sum(x**2)
+        def fun(x):
+            return jnp.sum(x**2)
+
         found, state = gradient(method, x, fun)
         value, expected = jaxfd.value_and_grad(fun, method=method)(x)
         close(found, expected, 0)

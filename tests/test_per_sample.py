@@ -456,6 +456,24 @@ class TestErrors:
 
         close(jax.grad(jaxfd.per_sample(fun))(*call), jax.grad(loss)(*call), 10 * tol(dtype))
 
+    def test_thresholds_inside_a_layer(self, call):
+        def signs(params, x, y):
+            h = jaxfd.layer(lambda p, x: jnp.sign(x @ p["w"] + p["b"]))(params[0], x)
+            return jnp.mean((dense(params[1], h)[:, 0] - y) ** 2)
+
+        self.refused(TypeError, r"0\[0\]\['b'\], 0\[0\]\['w'\] is rounded", signs, call)
+
+        def rounded(params, x, y):
+            return loss([params[0], jax.tree.map(jnp.round, params[1])], x, y)
+
+        self.refused(TypeError, r"0\[1\]\['w'\] is rounded .* straight", rounded, call)
+
+        def compared(params, x, y):
+            h = jaxfd.layer(lambda w, x: jnp.where(x @ w > 0, 1.0, 0.0))(params[0]["w"], x)
+            return jnp.mean((dense(params[1], h)[:, 0] - y) ** 2)
+
+        self.refused(TypeError, r"0\[0\]\['w'\] is rounded or compared", compared, call)
+
     def test_no_layer(self, call):
         def fun(params, x, y):
             return jnp.mean(x @ params[0]["w"])

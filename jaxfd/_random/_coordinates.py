@@ -20,8 +20,9 @@ class Coordinates(Directions):
 
     def __init__(self, key: Any, like: Leaves, count: int) -> None:
         super().__init__(key, like)
+        every = lax.iota(np.int32, self.size)
         # Without entries there is nothing to choose from.
-        order = jnp.zeros(count, np.int32) if not self.size else jax.random.permutation(self.key, lax.iota(np.int32, self.size))
+        order = jax.random.permutation(self.key, every) if self.size else jnp.zeros(count, np.int32)
         self._chosen = order[:count]
         self._ends = np.cumsum([0, *self.sizes])
 
@@ -38,11 +39,11 @@ class Coordinates(Directions):
     ) -> list[Any]:
         del squared  # ones either way
         result = []
-        # What no sample has told is unknown for all entries, not for the chosen ones alone.
         for leaf, (c, dtype) in enumerate(zip(coefficients, self.dtypes, strict=True)):
             index = self._chosen[: c.shape[0]] - np.int32(self._ends[leaf])
             size, out = self.sizes[leaf], c.shape[1:]
             index = jnp.where(index < 0, np.int32(size), index)
+            # What no sample has told is unknown of all entries, not of the chosen ones alone.
             lost = jnp.where(jnp.isnan(c[0]), np.nan, 0).astype(dtype)
             flat = jnp.broadcast_to(lost, (size, *out)).at[index].add(c.astype(dtype), mode="drop")
             result.append(jnp.moveaxis(flat, 0, -1).reshape(*out, *self.shapes[leaf]))

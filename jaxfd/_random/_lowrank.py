@@ -15,7 +15,7 @@ from jax import tree_util
 from jaxfd._factored import Factored
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections, check_count, static
+from jaxfd._random._methods import STATIC, RandomDirections, check_count
 
 
 class LowRankMatrices(Directions):
@@ -128,7 +128,7 @@ class LowRank(RandomDirections):
         B. Sarkar et al., "Evolution strategies at the hyperscale" (EGGROLL), arXiv:2511.16652.
     """
 
-    rank: int = static(1)
+    rank: int = dataclasses.field(default=1, metadata=STATIC)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -27,9 +27,8 @@ _BASELINES = ("centre", "leave_one_out")
 _COMBINATIONS = ("mean", "least_squares")
 
 
-def static(default: Any, **options: Any) -> Any:
-    """A field that is part of the method's structure, not one of its leaves."""
-    return dataclasses.field(default=default, metadata={"static": True}, **options)
+# Marks a field as part of the method's structure, not one of its leaves.
+STATIC = {"static": True}
 
 
 def _check_choice(name: str, option: str, value: Any, choices: Sequence[Any]) -> None:
@@ -55,12 +54,12 @@ class RandomDirections(Method):
     """
 
     key: Any = None
-    num_samples: int = static(1)
+    num_samples: int = dataclasses.field(default=1, metadata=STATIC)
     sigma: Any = dataclasses.field(default=None, kw_only=True)
-    antithetic: bool = static(True, kw_only=True)
-    baseline: str = static("centre", kw_only=True)
-    shaping: str | None = static(None, kw_only=True)
-    combine: str = static("mean", kw_only=True)
+    antithetic: bool = dataclasses.field(default=True, kw_only=True, metadata=STATIC)
+    baseline: str = dataclasses.field(default="centre", kw_only=True, metadata=STATIC)
+    shaping: str | None = dataclasses.field(default=None, kw_only=True, metadata=STATIC)
+    combine: str = dataclasses.field(default="mean", kw_only=True, metadata=STATIC)
 
     # Whether directions are drawn independently of each other.
     independent = True

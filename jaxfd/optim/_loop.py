@@ -192,9 +192,14 @@ def repeat(
                 why = f"the time of {limits.seconds:g} seconds is over"
             if why:
                 break
-            count = min(count, limits.steps - int(run.steps))
+            count = min(count, _LONGEST, limits.steps - int(run.steps))
             before = time.monotonic()
-            new, seen = jax.block_until_ready(compiled(run, number(count), tol, number(most)))
+            try:
+                new, seen = jax.block_until_ready(compiled(run, number(count), tol, number(most)))
+            except Exception:
+                # JAX's own error about an interrupted call may come right before the interrupt.
+                time.sleep(0.01)
+                raise
             took = time.monotonic() - before
             if bool(new.ask):
                 new = _told(steps, new)

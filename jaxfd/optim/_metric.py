@@ -96,7 +96,7 @@ def inverse_times(metric: Metric, g: Float[Array, "n"]) -> Float[Array, "n"]:
     Reference:
         J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., algorithm 7.4.
     """
-    there = jnp.arange(_MEMORY) >= _MEMORY - metric.used
+    there = np.arange(_MEMORY, dtype=np.int32) >= _MEMORY - metric.used
     bends = jnp.where(there, jnp.sum(metric.s * metric.y, axis=1), 1)
     pairs = (metric.s, metric.y, jnp.where(there, 1 / bends, 0))
 

@@ -31,7 +31,7 @@ class MezoState(NamedTuple):
         key: the bits of the key that the next step splits.
     """
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]
     skipped: Int[Array, ""]
     value: Float[Array, ""]
     key: Any
