@@ -10,7 +10,8 @@ derivatives, from the start and two points beside it, or that anyone measured he
 In the second part every evaluation is multiplied by ``1 + 1e-6 * N(0, 1)``, drawn on the host: for
 jaxfd the function is a black box. What counts is the value without noise at the point returned.
 scipy and CMA-ES get the evaluations that jaxfd took on the same problem; BFGS is started anew where
-it ended, until they are spent, and CMA-ES may choose between its mean and its best point.
+it ended, until they are spent, and CMA-ES may choose between its mean and its best point. For scale
+CMA-ES also gets ten times as many, up to 20,000.
 
 Nothing was decided on the problems from N to Z, ``--holdout``.
 """
@@ -158,6 +159,8 @@ def solve_noisy(problem: Problem) -> None:
     problem.reached("scipy BFGS", problem.plain(x), spent)
     value, spent = _cma(problem, counted.calls)
     problem.reached("evosax CMA-ES", value, spent)
+    value, spent = _cma(problem, min(10 * counted.calls, _MOST))
+    problem.reached("CMA-ES, tenfold", value, spent)
 
 
 def _scipy_again(problem: Problem, budget: int) -> tuple[np.ndarray, int]:
@@ -264,7 +267,7 @@ def main() -> None:
     row("the same, median of problems that both solve", ratio, "<= 1", ratio <= 1)
     lines = table(noisy, f"relative noise {_NOISE}, {names}")
     ours = lines.pop("jaxfd")[0]
-    most = max(solved for solved, _ in lines.values())
+    most = max(lines[name][0] for name in ("scipy BFGS", "evosax CMA-ES"))
     row("minimize: problems solved", ours, f"> {most}", ours > most)
 
 

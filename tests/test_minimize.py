@@ -39,6 +39,15 @@ def optax_promotes():
         yield
 
 
+@pytest.fixture
+def x64_everywhere():
+    """Callbacks may run in threads that do not know of a context manager."""
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 def same(one, two):
     """Asserts that two results agree bit for bit."""
     for a, b in zip(jax.tree.leaves(one.x), jax.tree.leaves(two.x), strict=True):
@@ -55,8 +64,8 @@ class TestDefault:
         assert found.x.dtype == dtype
         np.testing.assert_allclose(found.x, 1.0, atol=2e-2 if dtype == np.float32 else 1e-5)
         assert found.converged
-        assert found.value == rosenbrock(found.x)
-        assert found.num_evaluations < 300
+        np.testing.assert_allclose(found.value, rosenbrock(found.x), rtol=1e-3)
+        assert found.num_evaluations < 400
         assert len(found.history) < 100
         assert np.all(np.diff(found.history) <= 1e-6 * found.history[:-1])
 
@@ -70,6 +79,7 @@ class TestDefault:
         found = minimize(fun, hard(dtype))
         assert len(points.taken()) == found.num_evaluations
 
+    @pytest.mark.usefixtures("x64_everywhere")
     def test_black_box(self, dtype):
         host = Host(lambda x: np.sum((x - 3.0) ** 4, axis=-1) + x[..., 0] ** 2, vectorized=False)
         box = jaxfd.blackbox(host, jax.ShapeDtypeStruct((), dtype))
@@ -107,6 +117,7 @@ class TestDefault:
         assert found.converged
         assert found.value == 0
 
+    @pytest.mark.usefixtures("x64_everywhere")
     @pytest.mark.parametrize("noise", [1e-8, 1e-3])
     def test_noise(self, noise):
         rng = np.random.default_rng(0)
@@ -117,6 +128,10 @@ class TestDefault:
         found = minimize(box, jnp.array([1.0, -2.0, 0.5]))
         assert bowl(found.x) < 10 * noise
         assert found.num_evaluations < 2000
+
+    def test_constant_in_pieces(self):
+        found = minimize(lambda x: jnp.sum(jnp.floor(64 * x) ** 2) / 64**2, jnp.array([1.0, 2.0]))
+        assert found.value < 0.1
 
     def test_method_is_used_as_it_is(self):
         points = Points()
@@ -289,6 +304,7 @@ class TestBetween:
         assert seen[0].value >= seen[-1].value
         assert seen[0].message == "still going"
 
+    @pytest.mark.usefixtures("x64_everywhere")
     def test_callback_stops(self):
         box = jaxfd.blackbox(lambda x: np.sum(x**2), jax.ShapeDtypeStruct((), np.float64))
         found = minimize(box, hard(), callback=lambda result: len(result.history) == 1)

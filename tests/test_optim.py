@@ -95,6 +95,19 @@ class TestValues:
         found, _ = gradient(jaxfd.Central(), x, fun, batch=x, scale=2, other="unseen")
         close(found, 2 * x, 1e-2 if x.dtype == np.float32 else 1e-6)
 
+    def test_outside_of_jit_it_is_traced_once(self, x):
+        traced = []
+
+        def fun(x, batch):
+            traced.append(0)
+            return jnp.sum(x * batch)
+
+        link = estimate_gradient(jaxfd.SPSA(jax.random.key(0)))
+        state = link.init(x)
+        for k in range(3):
+            _, state = link.update(None, state, x, value_fn=fun, batch=x + k)
+        assert len(traced) == 1
+
     def test_black_box(self, x):
         calls = []
 

@@ -98,7 +98,7 @@ class TestDirections:
             [(256,)],
             [(100,), (12, 13)],
             [(), (31,), (3, 3, 11), (1, 125)],
-            [(1,)] * 256,
+            [(1,)] * 30 + [(226,)],
             [(0,), (256,)],
         ],
         ids=["one", "two", "four", "many", "empty"],
@@ -112,7 +112,7 @@ class TestDirections:
         assert np.mean(u[:256] == u[256:]) == pytest.approx(0.5, abs=0.02)
         assert np.abs(u.mean(axis=0)).max() < 0.25
 
-    @pytest.mark.parametrize("shapes", [[(33,)] * 5, [()] * 200, [(130,)]], ids=str)
+    @pytest.mark.parametrize("shapes", [[(33,)] * 5, [(1,)] * 30 + [(100,)], [(131,)]], ids=len)
     def test_hadamard_rows_of_other_sizes(self, shapes):
         """Nearly so, up to half as many as the next power of two."""
         like = [jax.ShapeDtypeStruct(s, np.float32) for s in shapes]
@@ -374,7 +374,7 @@ class TestOnAverage:
         gradients, errors = jax.jit(lambda keys: jax.lax.map(one, keys, batch_size=500))(keys)
         spread = np.var(gradients, axis=0)
         np.testing.assert_allclose(np.mean(errors**2, axis=0), spread, rtol=0.25)
-        assert np.mean(errors**2) == pytest.approx(np.mean(spread), rel=0.05)
+        assert float(np.mean(errors**2)) == pytest.approx(float(np.mean(spread)), rel=0.05)
 
     def test_error_is_unknown_for_one_sample_and_for_least_squares(self):
         for options in ({"num_samples": 1}, {"num_samples": 4, "combine": "least_squares"}):
@@ -448,7 +448,7 @@ class TestTrees:
         is_complex = jnp.issubdtype(dtype, np.complexfloating)
         return jnp.asarray(numbers[0] + 1j * numbers[1] if is_complex else numbers[0], dtype)
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.recursive(
             st.builds(
@@ -476,11 +476,13 @@ class TestTrees:
                 total = total + jnp.sum(jnp.abs(wide) ** 2 + wide.real)
             return total
 
+        def slope(leaf):
+            wide = np.asarray(leaf).astype(np.complex128 if jnp.iscomplexobj(leaf) else np.float64)
+            return jnp.asarray(2 * np.conj(wide) + 1, leaf.dtype)
+
         leaves = jax.tree.leaves(tree)
         size = sum(leaf.size * (2 if jnp.iscomplexobj(leaf) else 1) for leaf in leaves)
-        options = {} if family in (Orthogonal, RandomCoordinates) else {"combine": "least_squares"}
-        found = jaxfd.grad(energy, method=family(KEY, max(size, 1), **options))(tree)
-        exact = jax.grad(energy)(tree)
-        complete = not options
+        complete = family in (Orthogonal, RandomCoordinates)
+        found = jaxfd.grad(energy, method=family(KEY, max(size, 1)))(tree)
         eps = max([float(jnp.finfo(leaf.dtype).eps) for leaf in leaves], default=1e-16)
-        close(found, exact, 8 * eps ** (2 / 3) if complete else np.inf)
+        close(found, jax.tree.map(slope, tree), 8 * eps ** (2 / 3) if complete else 1e3)

@@ -186,7 +186,7 @@ def _counted(
         counted = known * method.weights(xp, good.astype(changes.dtype), size)
     else:
         kept = xp.all(good.reshape(good.shape[0], -1), axis=1).astype(changes.dtype)
-        gram = directions.gram(method.num_samples).astype(changes.dtype) * kept * kept[:, None]
+        gram = directions.gram(method.num_samples, changes.dtype) * kept * kept[:, None]
         rtol = float(np.finfo(changes.dtype).eps) * len(kept)
         inverse = xp.linalg.pinv(gram, hermitian=True, rtol=rtol)
         known = known * over(kept, known)

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, tree_util
+from jax import lax
 
 from jaxfd._random._directions import Directions, Leaves, added
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 
 class Coordinates(Directions):
@@ -50,7 +50,7 @@ class Coordinates(Directions):
         return result if onto is None else added(onto, result)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class RandomCoordinates(RandomDirections):
     """Differences along a random choice of coordinates, one at a time.

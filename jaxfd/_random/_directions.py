@@ -130,20 +130,20 @@ class Directions(abc.ABC):
         most = _BLOCK // max(sum(numbers), 1)
         return int(np.clip(most, 1, min(_MOST_IN_BLOCK, max(count, 1))))
 
-    def gram(self, count: int) -> Float[Array, "n n"]:
-        """The inner products of all pairs of directions."""
+    def gram(self, count: int, dtype: Any) -> Float[Array, "n n"]:
+        """The inner products of all pairs of directions, formed in a dtype."""
         each = self._block(count, self.sizes)
         blocks = -(-count // each)
         ids = jnp.minimum(lax.iota(np.int32, blocks * each), np.int32(count - 1))
         ids = ids.reshape(blocks, each)
 
+        def flat(u: Any) -> Any:
+            return u.reshape(each, -1).astype(dtype)
+
         def products(a: Any, b: Any) -> Any:
             pairs = zip(self.several(a), self.several(b), strict=True)
             return sum(
-                jnp.einsum(
-                    "ai,bi->ab", u.reshape(each, -1), v.reshape(each, -1), precision="highest"
-                ).astype(self.common)
-                for u, v in pairs
+                jnp.einsum("ai,bi->ab", *map(flat, pair), precision="highest") for pair in pairs
             )
 
         table = lax.map(lambda a: lax.map(lambda b: products(a, b), ids), ids)
@@ -186,9 +186,9 @@ class Stored:
             result.append(total.reshape(*c.shape[1:], *u.shape[1:]))
         return result if onto is None else added(onto, result)
 
-    def gram(self, count: int) -> Any:
+    def gram(self, count: int, dtype: Any) -> Any:
         """See `Directions.gram`."""
-        flat = [u.reshape(count, -1) for u in self.u]
+        flat = [u.reshape(count, -1).astype(dtype) for u in self.u]
         return sum(v @ v.T for v in flat)
 
 

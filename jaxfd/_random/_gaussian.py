@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jax import tree_util
-
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 
 class Normals(Directions):
@@ -23,7 +21,7 @@ class Normals(Directions):
         ]
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class GaussianSmoothing(RandomDirections):
     """Differences along normal directions: the gradient of the function blurred by ``sigma``.

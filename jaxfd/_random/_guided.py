@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from jaxfd._dtype import is_complex
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 
 class AroundSubspace(Directions):
@@ -63,7 +63,7 @@ class AroundSubspace(Directions):
         return result
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Guided(RandomDirections):
     """Differences along a given subspace, and along random directions orthogonal to it.

@@ -10,12 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
 
 from jaxfd._factored import Factored
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import STATIC, RandomDirections, check_count
+from jaxfd._random._methods import STATIC, RandomDirections, check_count, register
 
 
 class LowRankMatrices(Directions):
@@ -93,7 +92,7 @@ class LowRankMatrices(Directions):
         return result
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class LowRank(RandomDirections):
     """Differences along matrices of low rank: a population at the price of one.

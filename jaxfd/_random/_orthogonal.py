@@ -9,12 +9,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
 from jaxtyping import Array, Float
 
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 # Up to so many entries an orthogonal basis comes from a QR factorisation.
 SMALL = 128
@@ -84,7 +83,7 @@ def orthogonal(key: Any, like: Leaves, count: int) -> Directions:
     return Vectors(key, like, jnp.concatenate(rows))
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Orthogonal(RandomDirections):
     """Differences along directions that are orthogonal to each other: nothing is seen twice.

@@ -67,6 +67,8 @@ def differences(xp: Any, values: Shaped[Any, "k n *rest"], centre: Any) -> Shape
     Half the difference of two values; of one value and the centre; or, without a centre, of one
     value and the mean of all the others.
     """
+    # inf - inf would warn on the host.
+    values = xp.where(xp.isfinite(values), values, np.nan)
     if values.shape[0] == 2:
         return (values[0] - values[1]) / 2
     if centre is not None:

@@ -8,12 +8,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
 
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._gaussian import Normals
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 
 class OnSphere(Normals):
@@ -28,7 +27,7 @@ class OnSphere(Normals):
         return super().add(leaves, i, [s * factor.astype(s.dtype) for s in scales])
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Sphere(RandomDirections):
     """Differences along directions uniform on a sphere, of radius ``sigma sqrt(n)``.

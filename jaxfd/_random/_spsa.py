@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jax import tree_util
-
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random._methods import RandomDirections, register
 
 
 class Signs(Directions):
@@ -23,7 +21,7 @@ class Signs(Directions):
         ]
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class SPSA(RandomDirections):
     """Differences along random signs: all entries move at once, by ``+sigma`` or ``-sigma``.

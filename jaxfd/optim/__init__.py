@@ -6,8 +6,9 @@ on it.
 
 from jaxfd.optim._gradient import EstimateState as EstimateState
 from jaxfd.optim._gradient import estimate_gradient as estimate_gradient
+from jaxfd.optim._mezo import mezo as mezo
 from jaxfd.optim._minimize import minimize as minimize
 from jaxfd.optim._result import Result as Result
 from jaxfd.optim._spsa import spsa as spsa
 
-__all__ = ["EstimateState", "Result", "estimate_gradient", "minimize", "spsa"]
+__all__ = ["EstimateState", "Result", "estimate_gradient", "mezo", "minimize", "spsa"]

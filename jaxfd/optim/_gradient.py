@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
+from jaxfd._estimate import WithProgram, program_of
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import check_method, estimate, grad
@@ -104,6 +105,8 @@ def estimate_gradient(
     if not callable(method) or isinstance(method, type):
         check_method(method)
 
+    kept = _Last()
+
     def at(count: Any) -> Method:
         if isinstance(method, Method):
             return method
@@ -141,7 +144,15 @@ def estimate_gradient(
                 "estimate_gradient needs the parameters: write optimizer.update(grads, state, "
                 "params, value_fn=loss)."
             )
-        fun = _whole(bound(value_fn, extra), params, full_params)
+        masked = any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked)))
+        if masked and full_params is None:
+            raise ValueError(
+                "estimate_gradient got masked parameters, with which the function cannot be "
+                "called: write optimizer.update(grads, state, params, value_fn=loss, "
+                "full_params=params)."
+            )
+        fun = kept(value_fn, masked)
+        args, named = (params, full_params) if masked else (params,), _named(value_fn, extra)
         now = at(state.count)
         key, carried = state.key, state.carried
         if isinstance(now, RandomDirections):
@@ -150,9 +161,9 @@ def estimate_gradient(
             key = key_bits(pair[0])
         if isinstance(now, RandomDirections) and now.antithetic and not value:
             cost: Any = 2 * now.num_samples
-            raw, seen = grad(fun, method=now, bounds=bounds)(params), jnp.nan
+            raw, seen = grad(fun, method=now, bounds=bounds)(*args, **named), jnp.nan
         else:
-            found = estimate(fun, method=now, bounds=bounds)(params)
+            found = estimate(fun, method=now, bounds=bounds)(*args, **named)
             raw, seen, cost = found.grad, found.value, found.evaluations
         gradient, finite = finite_entries(raw)
         if carried and isinstance(now, RandomDirections):
@@ -220,28 +231,52 @@ def add(count: Any, more: Any) -> Any:
 
 def bound(value_fn: Callable[..., Any], extra: dict[str, Any]) -> Callable[[PyTree], Any]:
     """``value_fn`` with the extra arguments that its signature names."""
+    named = _named(value_fn, extra)
+    # A black box must arrive as it is: it is evaluated on the host.
+    return (lambda params: value_fn(params, **named)) if named else value_fn
+
+
+def _named(value_fn: Callable[..., Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Those of the extra arguments that the function's signature names."""
     try:
         names = list(inspect.signature(value_fn).parameters)[1:]
     except (TypeError, ValueError):
-        names = []
-    wanted = {name: extra[name] for name in names if name in extra}
-    # A black box must arrive as it is: it is evaluated on the host.
-    return (lambda params: value_fn(params, **wanted)) if wanted else value_fn
+        return {}
+    return {name: extra[name] for name in names if name in extra}
 
 
-def _whole(fun: Callable[[PyTree], Any], params: PyTree, full: PyTree) -> Callable[[PyTree], Any]:
-    """The function of those parameters alone that are not masked."""
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
-    def masked(node: Any) -> bool:
-        return isinstance(node, optax.MaskedNode)
 
-    if not any(map(masked, jax.tree.leaves(params, is_leaf=masked))):
-        return fun
-    if full is None:
-        raise ValueError(
-            "estimate_gradient got masked parameters, with which the function cannot be called: "
-            "write optimizer.update(grads, state, params, value_fn=loss, full_params=params)."
+def _whole(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of those parameters that are not masked, and of all."""
+
+    def whole(ours: PyTree, full: PyTree, **named: Any) -> Any:
+        params = jax.tree.map(
+            lambda own, other: other if _is_masked(own) else own, ours, full, is_leaf=_is_masked
         )
-    return lambda ours: fun(
-        jax.tree.map(lambda own, other: other if masked(own) else own, ours, full, is_leaf=masked)
-    )
+        return fun(params, **named)
+
+    return whole
+
+
+class _Programmed(WithProgram):
+    """A function with its program."""
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self.program = program_of(fun)
+
+
+class _Last:
+    """Keeps the program of the last function, so that updates outside of jit compile it once."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Any, bool] = (None, False)
+        self._kept: Any = None
+
+    def __call__(self, fun: Callable[..., Any], masked: bool) -> Any:
+        if self._of[0] is not fun or self._of[1] != masked:
+            self._kept = _Programmed(_whole(fun) if masked else fun)
+            self._of = (fun, masked)
+        return self._kept

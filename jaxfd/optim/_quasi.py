@@ -155,8 +155,10 @@ class Quasi:
         noise = jnp.maximum(state.noise, jnp.finfo(value.dtype).eps) * height
         promised = -jnp.vdot(g, p)
         floor = jnp.maximum(tol.astype(v.dtype) * jnp.maximum(height, 1), _BELOW_NOISE * noise)
-        settled = (promised <= floor) & (metric.used > 0) & jnp.all(finite)
-        settled |= (promised == 0) & state.restart & jnp.all(finite)
+        settled = ((promised <= floor) & (metric.used > 0)) | ((promised == 0) & state.restart)
+        # A function that is constant in pieces is flat everywhere: first ask how far that goes.
+        known = (state.asked > 0) | (self._method is not None) | jnp.any(g != 0)
+        settled &= known & jnp.all(finite)
         # A forward difference vanishes beside the minimum: how much lower may that be?
         bias = jnp.where(free, bias, 0)
         doubt = settled & (jnp.vdot(bias, inverse_times(metric, bias)) > floor)
@@ -201,7 +203,8 @@ class Quasi:
         except ValueError:  # too few values are finite
             return state, 0, False
         relative = found.level / max(abs(float(state.value)), np.finfo(np.float64).tiny)
-        if not found.conclusive or relative <= 4 * float(state.noise):
+        flat = not np.any(np.asarray(state.last_g))
+        if not (found.conclusive or flat) or relative <= 4 * float(state.noise):
             return state, found.evaluations, False
         noise = jnp.asarray(min(relative, 1e-2), state.noise.dtype)
         yes = jnp.ones((), bool)
