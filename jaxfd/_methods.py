@@ -12,8 +12,7 @@ import abc
 import dataclasses
 from typing import Any
 
-from jax import tree_util
-
+from jaxfd._register import register
 from jaxfd._stencil import Stencil, central, one_sided
 from jaxfd._step import Relative, check_positive
 
@@ -54,7 +53,7 @@ class Method(abc.ABC):
         """
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Forward(Method):
     """Differences to one side, ``(f(x + h) - f(x)) / h`` at order 1.
@@ -91,7 +90,7 @@ class Forward(Method):
         return one_sided(derivative, self.order, 1)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Backward(Method):
     """Differences to the other side, ``(f(x) - f(x - h)) / h`` at order 1.
@@ -121,7 +120,7 @@ class Backward(Method):
         return one_sided(derivative, self.order, -1)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Central(Method):
     """Differences to both sides, ``(f(x + h) - f(x - h)) / 2h`` at order 2.
@@ -157,7 +156,7 @@ class Central(Method):
         return central(derivative, self.order)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class ComplexStep(Method):
     """The imaginary part of one complex evaluation, ``Im f(x + ih) / h``.
@@ -198,7 +197,7 @@ class ComplexStep(Method):
         return dataclasses.replace(half, offsets=(1,), weights=half.weights[1:], imaginary=True)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Adaptive(Method):
     """Finds the step of every entry, and a bound of the error, from how the function behaves.

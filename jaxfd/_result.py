@@ -10,8 +10,10 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree, Shaped
 
+from jaxfd._register import register
 
-@tree_util.register_dataclass
+
+@register
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A gradient and what is known about it. A pytree, so it passes through ``jit`` and ``vmap``.

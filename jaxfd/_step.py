@@ -16,6 +16,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Bool, Float, Int
 
+from jaxfd._register import register
+
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.
 SHARE_OF_ROOM = 0.875
@@ -40,7 +42,7 @@ def check_positive(value: Any, name: str, zero: bool = False) -> None:
             )
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Relative:
     """The step rule ``h = rel * max(|x|, typical)``.

@@ -34,6 +34,7 @@ LAYERS = [
         "_interrupt",
         "_linear",
         "_names",
+        "_register",
         "_runs",
         "_stencil",
         "_structured",
@@ -202,3 +203,8 @@ class TestValues:
             method.step = 1.0
         assert leaves == ([0.5] if method.step == 0.5 else [])
         assert eval(repr(method), vars(jaxfd)) == method
+
+    def test_structures_know_their_class(self):
+        # To jax.tree_util.register_dataclass these are equal, and jit may take one for the other.
+        trees = [jax.tree.structure(m) for m in (jaxfd.Forward(2), jaxfd.Backward(2))]
+        assert trees[0] != trees[1]

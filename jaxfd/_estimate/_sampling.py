@@ -36,6 +36,7 @@ class Weighed:
         values: the first output at all points, shape ``(K, N, *lead, *out)``.
         shares: for each output and each real leaf what every direction counts, shape
             ``(N, *lead, *out)``.
+        good: which samples of the first output there are, shape ``(N, *lead, *out)``.
     """
 
     method: RandomDirections
@@ -43,6 +44,7 @@ class Weighed:
     centre: Any
     values: Any
     shares: list[list[Any]]
+    good: Any
 
     def mean(self, xp: Any) -> Any:
         """The mean of the first output over the points where it is finite, else NaN."""
@@ -97,7 +99,7 @@ def weigh(
         xp.moveaxis(o.astype(place.compute_dtype(o.dtype, h[0].dtype)), axis + 1, 1)
         for o in outputs
     ]
-    shares = []
+    shares, good = [], []
     for number, value in enumerate(values):
         base = centre[number].astype(value.dtype) if compared else None
         if method.shaping and is_complex(value):
@@ -106,9 +108,10 @@ def weigh(
                 "shaping out, or take the real and imaginary parts one by one."
             )
         changes = differences(xp, *shaped(xp, method.shaping, value, base))
+        good.append(xp.isfinite(changes))
         counted = _counted(xp, method, directions, changes, size)
         shares.append([counted / over(d.astype(value.dtype), counted[0]) for d in h])
-    return Weighed(method, cloud, centre, values[0], shares)
+    return Weighed(method, cloud, centre, values[0], shares, good[0])
 
 
 def sample(
@@ -205,16 +208,17 @@ def _summed(place: Any, directions: Any, shares: Sequence[Any]) -> list[Any]:
 def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[Any]:
     """Standard errors of the mean, from the spread of the samples; NaN where there is no mean."""
     method, directions = weighed.method, weighed.cloud.directions
-    count = method.num_samples - method.fixed
     random = np.arange(method.num_samples) >= method.fixed
+    number = xp.sum(weighed.good & over(random, weighed.good), axis=0)
     shares = [xp.where(over(random, s), s, 0) for s in shares]
     squares, sums = directions.sum([s * s for s in shares], squared=True), directions.sum(shares)
-    if count < 2 or method.combine != "mean":
-        return [xp.full_like(s, np.nan) for s in sums]
-    return [
-        xp.sqrt(xp.maximum(count * square - total * total, 0) / (count - 1))
-        for square, total in zip(squares, sums, strict=True)
-    ]
+    result = []
+    for square, total in zip(squares, sums, strict=True):
+        count = over(number, total).astype(total.dtype)
+        variance = xp.maximum(count * square - total * total, 0) / xp.maximum(count - 1, 1)
+        known = (count > 1) & (method.combine == "mean")
+        result.append(xp.where(known, xp.sqrt(variance), np.nan))
+    return result
 
 
 def _box(xp: Any, call: Call, parts: Parts, bounds: Any) -> list[tuple[Any, Any]]:

@@ -12,7 +12,8 @@ import numpy as np
 from jax import lax
 
 from jaxfd._random._directions import Directions, Leaves, added
-from jaxfd._random._methods import RandomDirections, register
+from jaxfd._random._methods import RandomDirections
+from jaxfd._register import register
 
 
 class Coordinates(Directions):

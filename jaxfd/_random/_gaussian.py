@@ -8,7 +8,8 @@ from typing import Any
 
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections, register
+from jaxfd._random._methods import RandomDirections
+from jaxfd._register import register
 
 
 class Normals(Directions):

@@ -16,7 +16,8 @@ from jaxtyping import PyTree
 from jaxfd._dtype import is_complex
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections, register
+from jaxfd._random._methods import RandomDirections
+from jaxfd._register import register
 
 
 class AroundSubspace(Directions):

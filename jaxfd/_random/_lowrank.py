@@ -14,7 +14,8 @@ import numpy as np
 from jaxfd._factored import Factored
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import STATIC, RandomDirections, check_count, register
+from jaxfd._random._methods import STATIC, RandomDirections, check_count
+from jaxfd._register import register
 
 
 class LowRankMatrices(Directions):

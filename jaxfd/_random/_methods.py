@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 from jaxfd._methods import Method
 from jaxfd._random._directions import Directions
 from jaxfd._random._shaping import SHAPINGS
+from jaxfd._register import register
 from jaxfd._stencil import Stencil, central, one_sided
 from jaxfd._step import Relative, check_positive
 
@@ -29,35 +30,6 @@ _COMBINATIONS = ("mean", "least_squares")
 
 # Marks a field as part of the method's structure, not one of its leaves.
 STATIC = {"static": True}
-
-
-def register(cls: type) -> type:
-    """Makes a dataclass a pytree whose structure knows the class.
-
-    To ``tree_util.register_dataclass`` classes with the same fields have equal structures, so that
-    ``jax.jit`` now and then runs what it has compiled for another family. And a pytree may hold
-    anything, as in ``in_axes``: what is put together again is not checked again.
-    """
-    fields = dataclasses.fields(cls)
-    data = [f.name for f in fields if not f.metadata.get("static")]
-    meta = [f.name for f in fields if f.metadata.get("static")]
-
-    def flatten(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        return tuple(getattr(value, n) for n in data), tuple(getattr(value, n) for n in meta)
-
-    def flatten_with_keys(value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        children, rest = flatten(value)
-        keys = map(tree_util.GetAttrKey, data)
-        return tuple(zip(keys, children, strict=True)), rest
-
-    def unflatten(rest: tuple[Any, ...], children: Iterable[Any]) -> Any:
-        value: Any = object.__new__(cls)
-        for name, child in zip((*data, *meta), (*children, *rest), strict=True):
-            object.__setattr__(value, name, child)
-        return value
-
-    tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
 
 
 def _check_choice(name: str, option: str, value: Any, choices: Sequence[Any]) -> None:

@@ -13,7 +13,8 @@ from jaxtyping import Array, Float
 
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections, register
+from jaxfd._random._methods import RandomDirections
+from jaxfd._register import register
 
 # Up to so many entries an orthogonal basis comes from a QR factorisation.
 SMALL = 128
