@@ -59,7 +59,6 @@ FUNCTIONS = {
     "softmax": lambda w, v: jax.nn.softmax(A @ w, axis=-1) @ jax.nn.softmax(v),
     "custom_jvp": lambda w, v: product(w),
     "custom_vjp": lambda w, v: cube(w),
-    "checkpoint": lambda w, v: jax.checkpoint(lambda w: jnp.sin(A @ w))(w),
     "scan": lambda w, v: jax.lax.scan(lambda h, x: (jnp.tanh(h @ v @ w + x @ w), h), B[0], A)[0],
     "loop": lambda w, v: jax.lax.fori_loop(0, 3, lambda i, h: jnp.tanh(h @ v @ w), B),
     "while": lambda w, v: jax.lax.while_loop(
@@ -83,7 +82,7 @@ FUNCTIONS = {
 # What is done without ever adding a move to its matrix.
 THIN = [
     "x @ W", "W @ x", "W @ vector", "vector @ W", "W.T @ x", "x @ W.T", "W.T.T", "einsum",
-    "batched inputs", "one after the other", "jit", "custom_jvp", "checkpoint", "vmap", "cast",
+    "batched inputs", "one after the other", "jit", "custom_jvp", "vmap", "cast",
 ]  # fmt: skip
 
 
