@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -28,6 +28,8 @@ _lock = threading.Lock()
 _leaving = False
 _watching = False
 _failed = False
+_expecting = 0  # how many blocks expect errors as they were
+_raised: list[Exception] = []  # what host calls raised meanwhile
 
 
 def check() -> None:
@@ -67,8 +69,27 @@ def failed(error: BaseException) -> None:
     """Takes notice of what a host call raises, for JAX will not hand it on as it is."""
     global _failed
     _failed = True
+    if _expecting and isinstance(error, Exception):
+        _raised.append(error)
     if isinstance(error, KeyboardInterrupt) and in_main_thread():
         _interrupt_callers()
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """Raises the error of a host call as it was, where a compiled program fails for it."""
+    global _expecting
+    _expecting += 1
+    try:
+        yield
+    except RuntimeError:
+        if not _raised:
+            raise
+        raise _raised[-1] from None
+    finally:
+        _expecting -= 1
+        if not _expecting:
+            _raised.clear()
 
 
 def _stop_calls() -> None:

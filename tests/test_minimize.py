@@ -536,3 +536,16 @@ def test_estimate_gradient_beside_other_links():
         found = minimize(bowl, jnp.zeros(2), optimizer, max_steps=100)
     assert found.value < 1e-6
     assert found.num_evaluations == 100 * (5 + 1) or found.converged
+
+
+@pytest.mark.usefixtures("x64_everywhere")
+def test_what_a_black_box_raises_arrives_as_it_is():
+    def broken(x):
+        if x[0] > 0.5:
+            raise ValueError("no such valve")
+        return np.sum((x - 1) ** 2)
+
+    box = jaxfd.blackbox(broken, jax.ShapeDtypeStruct((), np.float64))
+    with pytest.raises(ValueError, match="no such valve") as caught:
+        jaxfd.optim.minimize(box, jnp.zeros(2))
+    assert any("at point" in note for note in caught.value.__notes__)

@@ -27,6 +27,7 @@ class Progress(NamedTuple):
         failed: points that failed.
         seconds: time since the batch began.
         left: seconds that it will still take at this pace; NaN before the first point.
+        unit: what is counted, if no points.
     """
 
     name: str
@@ -35,10 +36,12 @@ class Progress(NamedTuple):
     failed: int
     seconds: float
     left: float
+    unit: str = "point"
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.name}: {self.done} of {self.planned} points{failed}, {self.left:.0f} s left"
+        count = f"{self.done} of {self.planned} {self.unit}s"
+        return f"{self.name}: {count}{failed}, {self.left:.0f} s left"
 
 
 class _Silent:
@@ -75,7 +78,7 @@ class _Log(_Silent):
 class _Bar(_Silent):
     """A bar that is there while a batch takes long, and gone after it."""
 
-    def __init__(self, name: str, planned: int) -> None:
+    def __init__(self, name: str, planned: int, unit: str) -> None:
         try:
             from tqdm.auto import tqdm
         except ImportError as error:
@@ -83,7 +86,7 @@ class _Bar(_Silent):
                 "progress=True needs tqdm on a terminal: pip install 'jaxfd[progress]', or pass a "
                 "function."
             ) from error
-        self._bar = tqdm(total=planned, desc=name, unit="point", leave=False, delay=0.5)
+        self._bar = tqdm(total=planned, desc=name, unit=unit, leave=False, delay=0.5)
 
     def __call__(self, progress: Progress) -> None:
         if progress.failed:
@@ -101,13 +104,14 @@ class Tally:
         progress: what the user asked for: nothing, True, or a function.
         name: the function's name.
         planned: the number of points.
+        unit: what is counted, if no points.
     """
 
-    def __init__(self, progress: Any, name: str, planned: int) -> None:
-        self.name, self.planned = name, planned
+    def __init__(self, progress: Any, name: str, planned: int, unit: str = "point") -> None:
+        self.name, self.planned, self.unit = name, planned, unit
         self.done = self.failed = 0
         self._start = time.monotonic()
-        self._reporter = _reporter(progress, name, planned)
+        self._reporter = _reporter(progress, name, planned, unit)
 
     def add(self, done: int, failed: int = 0) -> None:
         """Counts points that are finished."""
@@ -115,19 +119,20 @@ class Tally:
         self.failed += failed
         seconds = time.monotonic() - self._start
         left = seconds / self.done * (self.planned - self.done) if self.done else float("nan")
-        self._reporter(Progress(self.name, self.done, self.planned, self.failed, seconds, left))
+        counts = (self.done, self.planned, self.failed)
+        self._reporter(Progress(self.name, *counts, seconds, left, self.unit))
 
     def close(self) -> None:
         self._reporter.close()
 
 
-def _reporter(progress: Any, name: str, planned: int) -> _Silent:
+def _reporter(progress: Any, name: str, planned: int, unit: str) -> _Silent:
     if not progress:
         return _Silent()
     if callable(progress):
         return _Hand(progress)
     if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
-        return _Bar(name, planned)
+        return _Bar(name, planned, unit)
     return _Log()
 
 

@@ -19,6 +19,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram, program_of
+from jaxfd._interrupt import own_errors
 from jaxfd._methods import Central, Method
 from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
@@ -39,6 +40,7 @@ _WHY = {
 }
 
 
+@own_errors()
 def minimize(
     fun: Callable[[PyTree], Any],
     x0: PyTree,
@@ -155,7 +157,7 @@ def minimize(
     def between(run: Run, history: np.ndarray) -> bool:
         return callback is not None and bool(callback(result(run, history, "still going")))
 
-    tally = Tally(progress, name, limits.steps)
+    tally = Tally(progress, name, limits.steps, unit="step")
     try:
         run, history, why = repeat(
             steps,
