@@ -436,6 +436,7 @@ def start():
 
 
 class TestPrograms:
+    @pytest.mark.heavy
     def test_killed_at_any_moment(self, start, tmp_path):
         whole = _end(start("none", 0, "box"))
         delays = np.random.default_rng(0).uniform(0, 0.08, 4)
