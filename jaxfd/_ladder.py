@@ -21,9 +21,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, tree_util
+from jax import lax
 from jaxtyping import Float
 
+from jaxfd._register import register
 from jaxfd._step import constant
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
@@ -198,7 +199,7 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
     return lax.bitcast_convert_type(bits, x.dtype)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """What all fits make of some sets of points, so that further sets can be added.
@@ -261,7 +262,7 @@ def add(old: Evidence, new: Evidence) -> Evidence:
     )
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Judged:
     """The best fit, entry by entry.

@@ -20,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Literal
 
 from jaxfd._eqns import evaluate
+from jaxfd._register import register
 from jaxfd._tree import is_array
 
 # The names of a layer's outputs and inputs in a traced program.
@@ -31,7 +32,7 @@ _INLINED = (*_ALWAYS_INLINED, "checkpoint", "remat", "remat2")
 _FLAT = ("ceil", "floor", "round", "sign")
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class _Layer:
     """What `layer` returns; a pytree that holds the parameters of what it wraps."""

@@ -23,7 +23,8 @@ class Estimate:
         grad: the gradient, shaped as the argument.
         error: for each entry a cautious bound of its error: what lower orders on the same points
             disagree by, and rounding. NaN where the method has nothing to compare with
-            (``Forward(order=1)``, ``ComplexStep``). For random methods it is the standard error.
+            (``Forward(order=1)``, ``ComplexStep``). For random methods it is the standard error
+            of a mean of independent samples.
         step: for each entry the step used.
         one_sided: for each entry whether its points lay to one side of ``x``, though the method's
             do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).

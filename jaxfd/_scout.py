@@ -15,10 +15,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from jax import tree_util
 from jaxtyping import Bool, Float
 
 from jaxfd._ladder import apply, column, orthonormal
+from jaxfd._register import register
 
 # What is left by the polynomials and is this many times the noise is the function's own.
 _SIGNIFICANT = 4.0
@@ -182,7 +182,7 @@ def one_sided() -> Ladder:
     )
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Scouted:
     """What a ladder told, entry by entry.

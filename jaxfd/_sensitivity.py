@@ -19,6 +19,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._methods import Adaptive, Method
 from jaxfd._names import entry_names, flat
 from jaxfd._probe import check_output, concrete, leaves_of
+from jaxfd._register import register
 from jaxfd._transforms import estimate
 
 _ROWS = 30
@@ -30,7 +31,7 @@ def _default_method(x: PyTree) -> Method:
     return Adaptive(typical=sizes)
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
     """How a number depends on named parameters. Entries are sorted, the most important first.

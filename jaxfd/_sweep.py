@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
 from jaxtyping import Bool, Float, PyTree
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -21,6 +20,7 @@ from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods import Adaptive, Backward, Central, Forward, Method
 from jaxfd._names import entry_names, flat, like, unflat
 from jaxfd._probe import check_output, concrete, eps_of, leaves_of
+from jaxfd._register import register
 from jaxfd._step import Relative, realise
 from jaxfd._transforms import estimate, grad, samples
 from jaxfd._tree import bind
@@ -39,7 +39,7 @@ _Table = Float[np.ndarray, "k n"]
 _QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class StepSweep:
     """Derivatives at many steps, and their errors. A pytree of NumPy arrays.

@@ -14,6 +14,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._names import entry_names, flat
+from jaxfd._register import register
 from jaxfd._taylor import RESOLUTION
 
 AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"
@@ -29,7 +30,7 @@ _HEADS = {
 }
 
 
-@tree_util.register_dataclass
+@register
 @dataclasses.dataclass(frozen=True)
 class GradCheck:
     """What `check_grads` found. A pytree of NumPy arrays; prints as a table, worst entries first.

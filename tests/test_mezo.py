@@ -39,6 +39,7 @@ def by_sgd(rate, method, key, p, fun=loss):
     return optax.apply_updates(p, updates), keys[0]
 
 
+@pytest.mark.heavy
 class TestIsSgd:
     @pytest.mark.parametrize(
         ("family", "options"),

@@ -337,6 +337,7 @@ class TestComplete:
         np.testing.assert_allclose(jaxfd.grad(lambda x: x @ x, method=none)(x), hand, rtol=1e-9)
 
 
+@pytest.mark.heavy
 class TestOnAverage:
     """Right in the mean over keys, to 4.5 standard errors."""
 

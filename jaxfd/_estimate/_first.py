@@ -27,7 +27,7 @@ class FirstOrder(Task):
         scalar: whether the output must be one number.
         value: whether the value is wanted too.
         error: whether a bound of the error and the steps are wanted.
-        derivative: the order of the derivative.
+        derivative: the order of the derivative, for functions of one number; None for gradients.
         raw: whether to return derivatives as bare lists, for the differentiable hook.
         contract: whether ``extra`` holds a cotangent that outputs are contracted with.
     """
@@ -35,7 +35,7 @@ class FirstOrder(Task):
     scalar: bool = False
     value: bool = False
     error: bool = False
-    derivative: int = 1
+    derivative: int | None = None
     raw: bool = False
     contract: bool = False
 
@@ -44,7 +44,7 @@ class FirstOrder(Task):
         return self.contract
 
     def draws(self, method: Method) -> bool:
-        return isinstance(method, (RandomDirections, Drawn)) and self.derivative == 1
+        return isinstance(method, (RandomDirections, Drawn)) and self.derivative is None
 
     def run(self, place: Any, call: Call, parts: Parts) -> Any:
         if self.raw or self.contract:
@@ -61,7 +61,7 @@ class FirstOrder(Task):
         elif self.draws(method) and any(x.size for x in parts.real):
             found = sample(place, call, parts, bounds, centre, wanted, self.error)
         else:
-            stencil = method.stencil(self.derivative)
+            stencil = method.stencil(self.derivative or 1)
             layout = lay(place, call, parts, stencil, bounds)
             found = difference(place, layout, parts, centre, wanted, self.error)
         centre = found.centre

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
@@ -174,7 +175,8 @@ def _distances(place: Any, call: Call, parts: Parts, method: RandomDirections) -
         if wanted[owner] is not None:
             asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
             # A distance lost in the rounding of x would divide nothing by nothing.
-            h = xp.where((largest + asked) - largest == 0, h, asked)
+            spacing = largest * np.asarray(float(jnp.finfo(x.dtype).eps), x.dtype)
+            h = xp.where((largest + asked) - largest == 0, xp.maximum(asked, spacing), asked)
         result.append(h)
     return result
 
