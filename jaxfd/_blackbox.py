@@ -87,7 +87,7 @@ def blackbox(
             evaluated again. The key is every bit of the arguments, the name and the version.
         progress: True for a bar on a terminal or in a notebook, and lines in the log ``jaxfd``
             elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
-            left)``, called as points finish.
+            left, unit)``, called as points finish.
         name: what errors, progress and the journal call the function; by default its own name.
 
     Returns:

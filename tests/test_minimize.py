@@ -42,10 +42,10 @@ def optax_promotes():
 @pytest.fixture
 def x64_everywhere():
     """Callbacks may run in threads that do not know of a context manager."""
-    before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield
-    jax.config.update("jax_enable_x64", before)
+    # What was there before cannot be asked: the context manager that all tests are in says True.
+    jax.config.update("jax_enable_x64", False)
 
 
 def same(one, two):
@@ -326,6 +326,7 @@ class TestBetween:
         same(minimize(rosenbrock, hard()), whole)
 
 
+@pytest.mark.heavy
 class TestCheckpoint:
     OPTIONS = (
         {},
@@ -435,8 +436,8 @@ def start():
         child.communicate()
 
 
+@pytest.mark.heavy
 class TestPrograms:
-    @pytest.mark.heavy
     def test_killed_at_any_moment(self, start, tmp_path):
         whole = _end(start("none", 0, "box"))
         delays = np.random.default_rng(0).uniform(0, 0.08, 4)

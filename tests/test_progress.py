@@ -35,7 +35,9 @@ class TestFunction:
         assert [p.done for p in seen] == [1, 2, 3, 4, 5, 6, 7]
         assert {(p.name, p.planned, p.failed) for p in seen} == {("quadratic", 7, 0)}
         assert isinstance(seen[0], tuple)
-        assert seen[0]._fields == ("name", "done", "planned", "failed", "seconds", "left")
+        fields = ("name", "done", "planned", "failed", "seconds", "left", "unit")
+        assert seen[0]._fields == fields
+        assert seen[0].unit == "point"
 
     def test_time(self, seen):
         jax.grad(box_of(simulators.sleepy, seen))(X)

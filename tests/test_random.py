@@ -244,6 +244,7 @@ class TestByHand:
         np.testing.assert_allclose(found.step, rel * (2.0 if rel == 1e-3 else 1.0))
 
 
+@pytest.mark.heavy
 class TestComplete:
     """With as many samples as entries nothing is missing."""
 

@@ -54,6 +54,7 @@ class TestBaselines:
         assert off(found, jax.grad(fun)(jnp.asarray(X))) < 4.5
 
 
+@pytest.mark.heavy
 class TestShaping:
     @both
     def test_ranks_by_hand(self, antithetic):

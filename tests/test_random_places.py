@@ -139,6 +139,7 @@ class TestKeys:
         assert np.any(found[0] != found[1])
 
 
+@pytest.mark.heavy
 class TestChunks:
     @pytest.mark.parametrize(
         "method",

@@ -11,12 +11,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
 from jaxfd._cloud import Cloud
-from jaxfd._dtype import is_complex
+from jaxfd._dtype import is_complex, promote
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._layout import walls_of
 from jaxfd._estimate._task import Call
@@ -175,8 +174,9 @@ def _distances(place: Any, call: Call, parts: Parts, method: RandomDirections) -
         if wanted[owner] is not None:
             asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
             # A distance lost in the rounding of x would divide nothing by nothing.
-            spacing = largest * np.asarray(float(jnp.finfo(x.dtype).eps), x.dtype)
-            h = xp.where((largest + asked) - largest == 0, xp.maximum(asked, spacing), asked)
+            sizes = xp.abs(x.reshape(*place.lead, -1)).astype(promote(x.dtype, np.float32))
+            common = (xp.sum(sizes, axis=-1) / max(sizes.shape[-1], 1)).astype(x.dtype)
+            h = xp.where((common + asked) - common == 0, h, asked)
         result.append(h)
     return result
 

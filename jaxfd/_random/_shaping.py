@@ -6,12 +6,11 @@ directions, no method.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
-import jax.scipy.stats
 import numpy as np
-import scipy.stats
 from jaxtyping import Shaped
 
 
@@ -29,8 +28,12 @@ def _standardized(xp: Any, values: Any, good: Any) -> Any:
 
 def _ranks(xp: Any, values: Any, good: Any) -> Any:
     """Ranks from -1/2 to 1/2; equal values share theirs."""
-    rank = scipy.stats.rankdata if xp is np else jax.scipy.stats.rankdata
-    found = rank(xp.where(good, values, np.inf), axis=-1).astype(values.dtype)
+    # Imported here because scipy.stats takes long.
+    found = (
+        importlib.import_module("scipy.stats" if xp is np else "jax.scipy.stats")
+        .rankdata(xp.where(good, values, np.inf), axis=-1)
+        .astype(values.dtype)
+    )
     last = xp.sum(good, axis=-1, keepdims=True).astype(values.dtype) - 1
     return (found - 1) / xp.where(last > 0, last, 1) - np.asarray(0.5, values.dtype)
 
