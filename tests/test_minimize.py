@@ -394,7 +394,7 @@ def simulate(x):
 
 def slow(x):
     # Some ten milliseconds of work, which the value feels by nothing.
-    y = jax.lax.fori_loop(0, int(1e5 * pause), lambda i, y: jnp.sin(y), x[0])
+    y = jax.lax.fori_loop(0, int(1e7 * pause), lambda i, y: jnp.sin(y), x[0])
     return simulate_traced(x) + 0 * y
 
 def simulate_traced(x):

@@ -218,7 +218,10 @@ def repeat(
                 break
     except KeyboardInterrupt:
         why = "interrupted"
-    save()
+    try:
+        save()
+    except KeyboardInterrupt:  # there is nothing left to stop, and nothing shall be lost
+        save()
     return run, np.concatenate(values), why
 
 
