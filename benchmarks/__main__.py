@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-TABLES = ("speed", "accuracy", "optimize", "blackbox", "runs", "resume", "hangs", "stress")
+TABLES = (
+    *("speed", "accuracy", "directions", "network", "optimize"),
+    *("blackbox", "runs", "resume", "hangs", "stress"),
+)
 
 
 def main() -> int:
