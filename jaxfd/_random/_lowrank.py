@@ -40,10 +40,8 @@ class LowRankMatrices(Directions):
         return both[:m] / np.asarray(math.sqrt(self._rank), dtype), both[m:]
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
-        return [
-            x.dense().reshape(self.shapes[leaf]) if isinstance(x, Factored) else x
-            for leaf, x in enumerate(self._moved(leaves, i, scales))
-        ]
+        points = self.points(leaves, i, scales)
+        return [x.dense() if isinstance(x, Factored) else x for x in points]
 
     def points(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         return [
@@ -81,13 +79,10 @@ class LowRankMatrices(Directions):
                 left, right = jax.vmap(lambda i, leaf=leaf: self._factors(i, leaf))(ids)
                 found = jnp.einsum("b...,bmr,bkr->...mk", c, left, right, precision="highest")
             else:
-                zero, one = (make((), c.dtype) for make in (jnp.zeros, jnp.ones))
-                like = jnp.broadcast_to(zero, self.shapes[leaf])
+                shape, dtype = self.shapes[leaf], self.dtypes[leaf]
                 drawn = jax.vmap(
-                    lambda i, leaf=leaf, like=like, one=one: _draws.add_normals(
-                        like, self.key_of(i, leaf), one
-                    )
-                )(ids)
+                    lambda key, shape=shape, dtype=dtype: _draws.normals(key, shape, dtype)
+                )(jax.vmap(lambda i, leaf=leaf: self.key_of(i, leaf))(ids))
                 found = jnp.tensordot(c, drawn, axes=(0, 0), precision="highest")
             result.append(total + found.reshape(total.shape).astype(total.dtype))
         return result

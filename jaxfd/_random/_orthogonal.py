@@ -20,21 +20,25 @@ from jaxfd._register import register
 SMALL = 128
 
 
-class Vectors(Directions):
-    """Directions that are rows of a small array.
+class BasisRows(Directions):
+    """Vectors of a uniformly random basis; those after the last one come from a second basis."""
 
-    Args:
-        key: not used.
-        like: the leaves.
-        rows: shape ``(N, n)``.
-    """
-
-    def __init__(self, key: Any, like: Leaves, rows: Float[Array, "N n"]) -> None:
+    def __init__(self, key: Any, like: Leaves, count: int) -> None:
         super().__init__(key, like)
-        self.rows = rows
+        firsts = range(0, count, self.size) if self.size else ()
+        numbers = [min(self.size, count - first) for first in firsts]
+        rows = [self._basis(block, number) for block, number in enumerate(numbers)]
+        self._rows = jnp.concatenate(rows) if rows else jnp.zeros((count, 0))
+
+    def _basis(self, block: int, number: int) -> Float[Array, "k n"]:
+        drawn = _draws.normals(self.key_of(block, 0), (self.size, number), self.common)
+        basis, corner = jnp.linalg.qr(drawn)
+        # With these signs the basis is uniformly distributed.
+        turned = basis * jnp.where(jnp.diagonal(corner) < 0, -1, 1).astype(basis.dtype)
+        return turned.T * np.asarray(math.sqrt(self.size), basis.dtype)
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
-        row = self.rows[i]
+        row = self._rows[i]
         ends = np.cumsum([0, *self.sizes])
         result = []
         for leaf, (x, scale) in enumerate(zip(leaves, scales, strict=True)):
@@ -63,25 +67,6 @@ class HadamardRows(Directions):
             _draws.add_signs(x, _draws.bits_from(packed, start, x.size), scale)
             for x, start, scale in zip(leaves, self._starts, scales, strict=True)
         ]
-
-
-def orthogonal(key: Any, like: Leaves, count: int) -> Directions:
-    """Directions orthogonal to each other: a random basis, or Hadamard rows if that is large."""
-    size = sum(math.prod(x.shape) for x in like)
-    if size > SMALL:
-        return HadamardRows(key, like)
-    found = Vectors(key, like, jnp.zeros((count, size)))
-    if not size:
-        return found
-    rows = []
-    for block, first in enumerate(range(0, count, size)):
-        number = min(size, count - first)
-        drawn = _draws.normals(found.key_of(block, 0), (size, number), found.common)
-        basis, corner = jnp.linalg.qr(drawn)
-        # With these signs the basis is uniformly distributed.
-        turned = basis * jnp.where(jnp.diagonal(corner) < 0, -1, 1).astype(basis.dtype)
-        rows.append(turned.T * np.asarray(math.sqrt(size), basis.dtype))
-    return Vectors(key, like, jnp.concatenate(rows))
 
 
 @register
@@ -130,4 +115,6 @@ class Orthogonal(RandomDirections):
             )
 
     def directions(self, like: Sequence[Any]) -> Directions:
-        return orthogonal(self.key, like, self.num_samples)
+        if sum(math.prod(x.shape) for x in like) > SMALL:
+            return HadamardRows(self.key, like)
+        return BasisRows(self.key, like, self.num_samples)

@@ -37,6 +37,11 @@ def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> None:
                 f"chunk_size must be 1 or more, got {chunk_size}: it is the number of points "
                 "evaluated at once."
             )
+    check_pair(bounds)
+
+
+def check_pair(bounds: Any) -> None:
+    """Raises TypeError if bounds are given and are no pair."""
     if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
         raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}.")
 

@@ -25,6 +25,7 @@ from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
 from jaxfd._runs._progress import Tally, check_progress
 from jaxfd._transforms import check_method
+from jaxfd._transforms._door import check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
@@ -124,11 +125,11 @@ def minimize(
     leaves = leaves_of("minimize", x0)
     check_output("minimize", fun, x0)
     x = jax.tree.unflatten(jax.tree.structure(x0), [jnp.asarray(leaf) for leaf in leaves])
-    if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
-        raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}.")
+    check_pair(bounds)
     box = box_of(x, bounds)
     steps = _steps_of(fun, x, box, optimizer, method)
-    name = program_of(fun).name
+    function = program_of(fun)
+    name = function.name
     run = begin(steps, x)
     if int(run.evaluations) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {float(run.best)} at x0, not finite: choose another x0.")
@@ -163,7 +164,7 @@ def minimize(
             steps,
             run,
             limits,
-            one_by_one=isinstance(program_of(fun), HostProgram),
+            one_by_one=isinstance(function, HostProgram),
             tally=tally,
             checkpoint=saved,
             history=history,
