@@ -1,6 +1,7 @@
 """What runs beside the user's function in a worker, thread or process.
 
-Must import nothing but the standard library: a worker process needs no JAX.
+Must import nothing but the standard library, and dask where dask runs it: a worker process
+needs no JAX.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from typing import Any, NamedTuple
 
 # A board is a file of slots. The first says whether the board is closed, each other one which
@@ -20,6 +22,9 @@ from typing import Any, NamedTuple
 SLOT = struct.Struct("=qd")
 # An open board, and a call that nobody runs; a closed board.
 OPEN, CLOSED = SLOT.pack(0, 0.0), SLOT.pack(1, 0.0)
+
+# What is said of a point that killed its worker.
+DIED = "its worker process died"
 
 
 class Call(NamedTuple):
@@ -103,6 +108,24 @@ def run(
         finally:
             _mark(board, call.slot, 0)
         results.append(value)
+    return results
+
+
+def run_once(fun: Callable[..., Any], calls: Sequence[Call], unique: bytes) -> list[Any]:
+    """Does what `run` does in a dask worker, once: dask gives what killed one to the next.
+
+    Raises:
+        BrokenExecutor: the worker that began it died.
+    """
+    from distributed import Event
+
+    begun = Event(f"jaxfd-{unique.hex()}")
+    if begun.is_set():
+        begun.clear()
+        raise BrokenExecutor(DIED)
+    begun.set()
+    results = run(fun, calls)
+    begun.clear()
     return results
 
 

@@ -114,6 +114,10 @@ class Pool(Crew):
         super().__init__(fun, calls)
         self._executor = executor
         self._jobs: dict[Any, tuple[Job, int]] = {}
+        # Suspects, to be run one by one; the one that is; and what has to wait for them.
+        self._alone: collections.deque[Job] = collections.deque()
+        self._trial: Job | None = None
+        self._held: list[Job] = []
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._patience = POLL
 
@@ -122,6 +126,12 @@ class Pool(Crew):
         """Raises where this function and this executor do not fit."""
 
     def submit(self, job: Job) -> None:
+        if self._alone or self._trial is not None:
+            self._held.append(job)
+        else:
+            self._send(job)
+
+    def _send(self, job: Job) -> None:
         calls = self._calls(job)
         future = self._start(calls)
         self._jobs[future] = job, len(calls)
@@ -131,8 +141,22 @@ class Pool(Crew):
         """Hands calls to the executor, each time as something new: dask remembers results."""
         return self._executor.submit(_worker.run, self._fun, calls, None, os.urandom(8))
 
+    def _release(self) -> None:
+        """Once nothing runs: sends the next suspect, or after the last what waited for them."""
+        if self._jobs:
+            return
+        self._trial = None
+        if self._alone:
+            self._trial = self._alone.popleft()
+            self._send(self._trial)
+        else:
+            held, self._held = self._held, []
+            for job in held:
+                self._send(job)
+
     def next(self) -> tuple[Job, list[Any]]:
         while True:
+            self._release()
             future = self._wait()
             answer = None if future is None else self._answer(future)
             if answer is not None:
@@ -152,9 +176,8 @@ class Pool(Crew):
         try:
             results = future.result()
         except Exception as error:
-            failure = self._misfortune(job, error)
+            failure = self._misfortune(job, count, error)
             if failure is None:
-                self.submit(job)
                 return None
             if count > 1:
                 # One of them may be to blame, and need not cost the others.
@@ -164,9 +187,9 @@ class Pool(Crew):
             results = [failure]
         return self._come_to(job, count, results)
 
-    def _misfortune(self, job: Job, error: Exception) -> Failure | None:
-        """What the executor, and not the function, raised; None to have the job run again."""
-        del job
+    def _misfortune(self, job: Job, count: int, error: Exception) -> Failure | None:
+        """What the executor, and not the function, raised; None where the job is run again."""
+        del job, count
         if not isinstance(error, CancelledError):
             return Failure(error)
         reason = f": {error}" if str(error) else ""
@@ -195,7 +218,12 @@ class Pool(Crew):
 
 
 class Cluster(Pool):
-    """A dask cluster: a worker that dies takes with it finished results that were not fetched."""
+    """A dask cluster.
+
+    A worker that dies takes with it finished results that were not fetched. And dask holds
+    its death against all that it was to run, what it had not begun too: only a job that kills
+    a worker when it runs alone is to blame.
+    """
 
     def __init__(
         self, fun: Callable[..., Any], calls: Callable[[Job], list[Call]], executor: Any
@@ -203,12 +231,24 @@ class Cluster(Pool):
         super().__init__(fun, calls, executor)
         self._again: collections.Counter[Job] = collections.Counter()
 
-    def _misfortune(self, job: Job, error: Exception) -> Failure | None:
+    def _start(self, calls: list[Call]) -> Any:
+        if self._trial is None:
+            return super()._start(calls)
+        return self._executor.submit(_worker.run_once, self._fun, calls, os.urandom(8))
+
+    def _misfortune(self, job: Job, count: int, error: Exception) -> Failure | None:
         if type(error).__name__ == "KilledWorker":
-            return super()._misfortune(job, CancelledError(str(error)))
+            if count == 1 and job != self._trial:
+                self._alone.append(job)
+                return None
+            error = BrokenExecutor(_worker.DIED)
+        if isinstance(error, BrokenExecutor):
+            return Lost(error)
         self._again[job] += 1
-        known = isinstance(error, CancelledError) or self._again[job] > _AGAIN
-        return super()._misfortune(job, error) if known else None
+        if isinstance(error, CancelledError) or self._again[job] > _AGAIN:
+            return super()._misfortune(job, count, error)
+        self.submit(job)
+        return None
 
 
 class _Inside(threading.local):

@@ -62,8 +62,6 @@ class Processes(Pool):
         self._overdue: set[int] = set()  # points that took too long
         # A pool of our own, where it has to be known that nobody else breaks it.
         self._private: Any = None
-        self._alone: collections.deque[Job] = collections.deque()  # to be run one by one
-        self._held: list[Job] = []  # to be run after those
         # How a pool ends the workers that are left when one died: by SIGTERM, loky by SIGKILL.
         own = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         self._ended = (None, 0, -15 if own else -9)
@@ -111,12 +109,6 @@ class Processes(Pool):
         seen.update(getattr(self._executor, "_processes", None) or {})
         return future
 
-    def submit(self, job: Job) -> None:
-        if self._alone:
-            self._held.append(job)
-        else:
-            super().submit(job)
-
     def next(self) -> tuple[Job, list[Any]]:
         while not self._ready:
             self._release()
@@ -134,17 +126,6 @@ class Processes(Pool):
         answer = self._answer(future)
         if answer is not None:
             self._ready.append(answer)
-
-    def _release(self) -> None:
-        """Submits what waits until a suspect has run alone."""
-        if self._jobs:
-            return
-        if self._alone:
-            super().submit(self._alone.popleft())
-        elif self._held:
-            held, self._held = self._held, []
-            for job in held:
-                super().submit(job)
 
     def _come_to(self, job: Job, count: int, results: list[Any]) -> tuple[Job, list[Any]]:
         for slot in self._overdue.intersection(job):
@@ -226,7 +207,7 @@ class Processes(Pool):
             if slot in self._overdue:
                 failure = self._too_long()
             else:
-                died = f"its worker process died{_how(codes.get(running[slot]))}"
+                died = _worker.DIED + _how(codes.get(running[slot]))
                 failure = Lost(type(error)(died))
             self._overdue.discard(slot)
             self._ready.append((job if count == 1 else (slot,), [failure]))
