@@ -45,6 +45,12 @@ def _chunk_bytes() -> tuple[int, int]:
     return _GPU_CHUNK, _GPU_ONE_SHOT
 
 
+def evenly(count: int, most: int) -> int:
+    """How many of so many to run at once: a divisor leaves no remainder to compile besides."""
+    most = min(count, most)
+    return next((m for m in range(most, most // 2, -1) if count % m == 0), most)
+
+
 class Kernel:
     """The place inside a kernel where points are evaluated."""
 
@@ -235,19 +241,31 @@ class Kernel:
                 return [o.reshape(-1) for o in self._one_shot(moves, block, ride=False)[1]]
             return [o.T.reshape(-1) for o in self._chunked(moves, block, size, keep, None)]
 
-        found = _structured.outputs(
-            closed,
-            len(self.program.out),
-            moves.x,
-            number,
-            jnp.tile(lax.iota(np.int32, count), nodes),
-            moves.values[:, block.start : block.stop].reshape(-1).astype(moves.x[number].dtype),
-            as_arrays,
-        )
-        if found is None:
+        following = _structured.follow(closed, len(self.program.out), moves.x, number)
+        if following is None:
             return None
-        centre, outputs = found
-        return centre, [o.reshape(nodes, count) for o in outputs]
+        ids = jnp.tile(lax.iota(np.int32, count), nodes)
+        values = moves.values[:, block.start : block.stop].reshape(-1)
+        points = (ids, values.astype(moves.x[number].dtype))
+        chunk, one_shot = _chunk_bytes()
+        at_once = nodes * count
+        if at_once * following.largest > one_shot:
+            at_once = evenly(at_once, max(chunk // following.largest, _LEAST_POINTS))
+
+        def followed() -> list[Any]:
+            def point(entry: Any) -> list[Any]:
+                return following.point(*entry)
+
+            if at_once >= nodes * count:
+                return jax.vmap(point)(points)
+            return lax.map(point, points, batch_size=at_once)
+
+        outputs = (
+            followed()
+            if following.trusted is None
+            else lax.cond(following.trusted, followed, as_arrays)
+        )
+        return following.at_x, [o.reshape(nodes, count) for o in outputs]
 
     def _directions_per_chunk(self, moves: Moves, block: Block) -> int | None:
         """How many directions share a chunk; None for all in one shot."""
@@ -261,9 +279,7 @@ class Kernel:
         if count * moves.nodes * per_point <= one_shot or count * moves.nodes <= _LEAST_POINTS:
             return None
         most = max(chunk // per_point, _LEAST_POINTS) // moves.nodes or 1
-        # A divisor leaves no remainder, whose loop body would be compiled besides.
-        even = next((m for m in range(most, most // 2, -1) if count % m == 0), most)
-        return min(even, count)
+        return evenly(count, most)
 
     def _run(self, make: Callable[[Any], Sequence[Any]], described: Any, count: int) -> list[Any]:
         """Outputs of ``count`` points, each made from its description."""

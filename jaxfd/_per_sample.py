@@ -19,10 +19,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import tree_util
+from jax import lax, tree_util
 from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._dtype import is_inexact, promote
+from jaxfd._evaluate import evenly
 from jaxfd._layer import Network
 from jaxfd._methods import Central, Method
 from jaxfd._random import RandomDirections
@@ -34,10 +35,9 @@ from jaxfd._tree import Static, freeze, is_array, path_name, positions, thaw
 # sample's loss, before it is no such mean. Besides, two samples may differ altogether: rounding
 # takes one over the edge of a hard threshold now and then.
 _TOLERANCE = 1e-3
-# Bytes of the marked values of all samples at the points evaluated at once, and the least number of
-# points. Measured with ``python -m benchmarks network``.
+# Bytes of a layer's marked values, at all points of the samples that are differenced at once.
+# Measured with ``python -m benchmarks network``.
 _CPU_CHUNK, _GPU_CHUNK = 2**20, 2**28
-_LEAST_POINTS = 8
 
 
 def per_sample(
@@ -185,12 +185,17 @@ class _PerSample:
         # Directions of its own for every sample: their noise is averaged too.
         keys = jax.random.split(method.key, losses.size) if random else None
 
-        def slope(z: Any, sample: Any, key: Any) -> Any:
+        def slope(z: Any, sample: dict[int, Any], key: Any) -> Any:
             own = dataclasses.replace(method, key=key) if random else method
-            gradient = grad(network.moved, method=own, chunk_size=self._chunk_size or _points(at_x))
-            return gradient(z, z, sample)
+            mixed = [sample.get(i, leaf) for i, leaf in enumerate(inputs)]
+            return grad(network.moved, method=own, chunk_size=self._chunk_size)(z, z, mixed)
 
-        slopes = jax.vmap(slope, in_axes=(0, axes, 0))(at_x, inputs, keys)
+        samples = {i: inputs[i] for i, axis in enumerate(axes) if axis is not None}
+        if self._chunk_size is None:
+            every = (at_x, samples, keys)
+            slopes = lax.map(lambda one: slope(*one), every, batch_size=_at_once(losses.size, at_x))
+        else:
+            slopes = jax.vmap(slope)(at_x, samples, keys)
         (gradients,) = pull([s / losses.size for s in slopes])
         fits = _is_mean(value, losses)
         return value, [jnp.where(fits, g, np.nan) for g in gradients], fits
@@ -244,10 +249,11 @@ class _Call:
         return f"{paths[number][0].idx}{path_name(paths[number][1:])}"
 
 
-def _points(values: Sequence[Any]) -> int:
-    """How many points are evaluated at once, given the marked values of all samples."""
+def _at_once(count: int, values: Sequence[Any]) -> int:
+    """How many of so many samples are differenced at once, given the marked values of all."""
     chunk = _CPU_CHUNK if jax.default_backend() == "cpu" else _GPU_CHUNK
-    return max(chunk // max((v.size * v.dtype.itemsize for v in values), default=1), _LEAST_POINTS)
+    sample = max((2 * (v.size // count) ** 2 * v.dtype.itemsize for v in values), default=1)
+    return evenly(count, max(chunk // max(sample, 1), 1))
 
 
 def _is_mean(value: Any, losses: Any) -> Any:

@@ -21,6 +21,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = [
     {
         "_callback",
+        "_changes",
         "_cloud",
         "_directions",
         "_dtype",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxfd
@@ -17,10 +17,10 @@ def _x(dtype=np.float64, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=N), dtype)
 
 
-def _agree(fun, x, tolerance):
+def _agree(fun, x, tolerance, method=jaxfd.Central()):
     """Compares with points evaluated as arrays, which an explicit chunk size asks for."""
-    followed = jaxfd.grad(fun)(x)
-    arrays = jaxfd.grad(fun, chunk_size=50)(x)
+    followed = jaxfd.grad(fun, method=method)(x)
+    arrays = jaxfd.grad(fun, method=method, chunk_size=50)(x)
     scale = float(jnp.max(jnp.abs(arrays))) + 1e-3
     np.testing.assert_allclose(followed, arrays, rtol=0, atol=tolerance * scale)
 
@@ -29,19 +29,24 @@ def _agree(fun, x, tolerance):
 def outcomes(monkeypatch):
     """Whether each program was followed."""
     seen = []
-    original = _structured.outputs
+    original = _structured.follow
 
     def spy(*args):
         result = original(*args)
         seen.append(result is not None)
         return result
 
-    monkeypatch.setattr(_structured, "outputs", spy)
+    monkeypatch.setattr(_structured, "follow", spy)
     return seen
 
 
 def _square(x):
     return x.reshape(10, 10)
+
+
+def _m(x, *shape):
+    """A constant matrix in the dtype of ``x``."""
+    return jnp.asarray(np.random.default_rng(7).normal(size=shape) / 3, x.dtype)
 
 
 FOLLOWED = {
@@ -61,10 +66,32 @@ FOLLOWED = {
     "constant": lambda x: jnp.sum(jnp.ones(3, x.dtype)),
     "unused": lambda x: jnp.sum(x[:2] ** 2),
 }
+# Programs in which a moved entry changes rows, columns or blocks.
+PARTS = {
+    "a changed row meets the matrix": lambda x: jnp.sum((_square(x) - _square(x)[0]) ** 2),
+    "layer": lambda x: jnp.sum(jnp.tanh(_m(x, 60, 10) @ _square(x))),
+    "two layers": lambda x: jnp.sum(
+        jnp.tanh(jnp.tanh(_m(x, 60, 10) @ _square(x) + x[:10]) @ _m(x, 10, 3)) ** 2
+    ),
+    "softmax": lambda x: jnp.sum(
+        jax.nn.log_softmax(jnp.tanh(_m(x, 60, 10) @ _square(x)) @ _m(x, 10, 3))[:, 0]
+    ),
+    "from the left": lambda x: jnp.sum(jnp.cos(_square(x).T @ _m(x, 10, 60))),
+    "many products": lambda x: jnp.sum(
+        jnp.einsum("bij,bjk->bik", x.reshape(4, 5, 5), _m(x, 4, 5, 30)) ** 2
+    ),
+    "bias": lambda x: jnp.sum(jnp.sin(_m(x, 60, 1) + x)),
+    "outer": lambda x: jnp.sum(jnp.sin(x[:, None] * _m(x, 30))),
+    "flipped slabs": lambda x: jnp.sum(jnp.sin(_m(x, 60, 10) @ _square(x))[::-2, 1:].T[:, 3:] ** 2),
+    "padded slabs": lambda x: jnp.sum(jnp.pad(_m(x, 60, 10) @ _square(x), ((1, 2), (0, 3))) ** 3),
+    "means of slabs": lambda x: jnp.sum(
+        jnp.mean(jnp.exp(jnp.sin(_m(x, 60, 10) @ _square(x))), 0) ** 2
+    ),
+    "vector": lambda x: jnp.sum(jnp.tanh(_m(x, 60, 10) @ x[:10]) * jnp.sum(x**2)),
+}
 NOT_FOLLOWED = {
     "a changed mean meets the array": jnp.var,
     "keepdims": lambda x: jnp.sum((x - jnp.sum(x, keepdims=True)) ** 2),
-    "a changed row meets the matrix": lambda x: jnp.sum((_square(x) - _square(x)[0]) ** 2),
     "matrix product": lambda x: jnp.sum((_square(x) @ _square(x)) ** 2),
     "maximum": lambda x: jnp.max(x) + jnp.sum(x),
     "cumulative": lambda x: jnp.sum(jnp.cumsum(x) ** 2),
@@ -80,6 +107,14 @@ NOT_FOLLOWED = {
 def test_followed_programs_agree_with_whole_points(name, dtype, tolerance, outcomes):
     _agree(FOLLOWED[name], _x(dtype), tolerance)
     # The second call, with a chunk size, evaluates arrays and does not ask.
+    assert outcomes == [True]
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-3), (np.float64, 1e-11)])
+def test_changed_parts_agree_with_whole_points(name, dtype, tolerance, outcomes):
+    # A step that is no rounding matter, so that the two ways must agree closely.
+    _agree(PARTS[name], _x(dtype), tolerance, jaxfd.Central(step=0.05))
     assert outcomes == [True]
 
 
@@ -144,6 +179,43 @@ def test_other_leaves_and_bounds():
         jax.tree.map(lambda f, e: np.testing.assert_allclose(f, e, atol=1e-7), found, exact)
 
 
+@pytest.fixture
+def always(monkeypatch):
+    """Has every program followed, worthwhile or not."""
+    monkeypatch.setattr(_structured, "_WORTHWHILE", 0)
+
+
+@pytest.mark.parametrize("name", NOT_FOLLOWED)
+def test_what_is_not_worth_following_would_be_right(name, always):
+    _agree(NOT_FOLLOWED[name], _x(), 2e-9)
+
+
+def test_under_vmap_what_is_not_finite_for_one_costs_the_others_nothing():
+    fun = PARTS["layer"]
+    xs = jnp.stack([_x(seed=1), _x(seed=2).at[3].set(np.inf), _x(seed=3)])
+    found = jax.jit(jax.vmap(jax.vmap(jaxfd.grad(fun))))(jnp.stack([xs, xs[::-1]]))
+    np.testing.assert_array_equal(found[0], found[1, ::-1])
+    for k in (0, 2):
+        np.testing.assert_allclose(found[0, k], jax.grad(fun)(xs[k]), rtol=1e-6, atol=1e-7)
+    assert np.isnan(found[0, 1, 3])
+
+
+def test_both_ways_are_not_computed_under_vmap():
+    xs = jnp.stack([_x(seed=1), _x(seed=2)])
+    program = jax.jit(jax.vmap(jaxfd.grad(PARTS["layer"]))).lower(xs).as_text()
+    assert "stablehlo.case" in program
+
+
+def test_a_gradient_of_a_gradient():
+    x = _x()
+    fun = PARTS["layer"]
+    v = _x(seed=4)
+    exact = jax.grad(lambda x: jax.grad(fun)(x) @ v)(x)
+    method = jaxfd.Central(step=1e-4)
+    mixed = jax.grad(lambda x: jaxfd.grad(fun, method=method)(x) @ v)(x)
+    np.testing.assert_allclose(mixed, exact, rtol=1e-5, atol=1e-5)
+
+
 _STEPS = {
     "sin": jnp.sin,
     "square": lambda y: y**2,
@@ -171,9 +243,52 @@ def test_random_programs(names, seed):
             y = _STEPS[name](y)
         return jnp.sum(y * jnp.cos(y)) + jnp.sum(x[:3])
 
-    # A step that is no rounding matter, so that the two ways must agree closely.
-    x = _x(seed=seed)
-    method = jaxfd.Central(step=0.01)
-    followed = jaxfd.grad(fun, method=method)(x)
-    arrays = jaxfd.grad(fun, method=method, chunk_size=50)(x)
-    np.testing.assert_allclose(followed, arrays, rtol=1e-9, atol=1e-9)
+    _agree(fun, _x(seed=seed), 1e-9, jaxfd.Central(step=0.01))
+
+
+# Steps on matrices; the vector ``x`` comes in again and again.
+_MATRIX_STEPS = {
+    "from the left": lambda y, x: _m(x, 4, len(y)) @ y,
+    "from the right": lambda y, x: jnp.matmul(y, _m(x, y.shape[1], 6)),
+    "own product": lambda y, x: y.T @ y,
+    "inner sums": lambda y, x: jnp.einsum("ij,kj->ki", y, _m(x, 3, y.shape[1])),
+    "bias": lambda y, x: y + x[: y.shape[1]],
+    "column": lambda y, x: y * x[: len(y), None],
+    "scale": lambda y, x: y * x[5],
+    "by the sum": lambda y, x: y / (3 + jnp.sum(jnp.cos(y))),
+    "rows": lambda y, x: y - jnp.mean(y, 1, keepdims=True),
+    "columns": lambda y, x: jnp.sum(y, 0, keepdims=True) * jnp.cos(y),
+    "softmax": lambda y, x: jax.nn.softmax(y),
+    "sin": lambda y, x: jnp.sin(y),
+    "gate": lambda y, x: jnp.where(y > 0.1, y, -0.5 * y),
+    "turn": lambda y, x: y.T,
+    "reverse": lambda y, x: y[::-1, ::-1],
+    "part": lambda y, x: y[len(y) // 2 :, : 1 + y.shape[1] // 2],
+    "stride": lambda y, x: y[::2],
+    "pad": lambda y, x: jnp.pad(y, ((1, 0), (0, 2)), constant_values=0.3),
+    "beside": lambda y, x: jnp.concatenate([y, y[:, :1]], 1),
+    "below": lambda y, x: jnp.concatenate([y, jnp.cos(y)], 0),
+    "axis": lambda y, x: jnp.squeeze(y[:, None, :] * 2.0, 1),
+    "blocks": lambda y, x: jnp.sum(y[:, None, :] * y[None, :, :], 0),
+    "flat": lambda y, x: y.reshape(1, -1),
+    "corner": lambda y, x: x[: y.size].reshape(y.shape) + y,
+    "cumulative": lambda y, x: jnp.cumsum(y, 0),
+    "maximum": lambda y, x: y - jnp.max(y, 0),
+}
+
+
+@given(
+    st.sampled_from([(10, 10), (20, 5), (1, 100), (100, 1)]),
+    st.lists(st.sampled_from(sorted(_MATRIX_STEPS)), min_size=1, max_size=6),
+    st.integers(0, 9),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_matrix_programs(always, shape, names, seed):
+    def fun(x):
+        y = jnp.sin(x.reshape(shape))
+        for name in names:
+            # What grows too large for another step is cut.
+            y = _MATRIX_STEPS[name](y[:12, :12], x)
+        return jnp.sum(jnp.tanh(y / 4) * jnp.cos(y)) + x[0]
+
+    _agree(fun, _x(seed=seed), 1e-9, jaxfd.Central(step=0.01))
