@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -77,34 +77,33 @@ def _evaluations(
     return count
 
 
-def _gain(loss: Callable[..., Any], chunks: Sequence[int], arguments: tuple[Any, ...]) -> float:
-    """The time of the fastest gradient weight by weight over that of one unit by unit."""
-    ours = jax.jit(jax.grad(jaxfd.per_sample(loss)))
-    # With a chunk size every point is evaluated whole.
-    others = [jax.jit(jaxfd.grad(loss, chunk_size=size)) for size in chunks]
-    return min(ratios([partial(f, *arguments) for f in (ours, *others)], seconds=20.0)[1:])
-
-
 def _speed(data: tuple[Any, ...]) -> list[bool]:
     params, (x, y) = _start(jax.random.key(0)), (a[:_BATCH] for a in data[::2])
-    smooth = _loss(jax.nn.squareplus)
-    gain = _gain(smooth, (16, 64, 256), (params, x, y))
-    row("64-128-10, batch 256: weight by weight / per sample", gain, ">= 80", gain >= 80)
-    for unit in (jax.nn.relu, jnp.tanh):
-        scale = _gain(_loss(unit), (64,), (params, x, y))
-        print(f"{f'the same with {unit.__name__} units (for scale)':<68} {scale:>12.4g}")
+    reached = []
+    for unit in (jnp.tanh, jax.nn.squareplus, jax.nn.relu):
+        loss, name = _loss(unit), unit.__name__
+        # With a chunk size every point is evaluated whole.
+        chunks = (16, 64, 256) if unit is jnp.tanh else (64,)
+        others = [jax.jit(jaxfd.grad(loss, chunk_size=size)) for size in (*chunks, None)]
+        functions = [jax.jit(jax.grad(jaxfd.per_sample(loss))), *others]
+        *whole, followed = ratios([partial(f, params, x, y) for f in functions], seconds=20.0)[1:]
+        gain = min(whole)
+        row(f"{name}: weight by weight, chunked / per sample", gain, ">= 80", gain >= 80)
+        saved = f"{name}: weight by weight, chunked / as it is, changes followed (for scale)"
+        print(f"{saved:<68} {gain / followed:>12.4g}")
 
-    exact = jax.tree.leaves(jax.grad(smooth)(params, x, y))
-    found = jax.tree.leaves(jax.grad(jaxfd.per_sample(smooth))(params, x, y))
-    error = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(exact, found, strict=True))
-    largest = max(float(jnp.max(jnp.abs(leaf))) for leaf in exact)
-    name = f"largest error over the largest entry ({error:.2g} / {largest:.2g}), float32"
-    row(name, error / largest, "<= 1e-4", error / largest <= 1e-4)
+        exact = jax.tree.leaves(jax.grad(loss)(params, x, y))
+        found = jax.tree.leaves(jax.grad(jaxfd.per_sample(loss))(params, x, y))
+        error = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(exact, found, strict=True))
+        error /= max(float(jnp.max(jnp.abs(leaf))) for leaf in exact)
+        row(f"{name}: largest error over the largest entry", error, "<= 1e-4", error <= 1e-4)
+        # A difference across the kink of a relu is neither slope: its error is shown for scale.
+        reached += [gain >= 80, error <= 1e-4 or unit is jax.nn.relu]
 
-    few = _evaluations(lambda f: jax.grad(jaxfd.per_sample(f)), smooth, params, x, y)
-    many = _evaluations(jaxfd.grad, smooth, params, x, y)
+    few = _evaluations(lambda f: jax.grad(jaxfd.per_sample(f)), loss, params, x, y)
+    many = _evaluations(jaxfd.grad, loss, params, x, y)
     row(f"evaluations (weight by weight {many})", few, "<= 278", few <= 278)
-    return [gain >= 80, error / largest <= 1e-4, few <= 278]
+    return [*reached, few <= 278]
 
 
 def _accuracy(gradient: Callable[..., Params], data: tuple[Any, ...]) -> float:

@@ -34,39 +34,42 @@ class _Log:
     """What it took to follow a change through a program.
 
     Attributes:
+        done: how many operations were run.
         work: numbers that were computed at the point.
         whole: the same for values computed whole.
         largest: bytes of the largest part.
-        sums: sums at ``x`` that changes were added to.
+        sums: the numbers of those operations whose result at ``x`` changes were added to.
     """
 
+    done: int = 0
     work: int = 0
     whole: int = 0
     largest: int = 0
-    sums: list[Any] = dataclasses.field(default_factory=list)
+    sums: list[int] = dataclasses.field(default_factory=list)
 
 
-def _at_x(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Runs a program, and keeps the results of every operation, of called programs too."""
+def _at_x(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], tape: list[Any]) -> list[Any]:
+    """Runs a program; what every operation results in, in called programs too, goes on tape."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
-    tape = []
 
     def read(var: Any) -> Any:
         return var.val if isinstance(var, Literal) else env[var]
 
     for eqn in jaxpr.eqns:
         values = [read(v) for v in eqn.invars]
-        inner = called(eqn)
-        results, within = _at_x(*inner, values) if inner else (evaluate(eqn, values), [])
-        tape.append((results, within))
+        if (inner := called(eqn)) is not None:
+            results = _at_x(*inner, values, tape)
+        else:
+            results = evaluate(eqn, values)
+            tape.append(results)
         env.update(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars], tape
+    return [read(v) for v in jaxpr.outvars]
 
 
 def _changed(
     jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Followed], tape: Sequence[Any], log: _Log
 ) -> list[Followed]:
-    """Runs a program on followed values, given the results of its operations at ``x``."""
+    """Runs a program on followed values, given what its operations result in at ``x``."""
     env: dict[Any, Followed] = {}
 
     def read(var: Any) -> Followed:
@@ -74,15 +77,15 @@ def _changed(
 
     env.update(zip(jaxpr.constvars, (Followed(c) for c in consts), strict=True))
     env.update(zip(jaxpr.invars, inputs, strict=True))
-    for eqn, (at_x, within) in zip(jaxpr.eqns, tape, strict=True):
+    for eqn in jaxpr.eqns:
         values = [read(v) for v in eqn.invars]
-        inner = called(eqn)
-        if not any(v.patches for v in values):
-            results = [Followed(value) for value in at_x]
-        elif inner is not None:
-            results = _changed(*inner, values, within, log)
+        if (inner := called(eqn)) is not None:
+            results = _changed(*inner, values, tape, log)
         else:
-            results = _one(eqn, values, at_x, log)
+            at_x = tape[log.done]
+            moved = any(v.patches for v in values)
+            results = _one(eqn, values, at_x, log) if moved else [Followed(v) for v in at_x]
+            log.done += 1
         env.update(zip(eqn.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -111,7 +114,7 @@ def _one(eqn: Any, values: Sequence[Followed], at_x: Sequence[Any], log: _Log) -
         work = max(sum(p.value.size for p in v.patches) for v in (*moved, *results))
         work *= math.prod(moved[0].shape[a] for a in summed if first.index[a] is None)
         if name in SUMS:
-            log.sums.append(at_x[0])
+            log.sums.append(log.done)
     parts = [p.value for r in results for p in r.patches]
     log.work, log.whole = log.work + work, log.whole + whole
     log.largest = max(log.largest, *(p.size * p.dtype.itemsize for p in parts), 0)
@@ -124,7 +127,7 @@ class Following:
 
     Attributes:
         at_x: the outputs at ``x``.
-        trusted: whether the points' outputs can be: from a sum on that is not finite at ``x``,
+        trusted: whether the outputs at points can be: from a sum on that is not finite at ``x``,
             differences would say nothing. None where there is no such sum.
         largest: bytes of the largest value that is computed at a point.
         point: the outputs at a point, given which entry is moved and to which value.
@@ -150,24 +153,28 @@ def follow(closed: Any, count: int, leaves: Sequence[Any], number: int) -> Follo
         return None
     shape = leaves[number].shape
     dtypes = [v.aval.dtype for v in outvars]
-    at_x, tape = _at_x(closed.jaxpr, closed.consts, leaves)
+    tape: list[Any] = []
+    at_x = _at_x(closed.jaxpr, closed.consts, leaves, tape)[:count]
     log = _Log()
+
+    def outputs(values: Sequence[Any]) -> list[Any]:
+        return [jnp.asarray(v, dtype) for v, dtype in zip(values, dtypes, strict=True)]
 
     def point(flat: Any, value: Any) -> list[Any]:
         index = (flat,) if len(shape) == 1 else tuple(jnp.unravel_index(flat, shape))
         inputs = [Followed(leaf) for leaf in leaves]
         inputs[number] = Followed(leaves[number], (Patch(index, TRUE, value),))
         found = _changed(closed.jaxpr, closed.consts, inputs, tape, log)[:count]
-        return [jnp.asarray(f.whole(), dtype) for f, dtype in zip(found, dtypes, strict=True)]
+        return outputs([f.whole() for f in found])
 
-    # Traced once: the rules are slow to run.
-    traced = jax.make_jaxpr(point)(np.int32(0), jnp.zeros((), leaves[number].dtype))
+    # Traced once, since the rules are slow, with an entry that stands for all of the leaf's.
+    traced = jax.make_jaxpr(point)(np.int32(0), leaves[number].reshape(-1)[0])
     if log.work * _WORTHWHILE > log.whole:
         return None
-    finite = [jnp.all(jnp.isfinite(value)) for value in log.sums]
+    finite = [jnp.all(jnp.isfinite(tape[k][0])) for k in log.sums]
     replay = jaxpr_as_fun(traced)
     return Following(
-        at_x=[jnp.asarray(v, dtype) for v, dtype in zip(at_x, dtypes, strict=False)],
+        at_x=outputs(at_x),
         trusted=_by_all(jnp.stack(finite).all()) if finite else None,
         largest=log.largest,
         point=lambda flat, value: list(replay(flat, value)),
