@@ -103,6 +103,9 @@ def _reduce_sum(eqn: Any, values: Sequence[Followed], base: Any) -> list[Patch]:
     return _added(base, found)
 
 
+_ALGORITHMS = (lax.DotAlgorithm, lax.DotAlgorithmPreset)
+
+
 def _products(
     eqn: Any, first: bool, moved: Followed, other: Callable[[Index], Any], base: Any
 ) -> list[tuple[Index, Any, Any]]:
@@ -157,6 +160,9 @@ def _left(axes: Sequence[int], index: Sequence[Any]) -> list[int]:
 def _dot_general(eqn: Any, values: Sequence[Followed], base: Any) -> list[Patch]:
     """The product at ``x``, and for each part of it that changes the products of the changes."""
     a, b = values
+    precision = eqn.params["precision"]
+    if eqn.params.get("out_sharding") is not None or isinstance(precision, _ALGORITHMS):
+        raise Unstructured("a product that says how it is made")
     found = [
         *_products(eqn, True, a, lambda index: part_of(b.base, index), base),
         *_products(eqn, False, b, a.read, base),
