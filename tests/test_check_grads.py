@@ -32,11 +32,18 @@ def smooth(x):
     return jnp.sum(jnp.sin(x) * jnp.exp(x / 4))
 
 
+slope_of_smooth = jax.jit(jax.grad(smooth))
+
+
 def host_smooth(x):
     return np.sum(np.sin(x) * np.exp(x / 4))
 
 
+# Made once, as each takes time to set up.
 SMOOTH = box(host_smooth)
+SMOOTH32 = box(host_smooth, np.float32)
+SMOOTHS = {np.dtype(np.float64): SMOOTH, np.dtype(np.float32): SMOOTH32}
+KINKED = {d: box(lambda x: np.sum(np.maximum(x, 0)), d) for d in SMOOTHS}
 
 
 def slope(x):
@@ -92,7 +99,7 @@ class TestRight:
         assert report.taylor != "differs"
 
     def test_in_float32(self):
-        fun = box(host_smooth, np.float32)
+        fun = SMOOTH32
         for seed in range(5):
             x = np.random.default_rng(seed).uniform(-2, 2, 4).astype(np.float32)
             right = slope(x.astype(np.float64))
@@ -185,7 +192,7 @@ class TestWrong:
         ids=["sign", "swapped", "factor", "missing", "added", "zero"],
     )
     def test_grossly(self, wrong, dtype):
-        fun = box(host_smooth, dtype)
+        fun = SMOOTHS[dtype]
         report = check(fun, X.astype(dtype), lambda x: wrong(np.asarray(x)))
         assert report.verdict == "differs"
         assert report.slope == pytest.approx(1, abs=0.2)
@@ -261,7 +268,7 @@ class TestCannotTell:
     def test_low_precision(self, low):
         x = jnp.asarray(X, low)
         assert check(smooth, x, method=QUICK).verdict == "cannot tell"
-        report = check(smooth, x, lambda x: -8 * jax.grad(smooth)(x), method=QUICK)
+        report = check(smooth, x, lambda x: -8 * slope_of_smooth(x), method=QUICK)
         assert report.verdict == "differs"
 
     def test_low_precision_by_default(self):
@@ -273,7 +280,7 @@ class TestCannotTell:
     def test_kink(self, at, claim, dtype):
         x = np.array([0.0, at, 2.0], dtype)
         right = np.array([claim, claim if at == 0 else 1.0, 1.0], dtype)
-        fun = box(lambda x: np.sum(np.maximum(x, 0)), dtype)
+        fun = KINKED[dtype]
         for method in (jaxfd.Adaptive(), QUICK):
             assert check(fun, x, right, method=method).verdict == "cannot tell"
         report = check(fun, x, right)

@@ -77,11 +77,10 @@ class TestLargeNumbers:
         huge = jaxfd.grad(box, method=Central(step=1e-4))(LARGE * np.float32(1e9))
         np.testing.assert_allclose(huge, 2e9 * LARGE, rtol=1e-3)
 
-    @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1.0, 1e10, 1e30])
-    def test_any_scale(self, scale, dtype):
-        x = jnp.asarray([-scale, scale, 0.0], dtype)
-        found = jaxfd.jacobian(lambda x: 4 * x)(x)
-        exact(found, 4 * np.eye(3))
+    def test_any_scale(self, dtype):
+        jacobian = jaxfd.jacobian(lambda x: 4 * x)
+        for scale in (1e-30, 1e-10, 1.0, 1e10, 1e30):
+            exact(jacobian(jnp.asarray([-scale, scale, 0.0], dtype)), 4 * np.eye(3))
 
 
 class TestExactness:

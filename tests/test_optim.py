@@ -55,6 +55,15 @@ RANDOM = [
 ]
 
 
+def every(*methods):
+    """All methods in float64, the first in float32 too; the others there are heavy."""
+    cases = [pytest.param(method, np.dtype(np.float64)) for method in methods]
+    for i, method in enumerate(methods):
+        marks = [pytest.mark.heavy] if i else []
+        cases.append(pytest.param(method, np.dtype(np.float32), marks=marks))
+    return pytest.mark.parametrize(("method", "dtype"), cases)
+
+
 class TestValues:
     @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Forward(), jaxfd.ComplexStep()])
     def test_as_jaxfd_grad(self, x, method):
@@ -71,7 +80,7 @@ class TestValues:
             == {"Central": 7, "Forward": 4, "ComplexStep": 4}[type(method).__name__]
         )
 
-    @pytest.mark.parametrize("method", [jaxfd.Central(), *RANDOM])
+    @every(jaxfd.Central(), *RANDOM)
     def test_counts_what_is_evaluated(self, x, method):
         points = Points()
 
@@ -153,7 +162,7 @@ class TestValues:
 
 
 class TestKeys:
-    @pytest.mark.parametrize("method", RANDOM)
+    @every(*RANDOM)
     def test_another_one_each_time(self, x, method):
         link = estimate_gradient(method)
         state = link.init(x)
@@ -183,7 +192,7 @@ class TestKeys:
 class TestCombinators:
     """In a scan inside of jit."""
 
-    @pytest.mark.parametrize("method", [jaxfd.Central(), *RANDOM])
+    @every(jaxfd.Central(), *RANDOM)
     def test_chain(self, x, method):
         optimizer = optax.chain(estimate_gradient(method), optax.adam(1e-1))
         found, state = descend(optimizer, x, 300)
@@ -287,7 +296,7 @@ class TestNotFinite:
 
 @pytest.mark.usefixtures("optax_promotes")
 class TestState:
-    @pytest.mark.parametrize("method", [jaxfd.Central(), *RANDOM])
+    @every(jaxfd.Central(), *RANDOM)
     def test_pickled(self, x, method):
         optimizer = optax.chain(estimate_gradient(method), optax.adam(1e-1))
         _, state = descend(optimizer, x, 3)

@@ -53,6 +53,15 @@ def tol(dtype):
 
 
 trick = jaxfd.per_sample(loss)
+exact = jax.jit(jax.grad(loss))
+
+
+# What float32 changes shows in `test_like_jax`, `test_methods` and `test_jit`.
+mostly_float64 = pytest.mark.parametrize(
+    "dtype",
+    [np.dtype(np.float64), pytest.param(np.dtype(np.float32), marks=pytest.mark.heavy)],
+    ids=str,
+)
 
 
 @pytest.fixture
@@ -65,7 +74,7 @@ class TestValues:
     def test_like_jax(self, call, dtype):
         value, gradient = jax.value_and_grad(trick)(*call)
         np.testing.assert_allclose(value, loss(*call), rtol=1e-6)
-        close(gradient, jax.grad(loss)(*call), tol(dtype))
+        close(gradient, exact(*call), tol(dtype))
 
     def test_without_differentiation_it_is_the_loss(self, call):
         assert trick(*call) == loss(*call)
@@ -76,17 +85,18 @@ class TestValues:
     )
     def test_methods(self, call, method):
         gradient = jax.grad(jaxfd.per_sample(loss, method=method))(*call)
-        close(gradient, jax.grad(loss)(*call), 2e-3)
+        close(gradient, exact(*call), 2e-3)
 
     @pytest.mark.heavy
     def test_adaptive(self, call, dtype):
         gradient = jax.jit(jax.grad(jaxfd.per_sample(loss, method=jaxfd.Adaptive())))(*call)
-        close(gradient, jax.grad(loss)(*call), tol(dtype))
+        close(gradient, exact(*call), tol(dtype))
 
+    @mostly_float64
     @pytest.mark.parametrize("chunk_size", [1, 3, 1000])
     def test_chunks(self, call, dtype, chunk_size):
         gradient = jax.grad(jaxfd.per_sample(loss, chunk_size=chunk_size))(*call)
-        close(gradient, jax.grad(loss)(*call), tol(dtype))
+        close(gradient, exact(*call), tol(dtype))
 
     def test_steps_fit_the_size_of_pre_activations(self):
         # A step for numbers around one would be lost beside a pre-activation of 1e6.
@@ -106,15 +116,24 @@ class TestValues:
         found = jax.grad(jaxfd.per_sample(fun, method=jaxfd.Central(step=2.0)))(w, x, y)
         close(found, jnp.array([0.5, 0.75]), 1e-9)
 
-    @settings(max_examples=15)
-    @given(
-        st.lists(st.integers(1, 5), min_size=2, max_size=4),
-        st.integers(1, 4),
-        st.sampled_from([np.float32, np.float64]),
-    )
-    def test_shapes(self, sizes, count, dtype):
-        call = start(sizes, dtype), *samples(count, sizes[0], dtype)
-        close(jax.grad(trick)(*call), jax.grad(loss)(*call), tol(dtype))
+    # Every example compiles a program, as it has shapes of its own.
+    @pytest.mark.parametrize("examples", [6, pytest.param(15, marks=pytest.mark.heavy)])
+    def test_shapes(self, examples):
+        @jax.jit
+        def both(*call):
+            return jax.grad(trick)(*call), jax.grad(loss)(*call)
+
+        @settings(max_examples=examples)
+        @given(
+            st.lists(st.integers(1, 5), min_size=2, max_size=4),
+            st.integers(1, 4),
+            st.sampled_from([np.float32, np.float64]),
+        )
+        def check(sizes, count, dtype):
+            call = start(sizes, dtype), *samples(count, sizes[0], dtype)
+            close(*both(*call), tol(dtype))
+
+        check()
 
     def test_parameters_in_two_dtypes_and_a_shared_one(self):
         def fun(params, x):
@@ -159,7 +178,7 @@ class TestValues:
         params, (x, y) = start((3, 4, 2), np.float64), samples(200, 3, np.float64)
 
         def angle(gradient):
-            a, b = (ravel_pytree(g)[0] for g in (gradient, jax.grad(loss)(params, x, y)))
+            a, b = (ravel_pytree(g)[0] for g in (gradient, exact(params, x, y)))
             return jnp.vdot(a, b) / jnp.linalg.norm(a) / jnp.linalg.norm(b)
 
         def fun(p, x, y):
@@ -183,15 +202,16 @@ class TestValues:
 
 class TestTransforms:
     def test_jit(self, call, dtype):
-        close(jax.jit(jax.grad(trick))(*call), jax.grad(loss)(*call), tol(dtype))
+        close(jax.jit(jax.grad(trick))(*call), exact(*call), tol(dtype))
 
     def test_vmap_over_parameters_and_over_batches(self, call, dtype):
         many = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), call)
         for axes in ((0, None, None), (None, 0, 0), (0, 0, 0)):
             args = tuple(m if a == 0 else c for m, c, a in zip(many, call, axes, strict=True))
             found = jax.vmap(jax.grad(trick), axes)(*args)
-            close(found, jax.vmap(jax.grad(loss), axes)(*args), 10 * tol(dtype))
+            close(found, jax.vmap(exact, axes)(*args), 10 * tol(dtype))
 
+    @mostly_float64
     def test_scan(self, call, dtype):
         params, x, y = call
 
@@ -202,28 +222,32 @@ class TestTransforms:
 
             return jax.lax.scan(step, params, length=3)[0]
 
-        close(jax.jit(lambda: train(trick))(), train(loss), tol(dtype))
+        close(jax.jit(lambda: train(trick))(), jax.jit(lambda: train(loss))(), tol(dtype))
 
+    @mostly_float64
     def test_vjp_scales_and_remat(self, call, dtype):
         params, x, y = call
         value, pull = jax.vjp(lambda p: jax.checkpoint(trick)(p, x, y), params)
-        expected = jax.tree.map(lambda g: 3 * g, jax.grad(loss)(*call))
+        expected = jax.tree.map(lambda g: 3 * g, exact(*call))
         close(pull(jnp.full_like(value, 3))[0], expected, 10 * tol(dtype))
 
+    @mostly_float64
     @pytest.mark.parametrize(
         "inner", [jax.jit, jax.checkpoint, lambda fun: jax.jit(jax.checkpoint(fun))]
     )
     def test_calls_inside_the_loss(self, call, dtype, inner):
         found = jax.grad(jaxfd.per_sample(inner(loss)))(*call)
-        close(found, jax.grad(loss)(*call), tol(dtype))
+        close(found, exact(*call), tol(dtype))
 
+    @mostly_float64
     def test_models_of_one_sample_under_vmap(self, call, dtype):
         def fun(params, x, y):
             one = jax.vmap(lambda x: jnp.sum(jnp.sin(forward(params, x))))(x)
             return jnp.mean((one - y) ** 2)
 
-        close(jax.grad(jaxfd.per_sample(fun))(*call), jax.grad(loss)(*call), tol(dtype))
+        close(jax.grad(jaxfd.per_sample(fun))(*call), exact(*call), tol(dtype))
 
+    @mostly_float64
     def test_a_layer_applied_to_each_part_of_a_sample(self, dtype):
         params = start((3, 2), dtype)
         tokens = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 3)), dtype)
@@ -231,8 +255,13 @@ class TestTransforms:
         def fun(params, x):
             return jnp.mean(jax.vmap(jax.vmap(lambda t: jnp.sin(forward(params, t))))(x)[:, 1:])
 
-        close(jax.grad(jaxfd.per_sample(fun))(params, tokens), jax.grad(fun)(params, tokens), 1e-4)
+        close(
+            jax.grad(jaxfd.per_sample(fun))(params, tokens),
+            jax.jit(jax.grad(fun))(params, tokens),
+            1e-4,
+        )
 
+    @mostly_float64
     def test_arguments_that_are_no_batch(self, call, dtype):
         params, x, y = call
 
@@ -243,7 +272,7 @@ class TestTransforms:
         scale = jnp.asarray(0.5, dtype)
         close(
             found(x, scale, params, y),
-            jax.grad(fun, argnums=(1, 2))(x, scale, params, y),
+            jax.jit(jax.grad(fun, argnums=(1, 2)))(x, scale, params, y),
             tol(dtype),
         )
 
@@ -252,7 +281,7 @@ class TestTransforms:
             return jax.grad(jaxfd.per_sample(loss, method=jaxfd.Central(step=step)))(*call)
 
         found = jax.vmap(gradient)(jnp.asarray([1e-3, 1e-2], dtype))
-        close(jax.tree.map(lambda g: g[0], found), jax.grad(loss)(*call), 5e-3)
+        close(jax.tree.map(lambda g: g[0], found), exact(*call), 5e-3)
 
 
 class TestLayer:
@@ -454,7 +483,7 @@ class TestErrors:
             frozen = jax.lax.stop_gradient(params)
             return loss(params, x, y) + jnp.sum(frozen[0]["w"] ** 2)
 
-        close(jax.grad(jaxfd.per_sample(fun))(*call), jax.grad(loss)(*call), 10 * tol(dtype))
+        close(jax.grad(jaxfd.per_sample(fun))(*call), exact(*call), 10 * tol(dtype))
 
     def test_thresholds_inside_a_layer(self, call):
         def signs(params, x, y):

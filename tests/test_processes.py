@@ -35,9 +35,22 @@ def serial(method=jaxfd.Central()):
 DEATHS = {"exit": r"exit code 7", "kill": "SIGKILL", "terminate": "SIGTERM"}
 
 
+def in_every_pool(hows, chunksizes):
+    """Every failure with every chunk size in one kind of pool; in the other it is heavy.
+
+    Every pair occurs: failure and chunk size, failure and pool, chunk size and pool.
+    """
+    cases = []
+    for i, how in enumerate(hows):
+        for j, chunksize in enumerate(chunksizes):
+            for k, kind in enumerate(PROCESSES):
+                marks = [] if (i + j) % 2 == k else [pytest.mark.heavy]
+                cases.append(pytest.param(kind, how, chunksize, marks=marks))
+    return pytest.mark.parametrize(("pool", "how", "chunksize"), cases, indirect=["pool"])
+
+
 class TestDeath:
-    @pytest.mark.parametrize("chunksize", [1, 3])
-    @pytest.mark.parametrize("how", DEATHS)
+    @in_every_pool(DEATHS, [1, 3])
     def test_names_the_point_and_works_again(self, pool, how, chunksize):
         box = box_of(Fails(how), pool, chunksize=chunksize)
         for _ in range(2):
@@ -53,8 +66,7 @@ class TestDeath:
         with pytest.raises(concurrent.futures.BrokenExecutor, match=DEATHS[how]):
             jaxfd.grad(box_of(Fails(how), pool))(X)
 
-    @pytest.mark.parametrize("chunksize", [1, 3, 7])
-    @pytest.mark.parametrize("how", DEATHS)
+    @in_every_pool(DEATHS, [1, 3, 7])
     def test_nan(self, pool, how, chunksize):
         box = box_of(Fails(how), pool, chunksize=chunksize, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points failed"):
@@ -125,8 +137,7 @@ class TestDeath:
 
 
 class TestTimeout:
-    @pytest.mark.parametrize("chunksize", [1, 3])
-    @pytest.mark.parametrize("how", ["hang", "hang on"])
+    @in_every_pool(["hang", "hang on"], [1, 3])
     def test_names_the_point_and_works_again(self, pool, how, chunksize):
         box = box_of(Fails(how), pool, timeout=1.0, chunksize=chunksize)
         began = time.monotonic()
@@ -138,8 +149,7 @@ class TestTimeout:
         expected = jaxfd.grad(jaxfd.blackbox(simulators.quadratic, SCALAR))(away)
         np.testing.assert_array_equal(jaxfd.grad(box)(away), expected)
 
-    @pytest.mark.parametrize("chunksize", [1, 3, 7])
-    @pytest.mark.parametrize("how", ["hang", "hang on"])
+    @in_every_pool(["hang", "hang on"], [1, 3, 7])
     def test_others_go_on(self, pool, how, chunksize):
         box = box_of(Fails(how), pool, timeout=1.0, chunksize=chunksize, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points failed.*longer than timeout=1 s"):

@@ -86,44 +86,53 @@ THIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_same_as_with_arrays(name):
+def moved():
+    """A method, and what its directions move."""
     leaves = [jnp.asarray(W), jnp.asarray(V)]
     scales = [jnp.asarray(0.1), jnp.asarray(0.2)]
-    method = LowRank(KEY, 4, rank=2)
+    return LowRank(KEY, 4, rank=2).directions(leaves), leaves, scales
 
-    def fun(leaves):
-        return FUNCTIONS[name](*leaves), None
 
-    program = trace(fun, leaves)
+def program_of(name, leaves):
+    """A function as it is evaluated with factors."""
+    return trace(lambda leaves: (FUNCTIONS[name](*leaves), None), leaves)
 
-    def factored(points):
-        return program.call(points)[0]
+
+def test_the_same_as_with_arrays():
+    """All in one program, so that the directions are compiled once."""
 
     @jax.jit
     def both(i):
-        found = method.directions(leaves)
-        return (
-            factored(found.points(leaves, i, scales)),
-            fun(found.add(leaves, i, scales))[0],
-        )
+        directions, leaves, scales = moved()
+        points = directions.points(leaves, i, scales)
+        arrays = directions.add(leaves, i, scales)
+        return {
+            name: (program_of(name, leaves).call(points)[0], fun(*arrays))
+            for name, fun in FUNCTIONS.items()
+        }
 
-    found, exact = both(np.int32(1))
-    assert found.dtype == exact.dtype
-    tol = 1e-5 if name in ("cast", "preferred") else 1e-12
-    np.testing.assert_allclose(found, exact, rtol=tol, atol=tol * np.abs(exact).max())
-    points = method.directions(leaves).points(leaves, np.int32(1), scales)
+    for name, (found, exact) in both(np.int32(1)).items():
+        assert found.dtype == exact.dtype, name
+        tol = 1e-5 if name in ("cast", "preferred") else 1e-12
+        atol = tol * np.abs(exact).max()
+        np.testing.assert_allclose(found, exact, rtol=tol, atol=atol, err_msg=name)
+
+
+def test_moves_stay_thin():
+    directions, leaves, scales = moved()
+    points = directions.points(leaves, np.int32(1), scales)
     assert all(isinstance(p, Factored) for p in points)
-    if name in THIN:
-        made = jax.make_jaxpr(lambda: factored(points))()
+    for name in THIN:
+        program = program_of(name, leaves)
+        made = jax.make_jaxpr(lambda program=program: program.call(points)[0])()
         shapes = [
             v.aval.shape
             for eqn in made.jaxpr.eqns
             if eqn.primitive.name == "add"
             for v in eqn.outvars
         ]
-        assert (M, K) not in shapes
-        assert (K, M) not in shapes
+        assert (M, K) not in shapes, name
+        assert (K, M) not in shapes, name
 
 
 def test_gradient():

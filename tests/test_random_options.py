@@ -121,11 +121,9 @@ class TestLostSamples:
 
         return fun
 
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("combine", ["mean", "least_squares"])
     @both
-    def test_the_mean_of_the_others(self, bad, combine, antithetic):
-        fun = self._fun(bad)
+    def test_the_mean_of_the_others(self, combine, antithetic):
         method = SPSA(KEY, 9, sigma=0.1, antithetic=antithetic, combine=combine)
         u = directions(method, [jnp.asarray(X)])
         kept = u[u[:, 0] * u[:, 1] < 0]
@@ -135,10 +133,11 @@ class TestLostSamples:
             back = loss(X - 0.1 * kept) if antithetic else loss(X)
             slopes = (loss(X + 0.1 * kept) - back) / (0.2 if antithetic else 0.1)
             hand = np.linalg.pinv(kept) @ slopes
-        for where in (fun, box_of(fun)):
-            np.testing.assert_allclose(
-                jaxfd.grad(where, method=method)(X), hand, rtol=1e-9, atol=1e-9
-            )
+        kernel = jaxfd.grad(lambda x, bad: self._fun(bad)(x), method=method)
+        for bad in (np.nan, np.inf, -np.inf):
+            host = jaxfd.grad(box_of(self._fun(bad)), method=method)
+            for found in (kernel(X, bad), host(X)):
+                np.testing.assert_allclose(found, hand, rtol=1e-9, atol=1e-9, err_msg=str(bad))
 
     def test_ranks_of_the_others(self):
         method = SPSA(KEY, 9, sigma=0.1, shaping="rank")

@@ -29,6 +29,9 @@ def vector(x):
 # same directions.
 FOUR = SPSA(KEY, 4, sigma=0.1)
 
+RANKS = {"antithetic": False, "shaping": "rank"}
+SQUARES = {"combine": "least_squares"}
+
 
 class TestTransforms:
     def test_they_agree(self):
@@ -211,24 +214,30 @@ class TestEvaluations:
 
 class TestBlackBoxes:
     @pytest.mark.parametrize(
-        ("family", "dtype"),
-        [*((family, np.float64) for family in ALL), (SPSA, np.float32), (Guided, np.float32)],
-        ids=lambda v: v.__name__,
+        ("family", "dtype", "options"),
+        [
+            *((family, np.float64, {}) for family in ALL),
+            (SPSA, np.float32, {}),
+            (SPSA, np.float64, RANKS),
+            (SPSA, np.float64, SQUARES),
+            (Guided, np.float64, SQUARES),
+            pytest.param(Guided, np.float64, RANKS, marks=pytest.mark.heavy),
+            pytest.param(Guided, np.float32, {}, marks=pytest.mark.heavy),
+        ],
+        ids=lambda v: "-".join(v) or "mean" if isinstance(v, dict) else v.__name__,
     )
-    def test_the_same_directions_as_a_kernel(self, family, dtype):
+    def test_the_same_directions_as_a_kernel(self, family, dtype, options):
         """With a sigma given, host and kernel agree to rounding."""
         x = jnp.asarray(X, dtype)
         tol = 1e-9 if dtype == np.float64 else 2e-3
-        options = ({}, {"antithetic": False, "shaping": "rank"}, {"combine": "least_squares"})
         box = jaxfd.blackbox(
             loss,
             SCALAR if dtype == np.float64 else jax.ShapeDtypeStruct((), np.float32),
             vectorized=True,
         )
-        for given in options[:: 1 if dtype == np.float64 and family in (SPSA, Guided) else 3]:
-            method = make(family, 3, x, **given)
-            traced, host = (jaxfd.estimate(f, method=method)(x) for f in (loss, box))
-            close(host, traced, tol)
+        method = make(family, 3, x, **options)
+        traced, host = (jaxfd.estimate(f, method=method)(x) for f in (loss, box))
+        close(host, traced, tol)
 
     def test_jacobian_of_trees(self):
         def fun(tree):
@@ -324,12 +333,16 @@ class TestBlackBoxes:
 
 
 class TestHooks:
-    @pytest.mark.parametrize("mode", ["reverse", "forward", "recompute"])
-    def test_modes(self, mode):
+    def test_modes(self):
         x = jnp.asarray(X)
         method = SPSA(jax.random.key(7), 4, sigma=0.1)
         exact = jaxfd.grad(loss, method=method)(x)
         rows = jaxfd.jacobian(vector, method=method)(x)
+        for mode in ("reverse", "forward", "recompute"):
+            self._check(mode, x, method, exact, rows)
+
+    @staticmethod
+    def _check(mode, x, method, exact, rows):
         ct = jnp.asarray([2.0, -1.0])
         out = jax.ShapeDtypeStruct((2,), np.float64)
         hooks = [

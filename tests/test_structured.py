@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxfd
@@ -102,16 +102,23 @@ NOT_FOLLOWED = {
 }
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-3), (np.float64, 2e-9)])
+def _both_dtypes(programs, tolerance):
+    """All programs in float64, every second one in float32; the others are heavy."""
+    cases = [pytest.param(name, np.float64, tolerance) for name in programs]
+    for i, name in enumerate(programs):
+        marks = [pytest.mark.heavy] if i % 2 else []
+        cases.append(pytest.param(name, np.float32, 2e-3, marks=marks))
+    return pytest.mark.parametrize(("name", "dtype", "tolerance"), cases)
+
+
+@_both_dtypes(FOLLOWED, 2e-9)
 def test_followed_programs_agree_with_whole_points(name, dtype, tolerance, outcomes):
     _agree(FOLLOWED[name], _x(dtype), tolerance)
     # The second call, with a chunk size, evaluates arrays and does not ask.
     assert outcomes == [True]
 
 
-@pytest.mark.parametrize("name", PARTS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-3), (np.float64, 1e-11)])
+@_both_dtypes(PARTS, 1e-11)
 def test_changed_parts_agree_with_whole_points(name, dtype, tolerance, outcomes):
     # A step that is no rounding matter, so that the two ways must agree closely.
     _agree(PARTS[name], _x(dtype), tolerance, jaxfd.Central(step=0.05))
@@ -234,9 +241,14 @@ _STEPS = {
 }
 
 
-@given(st.lists(st.sampled_from(sorted(_STEPS)), min_size=1, max_size=5), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
-def test_random_programs(names, seed):
+# Each example compiles two programs.
+@pytest.mark.parametrize("examples", [10, pytest.param(40, marks=pytest.mark.heavy)])
+def test_random_programs(examples):
+    steps = st.lists(st.sampled_from(sorted(_STEPS)), min_size=1, max_size=5)
+    settings(max_examples=examples)(given(steps, st.integers(0, 9))(_check_random_program))()
+
+
+def _check_random_program(names, seed):
     def fun(x):
         y = x
         for name in names:
@@ -277,13 +289,16 @@ _MATRIX_STEPS = {
 }
 
 
-@given(
-    st.sampled_from([(10, 10), (20, 5), (1, 100), (100, 1)]),
-    st.lists(st.sampled_from(sorted(_MATRIX_STEPS)), min_size=1, max_size=6),
-    st.integers(0, 9),
-)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_matrix_programs(always, shape, names, seed):
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("examples", [10, pytest.param(25, marks=pytest.mark.heavy)])
+def test_random_matrix_programs(examples):
+    shapes = st.sampled_from([(10, 10), (20, 5), (1, 100), (100, 1)])
+    steps = st.lists(st.sampled_from(sorted(_MATRIX_STEPS)), min_size=1, max_size=6)
+    check = given(shapes, steps, st.integers(0, 9))(_check_random_matrix_program)
+    settings(max_examples=examples)(check)()
+
+
+def _check_random_matrix_program(shape, names, seed):
     def fun(x):
         y = jnp.sin(x.reshape(shape))
         for name in names:

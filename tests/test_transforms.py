@@ -16,7 +16,8 @@ def loss(x):
     return jnp.sum(jnp.sin(x)) + x[0] * x[1]
 
 
-exact = jax.grad(loss)
+exact = jax.jit(jax.grad(loss))
+hessian_of_loss = jax.jit(jax.hessian(loss))
 gradient = jaxfd.grad(loss)
 X = np.array([0.3, -1.2, 2.1])
 
@@ -133,7 +134,7 @@ class TestVmap:
         found = jax.vmap(jaxfd.jacobian(vector))(self.batch)
         np.testing.assert_allclose(found, jax.vmap(jax.jacrev(vector))(self.batch), atol=1e-8)
         found = jax.vmap(jaxfd.hessian(loss))(self.batch)
-        truth = jax.jit(jax.vmap(jax.hessian(loss)))(self.batch)
+        truth = jax.vmap(hessian_of_loss)(self.batch)
         np.testing.assert_allclose(found, truth, atol=1e-5)
 
     def test_map_and_empty_batch(self):
@@ -240,14 +241,14 @@ class TestNesting:
     def test_automatic_differentiation_of_an_estimate(self):
         """Steps are constants, so that the estimate is as smooth as the function."""
         x = jnp.asarray(X)
-        truth = jax.jit(jax.hessian(loss))(x)
+        truth = hessian_of_loss(x)
         np.testing.assert_allclose(jax.jacfwd(gradient)(x), truth, atol=1e-8)
         np.testing.assert_allclose(jax.jacrev(gradient)(x), truth, atol=1e-8)
 
     def test_estimate_of_automatic_differentiation(self):
         x = jnp.asarray(X)
         found = jaxfd.jacobian(jax.grad(loss))(x)
-        np.testing.assert_allclose(found, jax.jit(jax.hessian(loss))(x), atol=1e-8)
+        np.testing.assert_allclose(found, hessian_of_loss(x), atol=1e-8)
 
     def test_estimate_of_an_estimate(self):
         inner = jaxfd.grad(lambda x: x**3, method=Central(step=1e-2))
@@ -359,12 +360,17 @@ class TestChunks:
     def fun(x):
         return jnp.sum(jnp.sin(x)) * x[0] + jnp.prod(x[1:])
 
+    @staticmethod
+    @functools.cache
+    def whole(transform, method):
+        """Without chunks: compiled once, for all sizes of chunks."""
+        return transform(TestChunks.fun, method=method)(TestChunks.x)
+
     @pytest.mark.parametrize("chunk_size", [1, 2, 3, 7, 10, 11, 1000])
     def test_grad(self, chunk_size):
         for method in (Central(), Forward(2)):
-            whole = jaxfd.value_and_grad(self.fun, method=method)(self.x)
             parts = jaxfd.value_and_grad(self.fun, method=method, chunk_size=chunk_size)(self.x)
-            close(parts, whole, 1e-9)
+            close(parts, self.whole(jaxfd.value_and_grad, method), 1e-9)
 
     @pytest.mark.parametrize("chunk_size", [1, 3, 1000])
     def test_trees_and_outputs(self, chunk_size):
@@ -381,8 +387,8 @@ class TestChunks:
 
     @pytest.mark.parametrize("chunk_size", [1, 3, 7, 1000])
     def test_hessian(self, chunk_size):
-        whole = jaxfd.hessian(self.fun)(self.x)
-        close(jaxfd.hessian(self.fun, chunk_size=chunk_size)(self.x), whole, 1e-6)
+        found = jaxfd.hessian(self.fun, chunk_size=chunk_size)(self.x)
+        close(found, self.whole(jaxfd.hessian, Central()), 1e-6)
 
     @pytest.mark.parametrize("chunk_size", [1, 7])
     def test_estimate_and_bounds(self, chunk_size):
