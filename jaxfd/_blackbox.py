@@ -59,7 +59,8 @@ def blackbox(
         fun: a function of NumPy arrays (and pytrees of them, and any Python object) that returns
             NumPy arrays or numbers. It should be smooth on the scale of the step: run an integrator
             inside it with a relative tolerance of 1e-8, say, or set ``step``.
-            JAX may call it more or less often than the program says.
+            JAX may call it more or less often than the program says. What it returns is copied at
+            once, so that it may return the same buffer each time.
         out: a pytree of ``jax.ShapeDtypeStruct`` or arrays that describes what one call returns,
             or a function of the arguments' shapes that returns one.
         vectorized: whether ``fun`` takes and returns one more leading axis on every array, and
@@ -70,7 +71,8 @@ def blackbox(
             ``ProcessPoolExecutor`` (started by spawn or forkserver), or any other object with the
             same ``submit``: of loky, mpi4py, dask (``client.get_executor()``). It is used, never
             shut down. A process pool that broke is replaced by one like it. None runs the
-            points one after the other. Worker processes import no JAX unless ``fun`` does.
+            points one after the other. On a thread pool ``fun`` itself must be thread-safe: no
+            buffer that two points share. Worker processes import no JAX unless ``fun`` does.
         chunksize: points that are handed to a worker at once. By default one, or for a
             vectorised function an equal share for each worker.
         timeout: seconds that a point may take (for a vectorised function a call), with a process

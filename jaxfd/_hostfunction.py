@@ -84,7 +84,7 @@ class HostFunction:
             raise self.runner.explain(error, args, kwargs)  # noqa: B904
 
     def accept(self, value: Any, declared: Declared, batch: int | None) -> list[np.ndarray]:
-        """Checks what the function returned against its declaration, and flattens it.
+        """Checks what the function returned against its declaration; returns copies, flat.
 
         Raises:
             TypeError: another structure or kind of dtype than declared.
@@ -111,7 +111,8 @@ class HostFunction:
         return [widen(array) for array in outputs]
 
     def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
-        array = np.asarray(value)
+        # A copy: the function may return the same buffer, or part of its argument, each time.
+        array = np.array(value)
         shape = declared.shape if batch is None else (batch, *declared.shape)
         if array.shape != shape:
             hint = "" if batch is None else " (vectorized=True: one leading axis for the points)"

@@ -30,6 +30,7 @@ _watching = False
 _failed = False
 _expecting = 0  # how many blocks expect errors as they were
 _raised: list[Exception] = []  # what host calls raised meanwhile
+_presses = 0  # how often Ctrl-C came while `noticing`
 
 
 def check() -> None:
@@ -90,6 +91,67 @@ def own_errors() -> Iterator[None]:
         _expecting -= 1
         if not _expecting:
             _raised.clear()
+
+
+@contextlib.contextmanager
+def noticing() -> Iterator[None]:
+    """Counts every Ctrl-C, the lost ones too; see `noticed`.
+
+    What a signal handler raises is lost where the signal comes while Python collects garbage.
+    """
+    default = in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if default:
+        signal.signal(signal.SIGINT, _notice)
+    try:
+        yield
+    finally:
+        if default:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def noticed() -> int:
+    """How often Ctrl-C came so far."""
+    return _presses
+
+
+def _notice(number: int, frame: FrameType | None) -> None:
+    global _presses
+    _presses += 1
+    signal.default_int_handler(number, frame)
+
+
+def aside(work: Callable[[], object]) -> None:
+    """Works in a thread of its own, so that Ctrl-C ends the waiting and the program waits to end.
+
+    At a Ctrl-C XLA leaves what it compiles to its own threads, and a program that ends before them
+    crashes. It does not where another thread than the main one waits for them.
+    """
+    if not in_main_thread():
+        work()
+        return
+    begun, done, errors = threading.Event(), threading.Event(), []
+
+    def run() -> None:
+        begun.set()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=run, name="jaxfd-aside")
+    try:
+        thread.start()
+    except KeyboardInterrupt:
+        # Python waits for no thread that has not begun.
+        begun.wait(1.0)
+        raise
+    # Some systems interrupt no wait that has no end.
+    while not done.wait(0.5):
+        pass
+    if errors:
+        raise errors[0]
 
 
 def _stop_calls() -> None:
@@ -164,7 +226,7 @@ def watch() -> None:
         while True:
             signals = os.read(reading, 64)
             # A program that handles Ctrl-C in its own way is left to do so.
-            default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            default = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, _notice)
             if signal.SIGINT in signals and default:
                 _stop_calls()
 

@@ -116,7 +116,9 @@ def _abstract(*avals: Any, linear: LinearMap, count: int, out: Any) -> list[Any]
 def _jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, linear: LinearMap, count: int, out: Any
 ) -> tuple[list[Any], list[Any]]:
-    if any(not isinstance(t, ad.Zero) and t.dtype != jax.dtypes.float0 for t in tangents[:count]):
+    # Outside of jit a tangent may be one of Python's numbers, without a dtype.
+    kinds = [getattr(t, "dtype", None) for t in tangents[:count] if not isinstance(t, ad.Zero)]
+    if any(kind != jax.dtypes.float0 for kind in kinds):
         linear.refuse()
     moved = [
         jnp.zeros(jnp.shape(p), p.dtype) if isinstance(t, ad.Zero) else t

@@ -163,13 +163,15 @@ class ComplexStep(Method):
 
     Nothing is subtracted, so nothing is lost: as exact as automatic differentiation, in ``n``
     evaluations. The function must be analytic and must keep the imaginary part all the way
-    (no ``abs``, ``real`` or ``conj``); it is called with complex arguments.
+    (no ``abs``, ``real`` or ``conj``, and no ``fft``, whose rounding drowns it); it is called with
+    complex arguments. A function that JAX traces is looked through for such operations.
 
     Args:
         step: as for `Forward`; None takes ``eps**2 * max(|x|, 1)``.
 
     Raises:
         ValueError: ``step`` is out of range.
+        TypeError: when used: the function loses the imaginary part.
 
     Example:
         >>> import jax.numpy as jnp, jaxfd

@@ -65,7 +65,7 @@ class Hook:
             if number < 0 or number in self.fixed or isinstance(tangent, SymbolicZero):
                 continue
             numbers.append(number)
-            values.append(tangent)
+            values.append(jnp.asarray(tangent))  # outside of jit JAX hands over Python's numbers
         return tuple(numbers), values
 
     def first_order(self, active: tuple[int, ...], **options: Any) -> FirstOrder:

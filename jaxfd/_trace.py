@@ -32,6 +32,13 @@ def _sizes(jaxpr: Any) -> int:
     return largest
 
 
+def _is_differentiated(value: Any) -> bool:
+    kind = type(value).__name__  # JAX hides these classes
+    if kind == "BatchTracer":
+        return _is_differentiated(value.val)
+    return kind in ("JVPTracer", "LinearizeTracer")
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A function of a list of leaves, traced once.
@@ -51,6 +58,11 @@ class Program:
     aux_tree: Any
     largest: int = 0
     closed: Any = None
+
+    @property
+    def holds_differentiated(self) -> bool:
+        """Whether it closes over something that JAX is differentiating."""
+        return any(map(_is_differentiated, self.closed.consts))
 
 
 def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:

@@ -6,10 +6,12 @@ needs no JAX.
 
 from __future__ import annotations
 
+import copy
 import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import time
 import traceback
@@ -74,6 +76,23 @@ class Lost(Failure):
     lost = True
 
 
+def kept(value: Any) -> Any:
+    """What a function returned, in arrays of its own: its next call may write to the same ones."""
+    if isinstance(value, (int, float, complex)):
+        return value
+    if type(value) in (tuple, list):
+        return type(value)([kept(part) for part in value])
+    if type(value) is dict:
+        return {key: kept(part) for key, part in value.items()}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and (hasattr(value, "__array__") or isinstance(value, memoryview)):
+        return value if isinstance(value, numpy.generic) else numpy.array(value)
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value  # no array, and refused or understood by who looks at the result
+
+
 def run(
     fun: Callable[..., Any], calls: Sequence[Call], board: str | None = None, unique: bytes = b""
 ) -> list[Any]:
@@ -100,6 +119,7 @@ def run(
                 value = fun(*call.args, **call.kwargs)
             finally:
                 _state.inside = False
+            value = kept(value)
         except (Exception, SystemExit) as error:
             value = Failure(error)
         except BaseException as error:

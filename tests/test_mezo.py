@@ -223,7 +223,7 @@ class TestErrors:
         optimizer = mezo(0.1, SPSA(KEY))
         with pytest.raises(TypeError, match=r"mezo needs the function.*value_fn=loss"):
             optimizer.step(params(), optimizer.init(params()))
-        with pytest.raises(TypeError, match=r"mezo needs a function with a scalar output"):
+        with pytest.raises(TypeError, match=r"mezo needs a value_fn that returns one number"):
             optimizer.step(params(), optimizer.init(params()), value_fn=lambda p: p["w"])
         ints = jnp.arange(3)
         with pytest.raises(TypeError, match=r"mezo needs real or complex inputs.*int"):

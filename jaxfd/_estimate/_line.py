@@ -11,11 +11,37 @@ from jax import tree_util
 from jaxtyping import Float
 
 from jaxfd import _step
-from jaxfd._dtype import complexify, is_inexact, promote, real_of
+from jaxfd._dtype import complexify, is_complex, is_inexact, promote, real_of
 from jaxfd._estimate._task import Call, Task, complexified
 from jaxfd._methods import Method
 from jaxfd._parts import Parts, whole
 from jaxfd._stencil import mended, over
+
+
+def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
+    """A tangent brought to size one, so that its square stays in the range of the dtype.
+
+    Returns:
+        Its leaves, and the power of two they were divided by, shape ``(*lead,)``.
+    """
+    xp, lead = place.xp, place.lead
+    dtype = promote(np.float32, *(real_of(v.dtype) for v in tangents))
+    largest = xp.zeros(lead, dtype)
+    for v in tangents:
+        size = xp.abs(_step.constant(xp, v)).astype(dtype).reshape(*lead, -1)
+        largest = xp.maximum(largest, xp.max(size, axis=-1, initial=0))
+    usable = xp.isfinite(largest) & (largest >= 4 * float(np.finfo(dtype).tiny))
+    largest = xp.where(usable, largest, 1)
+    # A quarter of the next power of two: it and its inverse are both normal numbers.
+    rest = 4 * xp.frexp(largest)[0]
+    scale, inverse = largest / rest, rest / largest
+
+    def divided(v: Any) -> Any:
+        if is_complex(v):
+            return place.complex(divided(v.real), divided(v.imag))
+        return v.astype(dtype) * over(inverse, v)
+
+    return [divided(v) for v in tangents], scale
 
 
 def tangent_step(
@@ -108,7 +134,7 @@ class Line(Task):
         self.check_imaginary(call)
         if not self.raw and not all(map(is_inexact, call.out)):
             self.check_output(call, scalar=False)
-        tangents = call.extra
+        tangents, scale = scaled(place, call.extra)
         x = list(parts.real)
         if stencil.imaginary:
             h, _ = tangent_step(place, call, parts, tangents, 2.0)
@@ -151,6 +177,7 @@ class Line(Task):
             value = stencil.combine(base, output.astype(dtype), moved.astype(real), h.astype(real))
             if mend:
                 value = mended(value, base, output, moved)
+            value = value * over(scale, value).astype(value.dtype)
             tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
         result: dict[str, Any] = {
             "derivative": tangent if self.raw else tree_util.tree_unflatten(call.out_tree, tangent)

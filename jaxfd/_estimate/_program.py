@@ -15,19 +15,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, tree_util
+from jax import tree_util
 
+from jaxfd._analytic import lost_in
 from jaxfd._callback import host_call
 from jaxfd._dtype import is_complex
 from jaxfd._estimate._contract import contract, contract_rows, rows_of
 from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
+from jaxfd._estimate._sampling import drawn
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
 from jaxfd._evaluate import Kernel
 from jaxfd._host import Host
 from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._methods import Method
-from jaxfd._random import Drawn, RandomDirections
+from jaxfd._random import RandomDirections
 from jaxfd._trace import Program as Traced
 from jaxfd._trace import trace
 from jaxfd._tree import Arguments, freeze, has_static, thaw
@@ -94,8 +96,21 @@ class TracedProgram(Program):
             return out, freeze(aux)
 
         program = trace(fun, complexified(parts.real, imaginary))
+        if task.everything and program.holds_differentiated:
+            raise TypeError(
+                f"{task.name}: {self.name} closes over something that is being differentiated, "
+                "and JAX sees its arguments only: pass it as an argument (a constant one with "
+                "nondiff_argnums)."
+            )
         call = Call(
-            arguments, leaves, method, extra, program.out, program.out_tree, program.aux_tree
+            arguments,
+            leaves,
+            method,
+            extra,
+            program.out,
+            program.out_tree,
+            program.aux_tree,
+            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
         )
         return task.run(Kernel(program, task.chunk_size), call, parts)
 
@@ -279,7 +294,7 @@ class HostProgram(Program):
         self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
     ) -> Any:
         if isinstance(method, RandomDirections):
-            method = _drawn(task, args, kwargs, method)
+            method = drawn(task, args, kwargs, method)
         inputs = (freeze(args), freeze(kwargs), method, extra)
         flat, tree = tree_util.tree_flatten(inputs)
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
@@ -309,24 +324,6 @@ class HostProgram(Program):
             )
             out = out(*shapes[0], **shapes[1])
         return jax.tree.map(struct, out)
-
-
-def _drawn(task: Task, args: Any, kwargs: Any, method: RandomDirections) -> Method:
-    """A random method as the host gets it: without its key, and with directions drawn."""
-    keyless = dataclasses.replace(method, key=None)
-    if not task.draws(method):
-        return keyless
-    leaves = [jnp.asarray(leaf) for leaf in task.bind(args, kwargs).leaves]
-    like = task.split(leaves, method).real
-    method.check_size(sum(x.size for x in like))
-    return Drawn(
-        keyless, _draw(method, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like))
-    )
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    return method.directions(like).several(lax.iota(np.int32, method.num_samples))
 
 
 class WithProgram:

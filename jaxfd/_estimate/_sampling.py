@@ -7,18 +7,23 @@ point and once more for the sum.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Shaped
 
 from jaxfd._cloud import Cloud
 from jaxfd._dtype import is_complex, promote
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._layout import walls_of
-from jaxfd._estimate._task import Call
+from jaxfd._estimate._task import Call, Task
+from jaxfd._methods import Method
 from jaxfd._parts import Parts
 from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
 from jaxfd._stencil import over
@@ -53,6 +58,24 @@ class Weighed:
         count = xp.sum(good, axis=0).astype(flat.dtype)
         total = xp.sum(xp.where(good, flat, 0), axis=0)
         return total / xp.where(count > 0, count, np.nan)
+
+
+def drawn(task: Task, args: Any, kwargs: Any, method: RandomDirections) -> Method:
+    """A random method as the host gets it: without its key, and with directions drawn."""
+    keyless = dataclasses.replace(method, key=None)
+    if not task.draws(method):
+        return keyless
+    leaves = [jnp.asarray(leaf) for leaf in task.bind(args, kwargs).leaves]
+    like = task.split(leaves, method).real
+    method.check_size(sum(x.size for x in like))
+    return Drawn(
+        keyless, _draw(method, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like))
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
+    return method.directions(like).several(lax.iota(np.int32, method.num_samples))
 
 
 def weigh(
@@ -134,6 +157,7 @@ def sample(
     errors = None
     if error:
         errors = _unclipped(xp, cloud, _standard_errors(xp, weighed, shares[0]))
+        errors = _unless_unseen(xp, weighed, shares[0], errors)
     evaluations = cloud.count * len(cloud.signs) + 1
     return Found(
         centre=weighed.centre,
@@ -221,6 +245,16 @@ def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[A
         known = (count > 1) & (method.combine == "mean")
         result.append(xp.where(known, xp.sqrt(variance), np.nan))
     return result
+
+
+def _unless_unseen(
+    xp: Any, weighed: Weighed, shares: Sequence[Any], errors: Sequence[Any]
+) -> list[Any]:
+    """Infinity in place of the error of entries that no sample has moved."""
+    if weighed.method.everywhere:
+        return list(errors)
+    times = weighed.cloud.directions.sum([weighed.good.astype(s.dtype) for s in shares], True)
+    return [xp.where(seen == 0, np.inf, error) for seen, error in zip(times, errors, strict=True)]
 
 
 def _box(xp: Any, call: Call, parts: Parts, bounds: Any) -> list[tuple[Any, Any]]:

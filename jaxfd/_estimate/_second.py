@@ -11,7 +11,7 @@ from jax import tree_util
 from jaxfd._directions import Moves
 from jaxfd._dtype import is_complex
 from jaxfd._estimate._layout import by_leaf, lay
-from jaxfd._estimate._line import tangent_points, tangent_step
+from jaxfd._estimate._line import scaled, tangent_points, tangent_step
 from jaxfd._estimate._task import Call, Task, cast, float0
 from jaxfd._parts import Parts, whole
 from jaxfd._stencil import over
@@ -148,17 +148,17 @@ class HessianVector(Task):
             raise ValueError(
                 f"{self.name}: ComplexStep makes first derivatives only: use Central()."
             )
-        h, squared = tangent_step(place, call, parts, call.extra, 1.0 / (stencil.accuracy + 2))
+        tangents, scale = scaled(place, call.extra)
+        h, squared = tangent_step(place, call, parts, tangents, 1.0 / (stencil.accuracy + 2))
         x = list(parts.real)
-        points, moved = tangent_points(
-            place, x, call.extra, [s * h for s in stencil.moving], squared
-        )
+        points, moved = tangent_points(place, x, tangents, [s * h for s in stencil.moving], squared)
         bases = [[p[k] for p in points] for k in range(len(stencil.moving))]
         gradients = [self._gradient(place, call, base) for base in bases]
         centre = self._gradient(place, call, x) if stencil.uses_centre else None
         outputs = xp.stack(gradients)
         moved, h = moved.astype(outputs.dtype), h.astype(outputs.dtype)
         product = stencil.combine(centre, outputs, moved, h)
+        product = product * over(scale, product).astype(product.dtype)
         row = by_leaf(place, [product], x)[0]
         tree = call.arguments.restore(
             [cast(v, leaf) for v, leaf in zip(row, x, strict=True)], float0

@@ -39,6 +39,7 @@ class Call:
         out_tree: their structure.
         aux_tree: the structure of the frozen auxiliary output.
         checked: whether the output has been found fit already.
+        lost: the operation in which a complex step loses its imaginary part; None for none.
     """
 
     arguments: Arguments
@@ -49,6 +50,7 @@ class Call:
     out_tree: Any
     aux_tree: Any
     checked: bool = False
+    lost: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Task(abc.ABC):
             self._check_dtype(call, declared, scalar)
 
     def check_imaginary(self, call: Call) -> None:
-        """Raises TypeError where a complex step would find no imaginary part."""
+        """Raises TypeError where a complex step would find no imaginary part, or a wrong one."""
         if call.checked or not call.method.imaginary:
             return
         for declared in call.out:
@@ -138,6 +140,13 @@ class Task(abc.ABC):
                     "argument: the function drops the imaginary part (abs, real, a cast, or a "
                     "black box declared real). Use Central(), or keep it complex throughout."
                 )
+        if call.lost is not None:
+            raise TypeError(
+                f"{self.name}: ComplexStep needs an analytic function, but this one applies "
+                f"{call.lost} to what depends on the argument, and so loses the imaginary part, "
+                "which carries the derivative. Use Central(), or do without (sum(x * x) for vdot, "
+                "norm or var, which conjugate)."
+            )
 
     def _check_scalar(self, call: Call) -> None:
         if call.out_tree == LEAF and call.out[0].shape == ():

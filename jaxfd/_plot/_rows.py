@@ -30,7 +30,7 @@ _VERDICTS: dict[str, dict[str, Any]] = {
 
 
 def gradient(result: Estimate, ax: Axes) -> int:
-    """Draws the entries of a gradient with their error bounds."""
+    """Draws the entries of a gradient with their error bounds, or standard errors."""
     check_real("plot", result.grad)
     if np.ndim(result.value):
         raise ValueError(
@@ -39,7 +39,8 @@ def gradient(result: Estimate, ax: Axes) -> int:
         )
     ax.set_xlabel("gradient")
     names = [short(name) for name in entry_names(result.grad)]
-    return _bars(ax, names, flat(result.grad), flat(result.error), "o")
+    what = "error bound" if result.bound else "standard error"
+    return _bars(ax, names, flat(result.grad), flat(result.error), "o", what)
 
 
 def tornado(result: Sensitivity, ax: Axes) -> int:
@@ -97,6 +98,7 @@ def _bars(
     values: Float[np.ndarray, "n"],
     errors: Float[np.ndarray, "n"],
     marker: str,
+    what: str = "error bound",
 ) -> int:
     """One row per entry: the value, its error bar, and what is to be said of either."""
     rows, size = np.arange(len(names)), 5 if len(names) <= ROWS else 3
@@ -108,7 +110,7 @@ def _bars(
     ax.errorbar(at, rows[drawn], xerr=bars, fmt=marker, **look)
     if bare.any():
         look = {"marker": "s", "ls": "", "ms": size, "mfc": "w", "mec": "k", "zorder": 3}
-        ax.plot(values[bare], rows[bare], label="error bound unknown", **look)
+        ax.plot(values[bare], rows[bare], label=f"{what} unknown", **look)
     if not known.all():
         # At the left edge, whatever the numbers there.
         look = {"marker": "X", "ls": "", "ms": size + 2, "color": "k", "label": "not finite"}

@@ -52,12 +52,13 @@ class Coordinates(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RandomCoordinates(RandomDirections):
     """Differences along a random choice of coordinates, one at a time.
 
     Each chosen entry is estimated as `Central` would, and counts for all that were not chosen:
     it is multiplied by ``n / num_samples``. For functions that bear moves of one entry only.
+    ``Estimate.error`` is infinite for entries that were not chosen, or whose samples are lost.
 
     Args:
         key: as for `SPSA`.
@@ -86,6 +87,7 @@ class RandomCoordinates(RandomDirections):
     """
 
     independent = False
+    everywhere = False
 
     def check_size(self, size: int) -> None:
         if 0 < size < self.num_samples:

@@ -23,7 +23,7 @@ class Normals(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GaussianSmoothing(RandomDirections):
     """Differences along normal directions: the gradient of the function blurred by ``sigma``.
 

@@ -65,23 +65,25 @@ class AroundSubspace(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Guided(RandomDirections):
     """Differences along a given subspace, and along random directions orthogonal to it.
 
     Where the subspace holds most of the gradient, as past gradients often do, that part is
     found exactly and only the rest is noisy. The estimate has the right mean whatever the
-    subspace. In ``jaxfd.optim`` the subspace follows the last gradients by itself.
+    subspace. In `jaxfd.optim.estimate_gradient` the subspace follows the last gradients by itself.
 
     Args:
         key: as for `SPSA`.
         num_samples: as for `SPSA`; more than the subspace has vectors, which come first.
         subspace: a pytree like the argument, whose leaves have one more leading axis: ``k``
-            vectors. They need be neither orthogonal nor independent; zeros stand for none yet.
+            vectors. They need be neither orthogonal nor independent; zeros stand for none yet. None
+            is for `jaxfd.optim.estimate_gradient` alone.
         sigma: as for `SPSA`.
         antithetic: as for `SPSA`.
         baseline: as for `SPSA`, but not ``"leave_one_out"``.
-        shaping: as for `SPSA`.
+        shaping: as for `SPSA`; but a shaped value is no slope any more, and what is found along the
+            subspace is far off: with ranks the mean of many estimates points elsewhere.
         combine: as for `SPSA`.
 
     Raises:
@@ -123,13 +125,20 @@ class Guided(RandomDirections):
         if len(counts) != 1 or counts == {()} or 0 in counts.pop():
             raise ValueError(
                 "Guided: subspace must have leaves with one more leading axis than the argument's, "
-                f"the same for all, got {[jnp.shape(leaf) for leaf in leaves]}."
+                f"the same for all, got {[jnp.shape(leaf) for leaf in leaves]}: give k vectors as "
+                "an array of shape (k, *shape) for each leaf, jnp.zeros if there are none yet."
             )
         if self.num_samples <= self.fixed:
             raise ValueError(
                 f"Guided: num_samples is {self.num_samples}, but the subspace alone takes "
                 f"{self.fixed}: take more samples, or a smaller subspace."
             )
+
+    def _brief(self, name: str) -> str:
+        if name != "subspace":
+            return super()._brief(name)
+        counts = [np.shape(leaf)[:1] for leaf in tree_util.tree_leaves(self.subspace)]
+        return f"<{counts[0][0]} directions>" if counts and counts[0] else "<no directions>"
 
     @property
     def fixed(self) -> int:  # type: ignore[override]
@@ -139,6 +148,16 @@ class Guided(RandomDirections):
         count = self.fixed
         inside = good[:count] / np.asarray(size, good.dtype)
         return xp.concatenate([inside, super().weights(xp, good[count:], size)])
+
+    def started(self, params: PyTree) -> Guided:
+        """The method of the first step: where no subspace is given half the samples are for it."""
+        if self.subspace is not None or self.num_samples < 2:
+            return self
+
+        def none(x: Any) -> Any:
+            return jnp.zeros((self.num_samples // 2, *jnp.shape(x)), jnp.result_type(x))
+
+        return dataclasses.replace(self, subspace=jax.tree.map(none, params))
 
     def following(self, key: Any, gradient: PyTree) -> RandomDirections:
         """The method of the next step: the oldest vector makes room for the gradient."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxfd._factored import Factored
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import STATIC, RandomDirections, check_count
+from jaxfd._random._methods import STATIC, RandomDirections, count_of
 from jaxfd._register import register
 
 
@@ -89,7 +89,7 @@ class LowRankMatrices(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LowRank(RandomDirections):
     """Differences along matrices of low rank: a population at the price of one.
 
@@ -127,7 +127,7 @@ class LowRank(RandomDirections):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("LowRank", "rank", self.rank)
+        object.__setattr__(self, "rank", count_of("LowRank", "rank", self.rank))
 
     def directions(self, like: Sequence[Any]) -> Directions:
         return LowRankMatrices(self.key, like, self.rank)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,15 +39,25 @@ def _check_choice(name: str, option: str, value: Any, choices: Sequence[Any]) ->
         raise ValueError(f"{name}: {option} must be one of {listed}, got {value!r}.")
 
 
-def check_count(name: str, option: str, value: Any) -> None:
-    """Raises TypeError or ValueError for a number of things that is no number of things."""
-    if isinstance(value, bool) or not isinstance(value, int):
+def count_of(name: str, option: str, value: Any) -> int:
+    """A number of things: any kind of integer.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is below 1.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool):
         raise TypeError(f"{name}: {option} must be an integer, got {value!r}.")
-    if value < 1:
-        raise ValueError(f"{name}: {option} must be 1 or more, got {value}.")
+    if count < 1:
+        raise ValueError(f"{name}: {option} must be 1 or more, got {count}.")
+    return count
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RandomDirections(Method):
     """Differences along random directions: the cost does not grow with the parameters.
 
@@ -66,10 +77,12 @@ class RandomDirections(Method):
     independent = True
     # How many of them, the first ones, are not random.
     fixed = 0
+    # Whether each of them moves every entry.
+    everywhere = True
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        check_count(name, "num_samples", self.num_samples)
+        object.__setattr__(self, "num_samples", count_of(name, "num_samples", self.num_samples))
         if not isinstance(self.sigma, Relative):
             check_positive(self.sigma, "sigma")
         _check_choice(name, "antithetic", self.antithetic, (True, False))
@@ -87,6 +100,27 @@ class RandomDirections(Method):
                     f'{name}: baseline="leave_one_out" needs num_samples of 2 or more, got '
                     f"{self.num_samples}."
                 )
+
+    def __repr__(self) -> str:
+        """In one line: no arrays, and nothing that is as it would be anyway."""
+        shown = [
+            f"{field.name}={self._brief(field.name)}"
+            for field in dataclasses.fields(self)
+            if field.name in ("key", "num_samples") or self._is_set(field)
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _is_set(self, field: dataclasses.Field[Any]) -> bool:
+        value = getattr(self, field.name)
+        return bool(value != field.default) if field.metadata.get("static") else value is not None
+
+    def _brief(self, name: str) -> str:
+        """The value of a field in a few words."""
+        value = getattr(self, name)
+        if name == "key" and value is not None:
+            return "<key>"
+        text = repr(value)
+        return text if len(text) <= 60 and "\n" not in text else f"<{type(value).__name__}>"
 
     @property
     def step(self) -> Any:

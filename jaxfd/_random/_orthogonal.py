@@ -70,7 +70,7 @@ class HadamardRows(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Orthogonal(RandomDirections):
     """Differences along directions that are orthogonal to each other: nothing is seen twice.
 

@@ -29,7 +29,7 @@ class OnSphere(Normals):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Sphere(RandomDirections):
     """Differences along directions uniform on a sphere, of radius ``sigma sqrt(n)``.
 

@@ -23,7 +23,7 @@ class Signs(Directions):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SPSA(RandomDirections):
     """Differences along random signs: all entries move at once, by ``+sigma`` or ``-sigma``.
 

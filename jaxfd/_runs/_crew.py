@@ -90,7 +90,7 @@ class Serial(Crew):
         results = []
         for call in self._calls(job):
             try:
-                results.append(self._fun(*call.args, **call.kwargs))
+                results.append(_worker.kept(self._fun(*call.args, **call.kwargs)))
             except (Exception, SystemExit) as error:
                 results.append(Failure(error))
         return job, results

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from jaxfd._dtype import is_inexact
 from jaxfd._estimate import FirstOrder
 from jaxfd._methods import Central, Method
+from jaxfd._random import RandomDirections
 from jaxfd._result import Estimate
 from jaxfd._transforms._door import Argnums, check, door, static, with_aux
 
@@ -195,8 +196,8 @@ def estimate(
         bounds: as for `grad`.
 
     Returns:
-        A function that returns an `Estimate` with value, gradient, error bound, step, and number
-        of evaluations (``2n + 1`` for ``Central()``).
+        A function that returns an `Estimate` with value, gradient, error bound (for random methods
+        the standard error), step, and number of evaluations (``2n + 1`` for ``Central()``).
 
     Raises:
         TypeError, ValueError: where an argument does not fit; see the message.
@@ -227,6 +228,7 @@ def estimate(
             one_sided=result["one_sided"],
             evaluations=result["evaluations"],
             aux=result.get("aux"),
+            bound=not isinstance(method, RandomDirections),
         )
 
     return door(fun, task, method, finish, bounds)

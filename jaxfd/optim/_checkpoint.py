@@ -49,11 +49,20 @@ class Checkpoint:
     Args:
         folder: the folder; it is made if need be.
         identity: the `fingerprint` of the problem.
+
+    Raises:
+        ValueError: there is a file in its place.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: str) -> None:
         self._folder, self._identity = Path(folder), identity
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ValueError(
+                f"checkpoint must be a folder, but {self._folder} is, or is in, a file: give "
+                "another name."
+            ) from None
         self._path = self._folder / "run.npz"
 
     def load(self, like: PyTree) -> tuple[PyTree, np.ndarray] | None:

@@ -42,7 +42,7 @@ class Descent:
     Args:
         fun: the function.
         box: lower and upper walls, pytrees like ``x``, or None.
-        method: how to estimate the gradient.
+        method: how to estimate the gradient; None for ``Central()``.
         optimizer: the optimiser. One that begins with `estimate_gradient` estimates for itself.
     """
 
@@ -52,10 +52,11 @@ class Descent:
         self,
         fun: Callable[[PyTree], Any],
         box: tuple[PyTree, PyTree] | None,
-        method: Method | Schedule,
+        method: Method | Schedule | None,
         optimizer: optax.GradientTransformation,
     ) -> None:
-        self._fun, self._box = fun, box
+        self._fun, self._box, self._asked = fun, box, method
+        method = Central() if method is None else method
         self._estimator = estimate_gradient(method, bounds=box, value=True)
         self._optimizer = optax.with_extra_args_support(optimizer)
         # What a line search differentiates is differenced, and stays inside the box.
@@ -64,11 +65,16 @@ class Descent:
         self._line_fun = differentiable(own, method=how)
 
     def init(self, x: PyTree) -> tuple[DescentState, Any, int]:
-        gradient = self._estimator.init(x)
-        return DescentState(gradient, self._optimizer.init(x), x), gradient.value, 0
+        gradient, optimizer = self._estimator.init(x), self._optimizer.init(x)
+        if self._asked is not None and _estimates(optimizer):
+            raise ValueError(
+                f"method is {self._asked!r}, but optimizer estimates gradients for itself: give "
+                "that method to its estimate_gradient, or leave method out."
+            )
+        return DescentState(gradient, optimizer, x), gradient.value, 0
 
-    def step(self, x: PyTree, state: DescentState, tol: Any) -> tuple[PyTree, DescentState, Seen]:
-        del tol
+    def step(self, x: PyTree, state: DescentState, least: Any) -> tuple[PyTree, DescentState, Seen]:
+        del least
         old = _estimates(state.optimizer)
         if old:
             gradient, found = jax.tree.map(jnp.zeros_like, x), state.gradient
@@ -109,6 +115,7 @@ class Descent:
             cost,
             ~fine,
             number(GOING),
+            jnp.zeros((), bool),
             jnp.zeros((), bool),
         )
         good = choose(x, state.good)

@@ -7,6 +7,7 @@ gradient that comes in is ignored, and an estimate goes out. It must not know wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,10 +20,15 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxfd._estimate import WithProgram, program_of
 from jaxfd._methods import Method
-from jaxfd._random import RandomDirections
+from jaxfd._random import Guided, RandomDirections
 from jaxfd._transforms import check_method, estimate, grad
+from jaxfd._tree import path_name
 
 Schedule = Callable[[Any], Method]
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# What goes along every chain for optax's line searches.
+_OF_LINE_SEARCHES = {"value", "grad"}
 
 
 class EstimateState(NamedTuple):
@@ -56,13 +62,14 @@ def estimate_gradient(
 
     Put it first in ``optax.chain``, and hand the function to ``update`` as optax's line searches
     want it: ``value_fn=``. It is called with the parameters, and with those of the other extra
-    arguments of ``update`` that its signature names (a batch of data, say). Works under ``jit``,
-    ``scan`` and ``vmap``, and inside of every wrapper that optax has.
+    arguments of ``update`` that its signature names (a batch of data, say), or with all but
+    ``value`` and ``grad`` if it takes ``**kwargs``; as everywhere in optax, others are ignored.
+    Works under ``jit``, ``scan`` and ``vmap``, and inside of every wrapper that optax has.
 
     A random method gets a new key at every update: the state holds one and splits it. The subspace
-    of `jaxfd.Guided` follows the last gradients, unless ``method`` is a function. Entries of the
-    gradient that are not finite become zero, and the update is counted in ``skipped``: parameters
-    are never poisoned.
+    of `jaxfd.Guided` follows the last gradients, unless ``method`` is a function; where none is
+    given it begins as zeros, half as many as samples. Entries of the gradient that are not finite
+    become zero, and the update is counted in ``skipped``: parameters are never poisoned.
 
     Under ``optax.masked`` and ``optax.multi_transform`` only some of the parameters arrive here.
     Hand all of them to ``update`` as ``full_params=`` too: the function gets its missing ones from
@@ -82,7 +89,8 @@ def estimate_gradient(
         of the parameters.
 
     Raises:
-        TypeError: ``method`` is neither; at the update, ``value_fn`` is missing.
+        TypeError: ``method`` is neither; parameters are integers; at the update, ``value_fn`` is
+            missing, or returns something else than one number.
         ValueError: at the update, ``params`` or ``full_params`` are missing.
 
     Example:
@@ -103,7 +111,7 @@ def estimate_gradient(
         The interface: optax, ``optax.scale_by_backtracking_linesearch``.
     """
     if not callable(method) or isinstance(method, type):
-        check_method(method)
+        check_method(_started(method, jnp.zeros(1)))
 
     kept = _Last()
 
@@ -116,12 +124,14 @@ def estimate_gradient(
 
     def init(params: PyTree) -> EstimateState:
         zero = jnp.zeros((), jnp.int32)
-        unknown = jnp.full((), jnp.nan, value_dtype(params))
+        unknown = jnp.full((), jnp.nan, value_dtype("estimate_gradient", params))
         first = at(zero)
         if not isinstance(first, RandomDirections):
             return EstimateState(zero, zero, zero, unknown, None, ())
+        follows = first is method
+        first = _started(first, params) if follows else first
         first.check()
-        carried = _carried(first) if first is method else ()
+        carried = _carried(first) if follows else ()
         return EstimateState(zero, zero, zero, unknown, key_bits(first.key), carried)
 
     def update(
@@ -157,14 +167,19 @@ def estimate_gradient(
         key, carried = state.key, state.carried
         if isinstance(now, RandomDirections):
             pair = jax.random.split(key_of(key, now.key))
-            now = _resumed(now, pair[1], carried)
+            now = _resumed(_started(now, params) if carried else now, pair[1], carried)
             key = key_bits(pair[0])
-        if isinstance(now, RandomDirections) and now.antithetic and not value:
-            cost: Any = 2 * now.num_samples
-            raw, seen = grad(fun, method=now, bounds=bounds)(*args, **named), jnp.nan
-        else:
-            found = estimate(fun, method=now, bounds=bounds)(*args, **named)
-            raw, seen, cost = found.grad, found.value, found.evaluations
+        try:
+            if isinstance(now, RandomDirections) and now.antithetic and not value:
+                cost: Any = 2 * now.num_samples
+                raw, seen = grad(fun, method=now, bounds=bounds)(*args, **named), jnp.nan
+            else:
+                found = estimate(fun, method=now, bounds=bounds)(*args, **named)
+                raw, seen, cost = found.grad, found.value, found.evaluations
+        except TypeError:
+            whole = _whole(value_fn) if masked else value_fn
+            check_one_number("estimate_gradient", functools.partial(whole, **named), *args)
+            raise
         gradient, finite = finite_entries(raw)
         if carried and isinstance(now, RandomDirections):
             carried = _carried(now.following(None, gradient))
@@ -193,6 +208,11 @@ def key_of(bits: Any, like: Any) -> Any:
     return bits
 
 
+def _started(method: Any, params: PyTree) -> Any:
+    """A method that has all the numbers that it follows gradients with."""
+    return method.started(params) if isinstance(method, Guided) else method
+
+
 def _carried(method: RandomDirections) -> tuple[Any, ...]:
     """The numbers of a random method, all but its key."""
     keyless = dataclasses.replace(method, key=None)
@@ -207,8 +227,19 @@ def _resumed(method: RandomDirections, key: Any, carried: tuple[Any, ...]) -> Ra
     return dataclasses.replace(keyless, key=key)
 
 
-def value_dtype(params: PyTree) -> Any:
-    """The widest real floating dtype among the parameters."""
+def value_dtype(name: str, params: PyTree) -> Any:
+    """The widest real floating dtype among the parameters.
+
+    Raises:
+        TypeError: some of them are no floating numbers.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{name} needs real or complex parameters, but params{path_name(path)} is {dtype}: "
+                "convert it to a floating dtype, or let value_fn close over it."
+            )
     found = [jnp.finfo(jnp.result_type(leaf)).dtype for leaf in jax.tree.leaves(params)]
     return max(found, key=lambda dtype: jnp.finfo(dtype).bits, default=np.dtype(np.float32))
 
@@ -229,20 +260,34 @@ def add(count: Any, more: Any) -> Any:
     return count + jnp.minimum(jnp.asarray(more).astype(jnp.int32), room)
 
 
+def check_one_number(name: str, fun: Callable[..., Any], *args: PyTree) -> None:
+    """Raises TypeError if the function returns something else."""
+    out = jax.eval_shape(fun, *args)
+    if not hasattr(out, "shape") or out.shape:
+        kind = f"the shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
+        raise TypeError(
+            f"{name} needs a value_fn that returns one number, got {kind}: reduce it to one; of a "
+            "pair (loss, aux) return the loss."
+        )
+
+
 def bound(value_fn: Callable[..., Any], extra: dict[str, Any]) -> Callable[[PyTree], Any]:
-    """``value_fn`` with the extra arguments that its signature names."""
+    """``value_fn`` with the extra arguments that it takes."""
     named = _named(value_fn, extra)
     # A black box must arrive as it is: it is evaluated on the host.
     return (lambda params: value_fn(params, **named)) if named else value_fn
 
 
 def _named(value_fn: Callable[..., Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Those of the extra arguments that the function's signature names."""
+    """Those of the extra arguments that the function takes."""
     try:
-        names = list(inspect.signature(value_fn).parameters)[1:]
+        parameters = list(inspect.signature(value_fn).parameters.values())[1:]
     except (TypeError, ValueError):
         return {}
-    return {name: extra[name] for name in names if name in extra}
+    names = {p.name for p in parameters if p.kind not in _VARIABLE}
+    if any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters):
+        names |= extra.keys() - _OF_LINE_SEARCHES
+    return {name: value for name, value in extra.items() if name in names}
 
 
 def _is_masked(node: Any) -> bool:

@@ -17,10 +17,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from jaxfd._interrupt import aside
 from jaxfd._runs._progress import Tally
 from jaxfd.optim._checkpoint import Checkpoint
 from jaxfd.optim._gradient import add
-from jaxfd.optim._steps import GOING, STALLED, Steps, number
+from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps, number
 
 # Steps of a segment at most, and the seconds that one shall take.
 _LONGEST, _SECONDS = 256, 0.2
@@ -37,6 +38,7 @@ class Run(NamedTuple):
         steps: how many were made.
         best_x: the best point seen.
         best: the value there.
+        first: the first value.
         mark: the value that progress is measured from.
         since: steps since there was some.
         evaluations: how many were made.
@@ -50,6 +52,7 @@ class Run(NamedTuple):
     steps: Int[Array, ""]
     best_x: PyTree
     best: Float[Array, ""]
+    first: Float[Array, ""]
     mark: Float[Array, ""]
     since: Int[Array, ""]
     evaluations: Int[Array, ""]
@@ -64,7 +67,7 @@ class Limits:
 
     Attributes:
         steps: steps.
-        tol: progress that is none, relative to the value or 1.
+        tol: progress that is none, relative to values; see `_least`.
         evaluations: evaluations; the step that reaches them is the last.
         seconds: time.
     """
@@ -85,6 +88,7 @@ def begin(steps: Steps, x: PyTree) -> Run:
         x,
         value,
         value,
+        value,
         number(0),
         number(evaluations),
         number(0),
@@ -99,6 +103,14 @@ def _strong(leaf: Any) -> Any:
     return lax.convert_element_type(leaf, jnp.asarray(leaf).dtype)
 
 
+def _least(tol: Any, first: Any, value: Any) -> Any:
+    """The decrease that is none: ``tol`` times the value, or 1, or a smaller first value.
+
+    Whoever minimises something tiny begins there, and whoever begins high up may end at 0.
+    """
+    return tol * jnp.maximum(jnp.abs(value), jnp.minimum(jnp.abs(first), 1))
+
+
 def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
     """Makes the function that goes so many steps: the run after them, and the values seen."""
 
@@ -110,26 +122,30 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
 
         def body(carry: Any) -> Any:
             run, k, values = carry
-            x, state, seen = steps.step(run.x, run.state, tol)
+            x, state, seen = steps.step(run.x, run.state, _least(tol, run.first, run.best))
             value = seen.value.astype(run.best.dtype)
+            first = jnp.where(jnp.isnan(run.first), value, run.first)
             noise = seen.noise.astype(run.best.dtype)
             # Among values that noise makes equal the last one is the best.
             better = (value <= run.best + 2 * noise) | (jnp.isnan(run.best) & ~jnp.isnan(value))
-            least = jnp.maximum(tol.astype(value.dtype) * jnp.maximum(jnp.abs(run.mark), 1), noise)
+            least = jnp.maximum(_least(tol, first, run.mark), noise)
             moved = (value < run.mark - least) | (jnp.isnan(run.mark) & ~jnp.isnan(value))
             since = jnp.where(moved, number(0), run.since + number(1))
             stalled = jnp.where(since > number(steps.patience), number(STALLED), number(GOING))
+            status = jnp.where(seen.status == GOING, stalled, seen.status)
+            status = jnp.where(seen.endless & (status != GOING), number(ENDLESS), status)
             after = Run(
                 x,
                 state,
                 run.steps + number(1),
                 jax.tree.map(lambda a, b: jnp.where(better, a, b), seen.x, run.best_x),
                 jnp.fmin(run.best, value),
+                first,
                 jnp.where(moved, value, run.mark),
                 since,
                 add(run.evaluations, seen.evaluations),
                 run.skipped + seen.skipped.astype(np.int32),
-                jnp.where(seen.status == GOING, stalled, seen.status),
+                status,
                 seen.ask,
             )
             return after, k + number(1), values.at[k].set(value)
@@ -151,7 +167,8 @@ def repeat(
     checkpoint: Checkpoint | None,
     history: np.ndarray,
     between: Callable[[Run, np.ndarray], bool],
-    compiled: Callable[..., Any],
+    interrupted: Callable[[], bool],
+    compiled: Any,
 ) -> tuple[Run, np.ndarray, str]:
     """Goes on until there is a reason to stop.
 
@@ -164,7 +181,8 @@ def repeat(
         checkpoint: where to save the run.
         history: the values of the steps made before.
         between: called after segments with the run and the history; whether to stop.
-        compiled: what `segment_of` made, compiled.
+        interrupted: whether there was a Ctrl-C, also one that raised nothing.
+        compiled: what `segment_of` made, by ``jax.jit``.
 
     Returns:
         The run, the history, and why it stopped though the steps did not: empty if they did.
@@ -183,7 +201,11 @@ def repeat(
 
     try:
         tally.add(int(run.steps))
+        if int(run.status) == GOING:
+            aside(compiled.lower(run, number(count), tol, number(most)).compile)
         while int(run.status) == GOING:
+            if interrupted():
+                raise KeyboardInterrupt
             if int(run.evaluations) >= most:
                 why = f"the budget of {limits.evaluations} evaluations is spent"
             elif int(run.steps) >= limits.steps:
@@ -199,6 +221,8 @@ def repeat(
             except Exception:
                 # JAX's own error about an interrupted call may come right before the interrupt.
                 time.sleep(0.01)
+                if interrupted():
+                    raise KeyboardInterrupt from None
                 raise
             took = time.monotonic() - before
             if bool(new.ask):

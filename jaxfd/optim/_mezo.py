@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxfd._estimate import InPlace, program_of
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import check_method
-from jaxfd.optim._gradient import bound, key_bits, key_of, value_dtype
+from jaxfd.optim._gradient import bound, check_one_number, key_bits, key_of, value_dtype
 
 
 class MezoState(NamedTuple):
@@ -58,15 +58,18 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
 
     Args:
         learning_rate: a number, or a function of the number of steps so far.
-        method: a random method: ``jaxfd.SPSA(key, sigma=1e-3)``. The state splits its key.
+        method: a random method: ``jaxfd.SPSA(key, sigma=1e-3)``. The state splits its key. The
+            subspace of `jaxfd.Guided` stays as it is given: there is no gradient to follow.
 
     Returns:
         A pair of functions, ``init(params)`` and ``step(params, state, *, value_fn, **extra)``.
         The function is called with the parameters, and with those of the other arguments that its
-        signature names. Samples that are not finite are left out and counted in the state.
+        signature names, or all if it takes ``**kwargs``. Samples that are not finite are left out
+        and counted in the state.
 
     Raises:
-        TypeError: ``method`` is no random method; at the step, ``value_fn`` is missing.
+        TypeError: ``method`` is no random method; parameters are integers; at the step,
+            ``value_fn`` is missing, or returns something else than one number.
 
     Example:
         >>> import functools, jax, jax.numpy as jnp, jaxfd
@@ -96,7 +99,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         return MezoState(
             count=jnp.zeros((), jnp.int32),
             skipped=jnp.zeros((), jnp.int32),
-            value=jnp.full((), jnp.nan, value_dtype(params)),
+            value=jnp.full((), jnp.nan, value_dtype("mezo", params)),
             key=jnp.array(key_bits(method.key)),
         )
 
@@ -115,8 +118,12 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         pair = jax.random.split(key_of(state.key, method.key))
         now = method.following(pair[1], None)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        program = program_of(bound(value_fn, extra))
-        found = program.run(InPlace("mezo"), (params,), {}, now, jnp.asarray(rate))
+        fun = bound(value_fn, extra)
+        try:
+            found = program_of(fun).run(InPlace("mezo"), (params,), {}, now, jnp.asarray(rate))
+        except TypeError:
+            check_one_number("mezo", fun, params)
+            raise
         return found["moved"], MezoState(
             optax.safe_increment(state.count),
             state.skipped + found["lost"].astype(jnp.int32),

@@ -19,8 +19,8 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._interrupt import own_errors
-from jaxfd._methods import Central, Method
+from jaxfd._interrupt import noticed, noticing, own_errors
+from jaxfd._methods import Method
 from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
 from jaxfd._runs._progress import Tally, check_progress
@@ -31,16 +31,20 @@ from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
 from jaxfd.optim._quasi import Quasi
 from jaxfd.optim._result import Result
-from jaxfd.optim._steps import FOUND, STALLED, STUCK, Steps, number
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps, number
 from jaxfd.optim._vector import box_of
 
 _WHY = {
     FOUND: "no step promises to lower the value by more than the tolerance",
     STALLED: "{patience} steps lowered the value by no more than the tolerance",
     STUCK: "no lower value could be found along the gradient",
+    FLAT: "no point near x0 has another value than x0: fun is flat there, or x0 far too small or "
+    "large in its units; start elsewhere, or give a method with a step",
+    ENDLESS: "the value fell as long as x ran away: fun seems to have no minimum; set bounds",
 }
 
 
+@noticing()
 @own_errors()
 def minimize(
     fun: Callable[[PyTree], Any],
@@ -79,11 +83,11 @@ def minimize(
         x0: the start, a pytree of real floating arrays. Its entries also say how large entries are.
         optimizer: an optax optimiser; None for the default.
         method: how to estimate gradients, used as it is. None for the default: with ``optimizer``
-            ``jaxfd.Central()``.
+            ``jaxfd.Central()``. Not beside an ``optimizer`` that estimates for itself.
         max_steps: stops after so many steps.
-        tol: stops where steps lower the value by no more than this times the value, or 1 if that is
-            more: where a step promises no more (default), or 100 steps bring none (with
-            ``optimizer``).
+        tol: stops where steps lower the value by no more than this times the value; or times 1, or
+            the first value if that is smaller, where the value is smaller still. That is where a
+            step promises no more (default), or 100 steps bring none (with ``optimizer``).
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``: nothing is evaluated
             outside, and steps end at the walls.
         callback: a function of the `Result` so far; it is called between segments, and what it
@@ -98,8 +102,9 @@ def minimize(
         max_seconds: stops after so many seconds.
 
     Returns:
-        A `Result` with the best point seen. Ctrl-C ends the run with what there is by then. Steps
-        where value or gradient are not finite are not made, and the message says how many.
+        A `Result` with the best point seen. Ctrl-C ends the run with what there is by then; before
+        the value at ``x0`` is known there is nothing, and it raises KeyboardInterrupt. Steps where
+        value or gradient are not finite are not made, and the message says how many.
 
     Raises:
         TypeError, ValueError: where an argument does not fit; see the message. ``checkpoint`` holds
@@ -119,13 +124,14 @@ def minimize(
         relaxed line search; D. Liu and J. Nocedal, "On the limited memory BFGS method", Math.
         Programming 45 (1989) 503-528.
     """
+    presses = noticed()
     method = _keyed(method, key)
     limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
     check_progress(progress)
     leaves = leaves_of("minimize", x0)
     check_output("minimize", fun, x0)
     x = jax.tree.unflatten(jax.tree.structure(x0), [jnp.asarray(leaf) for leaf in leaves])
-    check_pair(bounds)
+    _check_bounds(bounds, x)
     box = box_of(x, bounds)
     steps = _steps_of(fun, x, box, optimizer, method)
     function = program_of(fun)
@@ -143,9 +149,12 @@ def minimize(
 
     def result(run: Run, history: np.ndarray, why: str) -> Result:
         status = int(run.status)
+        if status == FLAT and float(run.best) < float(run.first):  # it went down to a plateau
+            status = FOUND
         message = why or _WHY.get(status, "").format(patience=steps.patience)
         if int(run.skipped):
             message += f"; {int(run.skipped)} steps met values that were not finite"
+        message += _advice(status, int(run.skipped), run.best.dtype, steps, method)
         return Result(
             run.best_x,
             float(run.best),
@@ -169,6 +178,7 @@ def minimize(
             checkpoint=saved,
             history=history,
             between=between,
+            interrupted=lambda: noticed() > presses,
             compiled=jax.jit(program),
         )
     finally:
@@ -176,6 +186,17 @@ def minimize(
     if len(history) and not np.isfinite(history[0]) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {history[0]} at x0, not finite: choose another x0.")
     return result(run, history, why)
+
+
+def _advice(status: int, skipped: int, dtype: Any, steps: Steps, method: Any) -> str:
+    """What may help a run that got stuck."""
+    if status != STUCK:
+        return ""
+    central = isinstance(steps, Quasi) and method is None
+    if jnp.finfo(dtype).eps > 1e-10:
+        other = ", or give method=jaxfd.Central()" if central else ""
+        return f"; the rounding of {dtype} may hide what is left: enable x64{other}"
+    return "; method=jaxfd.Central() often gets farther there" if central and skipped else ""
 
 
 def _check(
@@ -213,6 +234,17 @@ def _check(
     return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
 
 
+def _check_bounds(bounds: Any, x: PyTree) -> None:
+    """Raises TypeError if bounds are no pair, such as a pair for each entry, as scipy wants it."""
+    listed = isinstance(bounds, (tuple, list)) and (len(bounds) != 2 or isinstance(x, jax.Array))
+    if listed and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in bounds):
+        raise TypeError(
+            f"bounds must be one pair (lower, upper), not a pair for each entry, got {bounds!r:.60}"
+            ": give numbers or pytrees like x0, (jnp.array([...]), jnp.array([...])), say."
+        )
+    check_pair(bounds)
+
+
 def _keyed(method: Any, key: Any) -> Any:
     """The method with the key it is given."""
     if key is None:
@@ -238,4 +270,4 @@ def _steps_of(
         return Quasi(fun, x, box, method)
     if optimizer is None:
         optimizer = optax.adam(1e-2)
-    return Descent(fun, box, Central() if method is None else method, optimizer)
+    return Descent(fun, box, method, optimizer)

@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxfd._interrupt import aside
 from jaxfd._methods import Method
 from jaxfd._noise import estimate_noise
 from jaxfd._probe import eps_of
@@ -27,7 +28,7 @@ from jaxfd._transforms import estimate
 from jaxfd.optim._gradient import add
 from jaxfd.optim._metric import Metric, first_metric, inverse_times, learned
 from jaxfd.optim._slopes import slopes
-from jaxfd.optim._steps import FOUND, GOING, STUCK, Seen, number
+from jaxfd.optim._steps import FLAT, FOUND, GOING, STUCK, Seen, number
 from jaxfd.optim._vector import Vectors, inside
 
 # Trials on one line: of shorter and shorter steps, and of longer ones.
@@ -61,6 +62,7 @@ class QuasiState(NamedTuple):
         restart: whether to forget all pairs and look at curvatures.
         noise: the relative standard deviation of the function's noise.
         asked: how often that was estimated.
+        away: whether ``x`` last went down far from the start, and as far again.
     """
 
     value: Any
@@ -72,6 +74,7 @@ class QuasiState(NamedTuple):
     restart: Bool[Array, ""]
     noise: Float[Array, ""]
     asked: Int[Array, ""]
+    away: Bool[Array, ""]
 
 
 class _Line(NamedTuple):
@@ -113,7 +116,9 @@ class Quasi:
         self._walls = None if box is None else tuple(map(self._vectors.flat, box))
 
     def init(self, x: PyTree) -> tuple[QuasiState, Any, int]:
-        value = jnp.asarray(jax.jit(self._fun)(x))
+        fun = jax.jit(self._fun)
+        aside(fun.lower(x).compile)
+        value = jnp.asarray(fun(x))
         self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
         zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
         no, one = jnp.zeros((), bool), jnp.ones((), zero.dtype)
@@ -127,13 +132,14 @@ class Quasi:
             restart=~no,
             noise=one * self._eps,
             asked=number(0),
+            away=no,
         )
         return state, value, 1
 
-    def step(self, x: PyTree, state: QuasiState, tol: Any) -> tuple[PyTree, QuasiState, Seen]:
+    def step(self, x: PyTree, state: QuasiState, least: Any) -> tuple[PyTree, QuasiState, Seen]:
         v = self._vectors.flat(x)
         size = jnp.maximum(jnp.abs(v), self._typical)
-        value, g, diagonal, blur, bias, cost = self._gradient(x, state, size)
+        value, g, diagonal, blur, bias, flat, cost = self._gradient(x, state, size)
         finite = jnp.isfinite(g)
         g = jnp.where(finite, g, 0)
         metric = learned(
@@ -154,7 +160,7 @@ class Quasi:
         height = jnp.abs(value).astype(v.dtype)
         noise = jnp.maximum(state.noise, jnp.finfo(value.dtype).eps) * height
         promised = -jnp.vdot(g, p)
-        floor = jnp.maximum(tol.astype(v.dtype) * jnp.maximum(height, 1), _BELOW_NOISE * noise)
+        floor = jnp.maximum(least.astype(v.dtype), _BELOW_NOISE * noise)
         settled = ((promised <= floor) & (metric.used > 0)) | ((promised == 0) & state.restart)
         # A function that is constant in pieces is flat everywhere: first ask how far that goes.
         known = (state.asked > 0) | (self._method is not None) | jnp.any(g != 0)
@@ -169,8 +175,15 @@ class Quasi:
         ask = failed & ~doubt & (state.asked < _ASKS) & (self._method is None)
         dead = failed & (state.central | (self._method is not None)) & fresh
         new = jnp.where(line.found, self._at(v, line.best, p), v)
-        small = promised <= 10 * noise
+        # No step that central differences can tell from none.
+        blind = jnp.all(jnp.abs(p) <= self._eps ** (2 / 3) * size)
+        small = (promised <= 10 * noise) | blind
         status = jnp.where(settled | (dead & small), FOUND, jnp.where(dead, STUCK, GOING))
+        status = jnp.where((status == FOUND) & flat, FLAT, status)
+        # Where digits of the start are lost, a move as long as x is wide.
+        far = jnp.maximum(self._typical, 1) / self._eps
+        away = jnp.any((jnp.abs(new) > far) & (jnp.abs(new - v) > jnp.abs(new) / 4))
+        away = jnp.where(line.found & (line.value < value), away, state.away)
         value = jnp.where(line.found, line.value, value)
         state = state._replace(
             value=value,
@@ -179,6 +192,7 @@ class Quasi:
             moved=line.found,
             central=state.central | failed,
             restart=failed & (state.central | (self._method is not None)),
+            away=away,
         )
         x = self._vectors.tree(new)
         seen = Seen(
@@ -189,6 +203,7 @@ class Quasi:
             ~jnp.all(finite),
             status.astype(np.int32),
             ask,
+            away,
         )
         return x, state, seen
 
@@ -212,7 +227,7 @@ class Quasi:
         return state, found.evaluations, True
 
     def _gradient(self, x: PyTree, state: QuasiState, size: Any) -> tuple[Any, ...]:
-        """Value, slopes, the diagonal, noise and bias of the slopes, and the evaluations."""
+        """Value, slopes, the diagonal, noise and bias of the slopes, flatness, evaluations."""
         flat, tree = self._vectors.flat, self._vectors.tree
         if self._method is not None:
             found = estimate(self._fun, method=self._method, bounds=self._box)(x)
@@ -222,7 +237,8 @@ class Quasi:
             diagonal = jnp.where(state.restart & (steepest > 0), steepest, state.metric.diagonal)
             cost = jnp.asarray(found.evaluations, np.int32)
             none = jnp.zeros_like(g)
-            return found.value.astype(state.value.dtype), g, diagonal, none, none, cost
+            unknown = jnp.zeros((), bool)
+            return found.value.astype(state.value.dtype), g, diagonal, none, none, unknown, cost
         diagonal = state.metric.diagonal
         height = jnp.abs(state.value).astype(size.dtype)
         noise = jnp.maximum(state.noise * height, jnp.finfo(size.dtype).tiny)
@@ -239,6 +255,8 @@ class Quasi:
             lambda: self._slopes(x, state.value, tree(h), False),
         )
         g, bend = flat(g), jnp.abs(flat(bend))
+        # On both sides of every entry nothing but the value itself.
+        even = both & jnp.all((g == 0) & (bend == 0))
         seen = jnp.isfinite(bend) & (bend * h**2 > 4 * noise)
         kept = jnp.clip(bend, diagonal * 1e-4, diagonal * 1e4)
         diagonal = jnp.where(noisy, jnp.where(seen, kept, diagonal / 10), diagonal)
@@ -249,7 +267,8 @@ class Quasi:
         cost = self._vectors.size * jnp.where(both, 2, 1) + self._besides
         blur = jnp.where(noisy, noise / h, 0)
         bias = jnp.where(both, 0, h * diagonal / 2)
-        return value.astype(state.value.dtype), g, diagonal, blur, bias, cost.astype(np.int32)
+        cost = cost.astype(np.int32)
+        return value.astype(state.value.dtype), g, diagonal, blur, bias, even, cost
 
     def _at(self, v: Any, t: Any, p: Any) -> Any:
         new = v + t * p

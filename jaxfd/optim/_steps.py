@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 # Why a run ended. Those from FOUND on are convergence.
-GOING, STUCK, FOUND, STALLED = range(4)
+GOING, STUCK, FLAT, ENDLESS, FOUND, STALLED = range(6)
 
 
 class Seen(NamedTuple):
@@ -26,6 +26,7 @@ class Seen(NamedTuple):
         skipped: whether something was not finite, so that the step was not made, or in part.
         status: why the run is over, if it is.
         ask: whether the step would like to know the function's noise; see `Steps.told`.
+        endless: whether ``x`` was last seen running away.
     """
 
     x: PyTree
@@ -35,6 +36,7 @@ class Seen(NamedTuple):
     skipped: Any
     status: Any
     ask: Any
+    endless: Any
 
 
 class Steps(Protocol):
@@ -49,8 +51,8 @@ class Steps(Protocol):
     def init(self, x: PyTree) -> tuple[Any, Any, int]:
         """The state at the start, the value there (NaN if not known yet), and the evaluations."""
 
-    def step(self, x: PyTree, state: Any, tol: Any) -> tuple[PyTree, Any, Seen]:
-        """The next point."""
+    def step(self, x: PyTree, state: Any, least: Any) -> tuple[PyTree, Any, Seen]:
+        """The next point. Less than ``least`` is no decrease."""
 
     def told(self, x: PyTree, state: Any) -> tuple[Any, int, bool]:
         """Looks at the noise at ``x``: the state, the evaluations, whether to go on after all."""
