@@ -1,6 +1,8 @@
 """A journal beside a log of the points that were really evaluated, and programs to share it."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
@@ -44,3 +46,16 @@ def program(code, *arguments, **options):
         text=True,
         **options,
     )
+
+
+@contextlib.contextmanager
+def ended():
+    """A list for programs, each with a session of its own: they and all of their workers end."""
+    children = []
+    try:
+        yield children
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()

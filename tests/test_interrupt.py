@@ -1,6 +1,5 @@
 """Ctrl-C, and the end of the program: both come at once, and leave nothing behind."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from _bench import ended
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is POSIX")
 
@@ -76,26 +76,22 @@ print(np.asarray(RUNS["pending"](after)).round(3).tolist())
 @pytest.fixture
 def start(tmp_path):
     """Starts a program, and sees to it that it and all of its workers end."""
-    children = []
+    with ended() as children:
 
-    def start(code, *arguments):
-        path = tmp_path / "program.py"
-        path.write_text(_HEAD + code)
-        child = subprocess.Popen(
-            [sys.executable, str(path), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        children.append(child)
-        return child
+        def start(code, *arguments):
+            path = tmp_path / "program.py"
+            path.write_text(_HEAD + code)
+            child = subprocess.Popen(
+                [sys.executable, str(path), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            children.append(child)
+            return child
 
-    yield start
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        yield start
 
 
 def is_there(process):

@@ -1,6 +1,5 @@
 """`jaxfd.optim.minimize`: one call, and everything that may come in between."""
 
-import contextlib
 import os
 import signal
 import time
@@ -11,7 +10,7 @@ import matplotlib
 import numpy as np
 import optax
 import pytest
-from _bench import program
+from _bench import ended, program
 from _tools import Host, Points
 
 import jaxfd
@@ -421,19 +420,15 @@ def _end(child):
 
 @pytest.fixture
 def start():
-    children = []
+    with ended() as children:
 
-    def start(*arguments):
-        child = program(_FIT, *arguments, start_new_session=True)
-        children.append(child)
-        assert child.stdout.readline() == "ready\n"
-        return child
+        def start(*arguments):
+            child = program(_FIT, *arguments, start_new_session=True)
+            children.append(child)
+            assert child.stdout.readline() == "ready\n"
+            return child
 
-    yield start
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        yield start
 
 
 @pytest.mark.heavy

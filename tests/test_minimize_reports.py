@@ -1,6 +1,5 @@
 """What `jaxfd.optim` says of a run, and of arguments that do not fit; and how Ctrl-C ends one."""
 
-import contextlib
 import os
 import signal
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from _bench import program
+from _bench import ended, program
 
 import jaxfd
 from jaxfd.optim import estimate_gradient, mezo, minimize
@@ -65,18 +64,14 @@ print(jaxfd.optim.minimize(rosenbrock, jnp.array([-1.2, 1.0]), callback=collect)
 @pytest.fixture
 def start():
     """Starts a program, and sees to it that it ends."""
-    children = []
+    with ended() as children:
 
-    def start(code):
-        child = program(_HEAD + code, start_new_session=True)
-        children.append(child)
-        return child
+        def start(code):
+            child = program(_HEAD + code, start_new_session=True)
+            children.append(child)
+            return child
 
-    yield start
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        yield start
 
 
 @pytest.mark.heavy
