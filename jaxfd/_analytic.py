@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxfd._eqns import called
+from jaxfd._eqns import called, walk
 
 # Operations that take complex numbers to complex ones and are not analytic.
 _TURN = {"cholesky", "conj", "eigh", "geqrf", "qr", "schur", "sign", "svd"}
@@ -65,16 +64,15 @@ def lost_in(closed: Any, count: int) -> str | None:
 
 def _follow(jaxpr: Any, arguments: Sequence[_Part | None]) -> _Parts:
     """What the outputs of a program have, given what its arguments have."""
-    known = dict(zip(jaxpr.invars, arguments, strict=True))
 
-    def read(atom: Any) -> _Part | None:
-        return None if isinstance(atom, Literal) else known.get(atom)
+    def apply(eqn: Any, parts: _Parts) -> _Parts:
+        return (
+            _after(eqn, parts)
+            if any(part is not None for part in parts)
+            else [None] * len(eqn.outvars)
+        )
 
-    for eqn in jaxpr.eqns:
-        parts = [read(atom) for atom in eqn.invars]
-        if any(part is not None for part in parts):
-            known.update(zip(eqn.outvars, _after(eqn, parts), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return walk(jaxpr, [None] * len(jaxpr.constvars), arguments, apply, lambda value: None)
 
 
 def _after(eqn: Any, parts: _Parts) -> _Parts:

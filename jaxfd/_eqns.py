@@ -1,9 +1,11 @@
-"""What the interpreters of programs share: running one operation, looking into calls."""
+"""What the interpreters of programs share: the walk, running one operation, looking into calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from jax.extend.core import Literal
 
 # Operations that call a program, and the parameter that holds it.
 _CALLS = {
@@ -33,3 +35,33 @@ def called(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
         return None
     inner = eqn.params[key]
     return getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
+
+
+def walk(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    apply: Callable[[Any, list[Any]], Sequence[Any]],
+    literal: Callable[[Any], Any] = lambda value: value,
+) -> list[Any]:
+    """Runs a program, operation by operation, on whatever stands for its values.
+
+    Args:
+        jaxpr: the program.
+        consts: what stands for its constants.
+        inputs: what stands for its arguments.
+        apply: the results of an operation, given what stands for its operands.
+        literal: what stands for a number that is written in the program.
+
+    Returns:
+        What stands for its outputs.
+    """
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def read(atom: Any) -> Any:
+        return literal(atom.val) if isinstance(atom, Literal) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        results = apply(eqn, [read(atom) for atom in eqn.invars])
+        known.update(zip(eqn.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]

@@ -38,7 +38,7 @@ _LEAST_FOLLOWED = 64
 Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
 
 
-def _chunk_bytes() -> tuple[int, int]:
+def chunk_bytes() -> tuple[int, int]:
     """Bytes of one chunk, and of the largest batch in one shot."""
     if jax.default_backend() == "cpu":
         return _CPU_CHUNK, _CPU_ONE_SHOT
@@ -49,6 +49,13 @@ def evenly(count: int, most: int) -> int:
     """How many of so many to run at once: a divisor leaves no remainder to compile besides."""
     most = min(count, most)
     return next((m for m in range(most, most // 2, -1) if count % m == 0), most)
+
+
+def _each(fun: Callable[[Any], Any], items: Any, count: int, at_once: int) -> Any:
+    """A function of each of so many items, of which so many are computed at once."""
+    if at_once >= count:
+        return jax.vmap(fun)(items)
+    return lax.map(fun, items, batch_size=at_once)
 
 
 class Kernel:
@@ -187,10 +194,8 @@ class Kernel:
 
         samples = lax.iota(np.int32, count)
         each = self._points_at_once(cloud) // nodes
-        if each >= count:
-            outputs = jax.vmap(both)(samples)
-        elif each:
-            outputs = lax.map(both, samples, batch_size=each)
+        if each:
+            outputs = _each(both, samples, count, each)
         else:
             ids = jnp.repeat(samples, nodes, total_repeat_length=nodes * count)
             flat = lax.map(at, (ids, jnp.tile(signs, count)))
@@ -198,7 +203,7 @@ class Kernel:
         return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
 
     def _points_at_once(self, cloud: Cloud) -> int:
-        chunk, one_shot = _chunk_bytes()
+        chunk, one_shot = chunk_bytes()
         per_point = max(cloud.directions.point_bytes, self.program.largest, 1)
         points = cloud.count * len(cloud.signs)
         return points if points * per_point <= one_shot else max(1, chunk // per_point)
@@ -247,18 +252,13 @@ class Kernel:
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
         values = moves.values[:, block.start : block.stop].reshape(-1)
         points = (ids, values.astype(moves.x[number].dtype))
-        chunk, one_shot = _chunk_bytes()
+        chunk, one_shot = chunk_bytes()
         at_once = nodes * count
         if at_once * following.largest > one_shot:
             at_once = evenly(at_once, max(chunk // following.largest, _LEAST_POINTS))
 
         def followed() -> list[Any]:
-            def point(entry: Any) -> list[Any]:
-                return following.point(*entry)
-
-            if at_once >= nodes * count:
-                return jax.vmap(point)(points)
-            return lax.map(point, points, batch_size=at_once)
+            return _each(lambda entry: following.point(*entry), points, nodes * count, at_once)
 
         outputs = (
             followed()
@@ -273,7 +273,7 @@ class Kernel:
         if self._chunk_size is not None:
             size = max(1, self._chunk_size // moves.nodes)
             return None if self._chunk_size > count * moves.nodes else min(size, count)
-        chunk, one_shot = _chunk_bytes()
+        chunk, one_shot = chunk_bytes()
         leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
         per_point = max(leaf_bytes, self.program.largest, 1)
         if count * moves.nodes * per_point <= one_shot or count * moves.nodes <= _LEAST_POINTS:
@@ -287,9 +287,7 @@ class Kernel:
         def one(description: Any) -> list[Any]:
             return self.program.call(make(description))[: len(self.program.out)]
 
-        if self._chunk_size is not None and self._chunk_size < count:
-            return lax.map(one, described, batch_size=self._chunk_size)
-        return jax.vmap(one)(described)
+        return _each(one, described, count, self._chunk_size or count)
 
     def _one_shot(
         self, moves: Moves, block: Block, ride: bool

@@ -13,10 +13,9 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Literal
 from jaxtyping import Float
 
-from jaxfd._eqns import called, evaluate
+from jaxfd._eqns import called, evaluate, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,25 +98,19 @@ def run(jaxpr: Any, consts: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     Returns:
         Its outputs; some may be `Factored`.
     """
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *values), strict=True))
+    return walk(jaxpr, consts, values, _apply)
 
-    def read(atom: Any) -> Any:
-        return atom.val if isinstance(atom, Literal) else known[atom]
 
-    for eqn in jaxpr.eqns:
-        inputs = [read(atom) for atom in eqn.invars]
-        results = None
-        if any(isinstance(value, Factored) for value in inputs):
-            rule = _RULES.get(eqn.primitive.name)
-            found = rule(eqn.params, *inputs) if rule else None
-            if found is not None:
-                results = [found]
-            elif (inner := called(eqn)) is not None:
-                results = run(*inner, inputs)
-        if results is None:
-            results = evaluate(eqn, [_dense(value) for value in inputs])
-        known.update(zip(eqn.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+def _apply(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """What one operation results in."""
+    if any(isinstance(value, Factored) for value in values):
+        rule = _RULES.get(eqn.primitive.name)
+        found = rule(eqn.params, *values) if rule else None
+        if found is not None:
+            return [found]
+        if (inner := called(eqn)) is not None:
+            return run(*inner, values)
+    return evaluate(eqn, [_dense(value) for value in values])
 
 
 def outputs(closed: Any, values: Sequence[Any]) -> list[Any]:

@@ -17,9 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, tree_util
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import Literal
 
-from jaxfd._eqns import evaluate
+from jaxfd._eqns import evaluate, walk
 from jaxfd._register import register
 from jaxfd._tree import is_array
 
@@ -234,28 +233,21 @@ def _walk(
         known: stands for constants; None takes themselves.
     """
     jaxpr, consts = getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
-    consts = consts if known is None else [known] * len(consts)
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
-    def read(var: Any) -> Any:
-        if isinstance(var, Literal):
-            return var.val if known is None else known
-        return env[var]
-
-    for eqn in jaxpr.eqns:
-        values, name = [read(v) for v in eqn.invars], eqn.primitive.name
-        marked = _marks(eqn)
+    def step(eqn: Any, values: Sequence[Any]) -> Any:
+        name, marked = eqn.primitive.name, _marks(eqn)
         if _is_named(eqn, _OUTPUT):
-            results = [mark(values[0])]
-        elif name in _ALWAYS_INLINED or (marked and name in _INLINED):
-            results = _walk(_inner(eqn)[0], values, mark, apply, known)
-        elif marked:
+            return [mark(values[0])]
+        if name in _ALWAYS_INLINED or (marked and name in _INLINED):
+            return _walk(_inner(eqn)[0], values, mark, apply, known)
+        if marked:
             raise TypeError(
                 f"per_sample: a layer is called inside of {name}, where its values cannot be told "
                 "apart: write a loop as a Python loop, and put no layer inside of a function with "
                 "a derivative of its own."
             )
-        else:
-            results = apply(eqn, values)
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+        return apply(eqn, values)
+
+    if known is None:
+        return walk(jaxpr, consts, inputs, step)
+    return walk(jaxpr, [known] * len(consts), inputs, step, lambda value: known)

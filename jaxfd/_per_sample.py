@@ -23,7 +23,7 @@ from jax import lax, tree_util
 from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._dtype import is_inexact, promote
-from jaxfd._evaluate import evenly
+from jaxfd._evaluate import chunk_bytes, evenly
 from jaxfd._layer import Network
 from jaxfd._methods import Central, Method
 from jaxfd._random import RandomDirections
@@ -35,9 +35,6 @@ from jaxfd._tree import Static, freeze, is_array, path_name, positions, thaw
 # the rounding of a layer takes a sample over the edge of a hard threshold now and then, but hardly
 # ever one in each half.
 _HALVED = 4
-# Bytes of a layer's marked values, at all points of the samples that are differenced at once.
-# Measured with ``python -m benchmarks network``.
-_CPU_CHUNK, _GPU_CHUNK = 2**20, 2**28
 
 
 def per_sample(
@@ -191,7 +188,7 @@ class _PerSample:
             mixed = [sample.get(i, leaf) for i, leaf in enumerate(inputs)]
             return grad(network.moved, method=own, chunk_size=self._chunk_size)(z, z, mixed)
 
-        samples = {i: inputs[i] for i, axis in enumerate(axes) if axis is not None}
+        samples = {i: inputs[i] for i in call.batched}
         if self._chunk_size is None:
             every = (at_x, samples, keys)
             slopes = lax.map(lambda one: slope(*one), every, batch_size=_at_once(losses.size, at_x))
@@ -210,10 +207,8 @@ class _PerSample:
             found = []
             for part in np.array_split(np.arange(count), 2):
                 rows = np.resize(part, count)
-                axes = (*call.axes, *[None] * (len(operands) - len(call.axes)))
                 leaves = [
-                    leaf if axis is None else leaf[rows]
-                    for leaf, axis in zip(operands, axes, strict=True)
+                    leaf[rows] if i in call.batched else leaf for i, leaf in enumerate(operands)
                 ]
                 found.append(_is_mean(call.whole(leaves), losses[rows]))
             return found[0] | found[1]
@@ -235,6 +230,11 @@ class _Call:
     tree: Any
     axes: tuple[int | None, ...]
 
+    @property
+    def batched(self) -> list[int]:
+        """The numbers of the arrays that hold samples."""
+        return [i for i, axis in enumerate(self.axes) if axis is not None]
+
     def args(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         return thaw(tree_util.tree_unflatten(self.tree, operands)[0])
 
@@ -245,8 +245,7 @@ class _Call:
 
     def network(self, active: Sequence[int], operands: Sequence[Any]) -> Network:
         """The loss of a sample as a program of its arrays."""
-        count = len(self.axes)
-        batched = [i for i, axis in enumerate(self.axes) if axis is not None]
+        count, batched = len(self.axes), self.batched
 
         def one(*leaves: Any) -> Any:
             batch = [leaf[None] if i in batched else leaf for i, leaf in enumerate(leaves)]
@@ -271,9 +270,9 @@ class _Call:
 
 def _at_once(count: int, values: Sequence[Any]) -> int:
     """How many of so many samples are differenced at once, given the marked values of all."""
-    chunk = _CPU_CHUNK if jax.default_backend() == "cpu" else _GPU_CHUNK
+    # Bytes of a layer's marked values at all points of a sample.
     sample = max((2 * (v.size // count) ** 2 * v.dtype.itemsize for v in values), default=1)
-    return evenly(count, max(chunk // max(sample, 1), 1))
+    return evenly(count, max(chunk_bytes()[0] // max(sample, 1), 1))
 
 
 def _is_mean(value: Any, losses: Any) -> Any:

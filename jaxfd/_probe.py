@@ -112,16 +112,19 @@ def check_output(name: str, fun: Callable[[PyTree], Any], x: PyTree) -> None:
         return samples(fun, x, x, jnp.zeros(1), name)[0]
 
     out: Any = jax.eval_shape(value, jax.tree.map(jnp.asarray, x))
-    if not tree_util.all_leaves([out]) or out.shape:
-        kind = f"the shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
-        raise TypeError(
-            f"{name} needs a function that returns one number, got {kind}: reduce it to one."
-        )
+    check_one_number(f"{name} needs a function", out)
     if not jnp.issubdtype(out.dtype, np.floating):
         raise TypeError(
             f"{name} needs a function that returns a real number, got {out.dtype}: take its real "
             "part, say."
         )
+
+
+def check_one_number(what: str, out: Any, advice: str = "") -> None:
+    """Raises TypeError where the shape of an output is not that of one number."""
+    if not tree_util.all_leaves([out]) or out.shape:
+        kind = f"the shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
+        raise TypeError(f"{what} that returns one number, got {kind}: reduce it to one{advice}.")
 
 
 def concrete(name: str, value: Any) -> Any:

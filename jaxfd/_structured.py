@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal, jaxpr_as_fun
+from jax.extend.core import jaxpr_as_fun
 
 from jaxfd._changes import RULES, SUMS
-from jaxfd._eqns import called, evaluate
+from jaxfd._eqns import called, evaluate, walk
 from jaxfd._followed import TRUE, Followed, Patch, Unstructured
 
 # Parts of one value that may change at a point before it is computed whole.
@@ -50,44 +50,32 @@ class _Log:
 
 def _at_x(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], tape: list[Any]) -> list[Any]:
     """Runs a program; what every operation results in, in called programs too, goes on tape."""
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
-    def read(var: Any) -> Any:
-        return var.val if isinstance(var, Literal) else env[var]
-
-    for eqn in jaxpr.eqns:
-        values = [read(v) for v in eqn.invars]
+    def apply(eqn: Any, values: Sequence[Any]) -> list[Any]:
         if (inner := called(eqn)) is not None:
-            results = _at_x(*inner, values, tape)
-        else:
-            results = evaluate(eqn, values)
-            tape.append(results)
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+            return _at_x(*inner, values, tape)
+        results = evaluate(eqn, values)
+        tape.append(results)
+        return results
+
+    return walk(jaxpr, consts, inputs, apply)
 
 
 def _changed(
     jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Followed], tape: Sequence[Any], log: _Log
 ) -> list[Followed]:
     """Runs a program on followed values, given what its operations result in at ``x``."""
-    env: dict[Any, Followed] = {}
 
-    def read(var: Any) -> Followed:
-        return Followed(var.val) if isinstance(var, Literal) else env[var]
-
-    env.update(zip(jaxpr.constvars, (Followed(c) for c in consts), strict=True))
-    env.update(zip(jaxpr.invars, inputs, strict=True))
-    for eqn in jaxpr.eqns:
-        values = [read(v) for v in eqn.invars]
+    def apply(eqn: Any, values: Sequence[Followed]) -> list[Followed]:
         if (inner := called(eqn)) is not None:
-            results = _changed(*inner, values, tape, log)
-        else:
-            at_x = tape[log.done]
-            moved = any(v.patches for v in values)
-            results = _one(eqn, values, at_x, log) if moved else [Followed(v) for v in at_x]
-            log.done += 1
-        env.update(zip(eqn.outvars, results, strict=True))
-    return [read(v) for v in jaxpr.outvars]
+            return _changed(*inner, values, tape, log)
+        at_x = tape[log.done]
+        moved = any(v.patches for v in values)
+        results = _one(eqn, values, at_x, log) if moved else [Followed(v) for v in at_x]
+        log.done += 1
+        return results
+
+    return walk(jaxpr, [Followed(c) for c in consts], inputs, apply, Followed)
 
 
 def _one(eqn: Any, values: Sequence[Followed], at_x: Sequence[Any], log: _Log) -> list[Followed]:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxfd._estimate import WithProgram, program_of
 from jaxfd._methods import Method
+from jaxfd._probe import check_one_number
 from jaxfd._random import Guided, RandomDirections
 from jaxfd._transforms import check_method, estimate, grad
 from jaxfd._tree import path_name
@@ -178,7 +179,7 @@ def estimate_gradient(
                 raw, seen, cost = found.grad, found.value, found.evaluations
         except TypeError:
             whole = _whole(value_fn) if masked else value_fn
-            check_one_number("estimate_gradient", functools.partial(whole, **named), *args)
+            check_loss("estimate_gradient", functools.partial(whole, **named), *args)
             raise
         gradient, finite = finite_entries(raw)
         if carried and isinstance(now, RandomDirections):
@@ -260,15 +261,10 @@ def add(count: Any, more: Any) -> Any:
     return count + jnp.minimum(jnp.asarray(more).astype(jnp.int32), room)
 
 
-def check_one_number(name: str, fun: Callable[..., Any], *args: PyTree) -> None:
-    """Raises TypeError if the function returns something else."""
-    out = jax.eval_shape(fun, *args)
-    if not hasattr(out, "shape") or out.shape:
-        kind = f"the shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
-        raise TypeError(
-            f"{name} needs a value_fn that returns one number, got {kind}: reduce it to one; of a "
-            "pair (loss, aux) return the loss."
-        )
+def check_loss(name: str, fun: Callable[..., Any], *args: PyTree) -> None:
+    """Raises TypeError if a ``value_fn`` returns something else than one number."""
+    advice = "; of a pair (loss, aux) return the loss"
+    check_one_number(f"{name} needs a value_fn", jax.eval_shape(fun, *args), advice)
 
 
 def bound(value_fn: Callable[..., Any], extra: dict[str, Any]) -> Callable[[PyTree], Any]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxfd._estimate import InPlace, program_of
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import check_method
-from jaxfd.optim._gradient import bound, check_one_number, key_bits, key_of, value_dtype
+from jaxfd.optim._gradient import bound, check_loss, key_bits, key_of, value_dtype
 
 
 class MezoState(NamedTuple):
@@ -122,7 +122,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         try:
             found = program_of(fun).run(InPlace("mezo"), (params,), {}, now, jnp.asarray(rate))
         except TypeError:
-            check_one_number("mezo", fun, params)
+            check_loss("mezo", fun, params)
             raise
         return found["moved"], MezoState(
             optax.safe_increment(state.count),
