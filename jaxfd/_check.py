@@ -15,13 +15,13 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._arrays.arguments import path_name
 from jaxfd._estimate import WithProgram
 from jaxfd._methods import Adaptive, ComplexStep, Method
 from jaxfd._names import entry_names, flat, unflat
 from jaxfd._probe import check_output, concrete, leaves_of, line_within
 from jaxfd._taylor import taylor_test, vanishing
 from jaxfd._transforms import check_method, estimate
-from jaxfd._tree import path_name
 from jaxfd._verdicts import AGREES as AGREES
 from jaxfd._verdicts import DIFFERS as DIFFERS
 from jaxfd._verdicts import UNCLEAR as UNCLEAR

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
+from jaxfd._arrays.arguments import freeze
 from jaxfd._estimate import Program, WithProgram, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._rules import Hook, recompute, value
 from jaxfd._transforms import check_method
-from jaxfd._tree import freeze
 
 MODES = ("reverse", "forward", "recompute")
 

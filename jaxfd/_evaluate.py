@@ -19,9 +19,9 @@ from jax import lax
 from jaxtyping import Bool, Int, Shaped
 
 from jaxfd import _structured
+from jaxfd._arrays.dtype import is_inexact, promote
 from jaxfd._cloud import Cloud
 from jaxfd._directions import Block, Moves
-from jaxfd._dtype import is_inexact, promote
 from jaxfd._trace import Program
 
 # Bytes of one chunk and of the largest batch that is run in one shot. On a CPU a chunk shall stay

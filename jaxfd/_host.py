@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from jaxfd._arrays.dtype import is_inexact
 from jaxfd._cloud import Cloud
 from jaxfd._directions import Moves
-from jaxfd._dtype import is_inexact
 from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._runs import Evaluation, Points
 

@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from jaxfd._register import register
+from jaxfd._arrays.register import register
 from jaxfd._step import constant
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.

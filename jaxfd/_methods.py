@@ -12,7 +12,7 @@ import abc
 import dataclasses
 from typing import Any
 
-from jaxfd._register import register
+from jaxfd._arrays.register import register
 from jaxfd._stencil import Stencil, central, one_sided
 from jaxfd._step import Relative, check_positive
 

@@ -16,11 +16,11 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
+from jaxfd._arrays.arguments import bind
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._ladder import power_of_two
 from jaxfd._names import check_real
 from jaxfd._transforms import samples
-from jaxfd._tree import bind
 
 
 def leaves_of(name: str, x: PyTree) -> list[np.ndarray]:

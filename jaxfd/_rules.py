@@ -17,7 +17,8 @@ import numpy as np
 from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._dtype import complexify, is_complex, is_inexact, promote
+from jaxfd._arrays.arguments import Static
+from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote
 from jaxfd._estimate import (
     FirstOrder,
     Hessian,
@@ -27,7 +28,6 @@ from jaxfd._estimate import (
     Value,
 )
 from jaxfd._linear import LinearMap, apply_linear
-from jaxfd._tree import Static
 
 
 @dataclasses.dataclass(frozen=True)

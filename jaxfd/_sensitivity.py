@@ -16,10 +16,10 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
+from jaxfd._arrays.register import register
 from jaxfd._methods import Adaptive, Method
 from jaxfd._names import entry_names, flat
 from jaxfd._probe import check_output, concrete, leaves_of
-from jaxfd._register import register
 from jaxfd._transforms import estimate
 
 _ROWS = 30

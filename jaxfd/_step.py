@@ -16,7 +16,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Bool, Float, Int
 
-from jaxfd._register import register
+from jaxfd._arrays.register import register
 
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.

@@ -13,8 +13,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
+from jaxfd._arrays.register import register
 from jaxfd._names import entry_names, flat
-from jaxfd._register import register
 from jaxfd._taylor import RESOLUTION
 
 AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"

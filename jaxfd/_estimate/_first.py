@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from jaxfd._arrays.parts import Parts, whole
 from jaxfd._estimate._found import Found, found_by_leaf
 from jaxfd._estimate._layout import Layout, lay
 from jaxfd._estimate._sampling import sample
 from jaxfd._estimate._search import search
 from jaxfd._estimate._task import Call, Task, cast, complexified, float0
 from jaxfd._methods import Adaptive, Method
-from jaxfd._parts import Parts, whole
 from jaxfd._random import Drawn, RandomDirections
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd._arrays.dtype import is_complex, promote, real_of
+from jaxfd._arrays.parts import Parts
 from jaxfd._directions import Moves
-from jaxfd._dtype import is_complex, promote, real_of
 from jaxfd._estimate._layout import flatten, walls_of
 from jaxfd._estimate._task import Call
 from jaxfd._methods import Adaptive
-from jaxfd._parts import Parts
 from jaxfd._step import SHARE_OF_ROOM, constant
 
 

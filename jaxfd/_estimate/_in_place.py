@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from jaxfd._arrays.parts import Parts
 from jaxfd._estimate._sampling import weigh
 from jaxfd._estimate._task import Call, Task, float0
 from jaxfd._methods import Method
-from jaxfd._parts import Parts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ from jax import tree_util
 from jaxtyping import Float
 
 from jaxfd import _step
-from jaxfd._dtype import complexify, is_complex, is_inexact, promote, real_of
+from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote, real_of
+from jaxfd._arrays.parts import Parts, whole
 from jaxfd._estimate._task import Call, Task, complexified
 from jaxfd._methods import Method
-from jaxfd._parts import Parts, whole
 from jaxfd._stencil import mended, over
 
 

@@ -18,8 +18,9 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._analytic import lost_in
+from jaxfd._arrays.arguments import Arguments, freeze, has_static, thaw
+from jaxfd._arrays.dtype import is_complex
 from jaxfd._callback import host_call
-from jaxfd._dtype import is_complex
 from jaxfd._estimate._contract import contract, contract_rows, rows_of
 from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
@@ -32,7 +33,6 @@ from jaxfd._methods import Method
 from jaxfd._random import RandomDirections
 from jaxfd._trace import Program as Traced
 from jaxfd._trace import trace
-from jaxfd._tree import Arguments, freeze, has_static, thaw
 
 
 class Program(abc.ABC):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxfd import _scout
-from jaxfd._dtype import promote, real_of
+from jaxfd._arrays.dtype import promote, real_of
 from jaxfd._estimate._ground import Ground
 from jaxfd._estimate._views import Search, evaluate_all, rungs
 from jaxfd._ladder import Judged, power_of_two

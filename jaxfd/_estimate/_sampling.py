@@ -18,13 +18,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Shaped
 
+from jaxfd._arrays.dtype import is_complex, promote
+from jaxfd._arrays.parts import Parts
 from jaxfd._cloud import Cloud
-from jaxfd._dtype import is_complex, promote
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._layout import walls_of
 from jaxfd._estimate._task import Call, Task
 from jaxfd._methods import Method
-from jaxfd._parts import Parts
 from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
 from jaxfd._stencil import over
 from jaxfd._step import Relative, constant

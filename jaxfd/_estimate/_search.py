@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from jaxfd._arrays.parts import Parts
 from jaxfd._estimate._found import Found, found_by_leaf
 from jaxfd._estimate._ground import survey
 from jaxfd._estimate._radius import begin, climb, denied, kinks
@@ -23,7 +24,6 @@ from jaxfd._estimate._task import Call
 from jaxfd._estimate._views import Search, fresh, gather, halvings_of, spread
 from jaxfd._ladder import MOST_SETS, add
 from jaxfd._methods import Adaptive
-from jaxfd._parts import Parts
 from jaxfd._step import constant
 
 # An entry that has had so many evaluations gets no further fit: that would pass sixty.

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from jaxfd._arrays.dtype import is_complex
+from jaxfd._arrays.parts import Parts, whole
 from jaxfd._directions import Moves
-from jaxfd._dtype import is_complex
 from jaxfd._estimate._layout import by_leaf, lay
 from jaxfd._estimate._line import scaled, tangent_points, tangent_step
 from jaxfd._estimate._task import Call, Task, cast, float0
-from jaxfd._parts import Parts, whole
 from jaxfd._stencil import over
 
 

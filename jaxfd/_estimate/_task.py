@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._dtype import complex_of, complexify, is_complex, is_inexact
+from jaxfd._arrays.arguments import Arguments, bind, bind_all
+from jaxfd._arrays.dtype import complex_of, complexify, is_complex, is_inexact
+from jaxfd._arrays.parts import Parts, split
 from jaxfd._methods import Method
-from jaxfd._parts import Parts, split
-from jaxfd._tree import Arguments, bind, bind_all
 
 _WITH_ALLOW_INT = ("grad", "value_and_grad", "jacobian")
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxfd._arrays.register import register
 from jaxfd._random._directions import Directions, Leaves, added
 from jaxfd._random._methods import RandomDirections
-from jaxfd._register import register
 
 
 class Coordinates(Directions):

@@ -13,11 +13,11 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._dtype import is_complex
+from jaxfd._arrays.dtype import is_complex
+from jaxfd._arrays.register import register
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._methods import RandomDirections
-from jaxfd._register import register
 
 
 class AroundSubspace(Directions):

@@ -18,10 +18,10 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._arrays.register import register
 from jaxfd._methods import Method
 from jaxfd._random._directions import Directions
 from jaxfd._random._shaping import SHAPINGS
-from jaxfd._register import register
 from jaxfd._stencil import Stencil, central, one_sided
 from jaxfd._step import Relative, check_positive
 

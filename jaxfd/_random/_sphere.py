@@ -9,11 +9,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxfd._arrays.register import register
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._gaussian import Normals
 from jaxfd._random._methods import RandomDirections
-from jaxfd._register import register
 
 
 class OnSphere(Normals):

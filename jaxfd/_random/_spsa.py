@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from jaxfd._arrays.register import register
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._methods import RandomDirections
-from jaxfd._register import register
 
 
 class Signs(Directions):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._arrays.arguments import positions
 from jaxfd._estimate import Task, check_call, program_of
 from jaxfd._methods import Method
-from jaxfd._tree import positions
 
 Argnums = int | Sequence[int]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._dtype import is_inexact
+from jaxfd._arrays.dtype import is_inexact
 from jaxfd._estimate import FirstOrder
 from jaxfd._methods import Central, Method
 from jaxfd._random import RandomDirections

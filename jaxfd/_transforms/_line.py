@@ -11,7 +11,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._dtype import promote, real_of
+from jaxfd._arrays.dtype import promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Samples, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._transforms._door import check, door, tangent_leaves, with_aux

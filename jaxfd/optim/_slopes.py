@@ -14,11 +14,11 @@ from typing import Any
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._arrays.parts import Parts
 from jaxfd._estimate import FirstOrder, HostProgram, program_of
 from jaxfd._estimate._layout import by_leaf, lay
 from jaxfd._estimate._task import Call, cast, float0
 from jaxfd._methods import Central, Forward
-from jaxfd._parts import Parts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from jaxfd._arrays.arguments import bind
 from jaxfd._estimate._layout import check_bounds
-from jaxfd._tree import bind
 
 
 class Vectors:

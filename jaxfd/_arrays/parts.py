@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._dtype import complexify, is_complex
+from jaxfd._arrays.dtype import complexify, is_complex
 
 
 @dataclasses.dataclass(frozen=True)
