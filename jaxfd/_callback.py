@@ -23,7 +23,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxfd import _fenv, _interrupt
+from jaxfd._system import fenv as _fenv
+from jaxfd._system import interrupt as _interrupt
 
 
 class Callback(Protocol):

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, Self
 
-from jaxfd import _interrupt, _worker
+from jaxfd import _worker
+from jaxfd._system import interrupt as _interrupt
 from jaxfd._worker import Call, Failure, Lost
 
 Job = tuple[int, ...]

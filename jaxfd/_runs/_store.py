@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxfd import _interrupt
+from jaxfd._system import interrupt as _interrupt
 
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock
