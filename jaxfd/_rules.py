@@ -27,7 +27,7 @@ from jaxfd._estimate import (
     Task,
     Value,
 )
-from jaxfd._linear import LinearMap, apply_linear
+from jaxfd._primitives.linear import LinearMap, apply_linear
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import pytest
 from _tools import run_python
 
 import jaxfd
-from jaxfd._callback import host_call
+from jaxfd._primitives.callback import host_call
 
 SCALAR = jax.ShapeDtypeStruct((), np.float32)
 

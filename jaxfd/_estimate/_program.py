@@ -20,7 +20,6 @@ from jax import tree_util
 from jaxfd._analytic import lost_in
 from jaxfd._arrays.arguments import Arguments, freeze, has_static, thaw
 from jaxfd._arrays.dtype import is_complex
-from jaxfd._callback import host_call
 from jaxfd._estimate._contract import contract, contract_rows, rows_of
 from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
@@ -30,6 +29,7 @@ from jaxfd._evaluate import Kernel
 from jaxfd._host import Host
 from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._methods import Method
+from jaxfd._primitives.callback import host_call
 from jaxfd._random import RandomDirections
 from jaxfd._trace import Program as Traced
 from jaxfd._trace import trace

@@ -1,0 +1,1 @@
+"""Operations of our own that JAX can trace, batch and compile."""
