@@ -9,8 +9,8 @@ from jax.flatten_util import ravel_pytree
 
 import jaxfd
 from jaxfd import LowRank
-from jaxfd._factored import Factored
-from jaxfd._trace import trace
+from jaxfd._jaxpr.factored import Factored
+from jaxfd._jaxpr.trace import trace
 
 RNG = np.random.default_rng(0)
 M, K = 12, 10

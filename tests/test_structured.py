@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxfd
-from jaxfd import _structured
+from jaxfd._jaxpr import follow as _structured
 
 N = 100
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._analytic import lost_in
 from jaxfd._arrays.arguments import Arguments, freeze, has_static, thaw
 from jaxfd._arrays.dtype import is_complex
 from jaxfd._estimate._contract import contract, contract_rows, rows_of
@@ -28,11 +27,12 @@ from jaxfd._estimate._task import LEAF, Call, Task, complexified
 from jaxfd._evaluate import Kernel
 from jaxfd._host import Host
 from jaxfd._hostfunction import Declared, HostFunction, widen
+from jaxfd._jaxpr.analytic import lost_in
+from jaxfd._jaxpr.trace import Program as Traced
+from jaxfd._jaxpr.trace import trace
 from jaxfd._methods import Method
 from jaxfd._primitives.callback import host_call
 from jaxfd._random import RandomDirections
-from jaxfd._trace import Program as Traced
-from jaxfd._trace import trace
 
 
 class Program(abc.ABC):

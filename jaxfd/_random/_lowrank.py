@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfd._arrays.register import register
-from jaxfd._factored import Factored
+from jaxfd._jaxpr.factored import Factored
 from jaxfd._random import _draws
 from jaxfd._random._directions import Directions, Leaves
 from jaxfd._random._methods import STATIC, RandomDirections, count_of

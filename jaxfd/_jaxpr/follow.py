@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxfd._changes import RULES, SUMS
-from jaxfd._eqns import called, evaluate, walk
-from jaxfd._followed import TRUE, Followed, Patch, Unstructured
+from jaxfd._jaxpr.patch import TRUE, Followed, Patch, Unstructured
+from jaxfd._jaxpr.patch_rules import RULES, SUMS
+from jaxfd._jaxpr.walk import called, evaluate, walk
 
 # Parts of one value that may change at a point before it is computed whole.
 _MOST = 12

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxfd._arrays.dtype import is_inexact, promote
-from jaxfd._followed import TRUE, Followed, Index, Patch, Unstructured, merge, part_of
+from jaxfd._jaxpr.patch import TRUE, Followed, Index, Patch, Unstructured, merge, part_of
 
 # fmt: off
 _ELEMENTWISE = frozenset([

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from jaxfd._eqns import called, evaluate, walk
+from jaxfd._jaxpr.walk import called, evaluate, walk
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._eqns import called, walk
+from jaxfd._jaxpr.walk import called, walk
 
 # Operations that take complex numbers to complex ones and are not analytic.
 _TURN = {"cholesky", "conj", "eigh", "geqrf", "qr", "schur", "sign", "svd"}

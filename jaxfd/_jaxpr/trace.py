@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
-from jaxfd import _factored
+from jaxfd._jaxpr import factored as _factored
 
 
 def _sizes(jaxpr: Any) -> int:

@@ -1,0 +1,1 @@
+"""Programs that JAX traced, followed operation by operation."""
