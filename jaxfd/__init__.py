@@ -12,7 +12,8 @@ if _typing.TYPE_CHECKING:
     from jaxfd._check import check_grads
     from jaxfd._differentiable import differentiable
     from jaxfd._layer import layer
-    from jaxfd._methods import Adaptive, Backward, Central, ComplexStep, Forward
+    from jaxfd._methods.finite import Adaptive, Backward, Central, ComplexStep, Forward
+    from jaxfd._methods.step import Relative
     from jaxfd._noise import estimate_noise
     from jaxfd._per_sample import per_sample
     from jaxfd._plot import plot
@@ -28,7 +29,6 @@ if _typing.TYPE_CHECKING:
     from jaxfd._result import Estimate
     from jaxfd._runs import Journal
     from jaxfd._sensitivity import sensitivity
-    from jaxfd._step import Relative
     from jaxfd._sweep import step_sweep
     from jaxfd._transforms import (
         derivative,
@@ -81,7 +81,7 @@ _ROOMS = {
     "_check": ("check_grads",),
     "_differentiable": ("differentiable",),
     "_layer": ("layer",),
-    "_methods": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
+    "_methods.finite": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
     "_noise": ("estimate_noise",),
     "_per_sample": ("per_sample",),
     "_plot": ("plot",),
@@ -92,7 +92,7 @@ _ROOMS = {
     "_result": ("Estimate",),
     "_runs": ("Journal",),
     "_sensitivity": ("sensitivity",),
-    "_step": ("Relative",),
+    "_methods.step": ("Relative",),
     "_sweep": ("step_sweep",),
     "_transforms": (
         *("derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),

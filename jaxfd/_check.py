@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from jaxfd._arrays.arguments import path_name
 from jaxfd._estimate import WithProgram
-from jaxfd._methods import Adaptive, ComplexStep, Method
+from jaxfd._methods.finite import Adaptive, ComplexStep, Method
 from jaxfd._names import entry_names, flat, unflat
 from jaxfd._probe import check_output, concrete, leaves_of, line_within
 from jaxfd._taylor import taylor_test, vanishing

@@ -25,7 +25,7 @@ from jax import lax
 from jaxtyping import Float
 
 from jaxfd._arrays.register import register
-from jaxfd._step import constant
+from jaxfd._methods.step import constant
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
 _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)

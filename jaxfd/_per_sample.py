@@ -26,7 +26,7 @@ from jaxfd._arrays.arguments import Static, freeze, is_array, path_name, positio
 from jaxfd._arrays.dtype import is_inexact, promote
 from jaxfd._evaluate import chunk_bytes, evenly
 from jaxfd._layer import Network
-from jaxfd._methods import Central, Method
+from jaxfd._methods.finite import Central, Method
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import grad
 from jaxfd._transforms._door import check

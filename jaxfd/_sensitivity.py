@@ -17,7 +17,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays.register import register
-from jaxfd._methods import Adaptive, Method
+from jaxfd._methods.finite import Adaptive, Method
 from jaxfd._names import entry_names, flat
 from jaxfd._probe import check_output, concrete, leaves_of
 from jaxfd._transforms import estimate

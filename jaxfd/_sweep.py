@@ -19,10 +19,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from jaxfd._arrays.arguments import bind
 from jaxfd._arrays.register import register
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods import Adaptive, Backward, Central, Forward, Method
+from jaxfd._methods.finite import Adaptive, Backward, Central, Forward, Method
+from jaxfd._methods.step import Relative, realise
 from jaxfd._names import entry_names, flat, like, unflat
 from jaxfd._probe import check_output, concrete, eps_of, leaves_of
-from jaxfd._step import Relative, realise
 from jaxfd._transforms import estimate, grad, samples
 
 _STEPS = 41

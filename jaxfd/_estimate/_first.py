@@ -15,7 +15,7 @@ from jaxfd._estimate._layout import Layout, lay
 from jaxfd._estimate._sampling import sample
 from jaxfd._estimate._search import search
 from jaxfd._estimate._task import Call, Task, cast, complexified, float0
-from jaxfd._methods import Adaptive, Method
+from jaxfd._methods.finite import Adaptive, Method
 from jaxfd._random import Drawn, RandomDirections
 
 

@@ -17,8 +17,8 @@ from jaxfd._arrays.parts import Parts
 from jaxfd._directions import Moves
 from jaxfd._estimate._layout import flatten, walls_of
 from jaxfd._estimate._task import Call
-from jaxfd._methods import Adaptive
-from jaxfd._step import SHARE_OF_ROOM, constant
+from jaxfd._methods.finite import Adaptive
+from jaxfd._methods.step import SHARE_OF_ROOM, constant
 
 
 @dataclasses.dataclass(frozen=True)

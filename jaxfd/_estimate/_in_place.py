@@ -11,7 +11,7 @@ from typing import Any
 from jaxfd._arrays.parts import Parts
 from jaxfd._estimate._sampling import weigh
 from jaxfd._estimate._task import Call, Task, float0
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float
 
-from jaxfd import _step
 from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote, real_of
 from jaxfd._arrays.parts import Parts, whole
 from jaxfd._estimate._task import Call, Task, complexified
-from jaxfd._methods import Method
-from jaxfd._stencil import mended, over
+from jaxfd._methods import step as _step
+from jaxfd._methods.finite import Method
+from jaxfd._methods.stencil import mended, over
 
 
 def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:

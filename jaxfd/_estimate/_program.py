@@ -30,7 +30,7 @@ from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._jaxpr.analytic import lost_in
 from jaxfd._jaxpr.trace import Program as Traced
 from jaxfd._jaxpr.trace import trace
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
 from jaxfd._primitives.callback import host_call
 from jaxfd._random import RandomDirections
 

@@ -15,7 +15,7 @@ from jaxfd._arrays.dtype import promote, real_of
 from jaxfd._estimate._ground import Ground
 from jaxfd._estimate._views import Search, evaluate_all, rungs
 from jaxfd._ladder import Judged, power_of_two
-from jaxfd._step import constant
+from jaxfd._methods.step import constant
 
 # Ladders after the first.
 _LADDERS = 3

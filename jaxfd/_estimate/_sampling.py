@@ -24,10 +24,10 @@ from jaxfd._cloud import Cloud
 from jaxfd._estimate._found import Found
 from jaxfd._estimate._layout import walls_of
 from jaxfd._estimate._task import Call, Task
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
+from jaxfd._methods.stencil import over
+from jaxfd._methods.step import Relative, constant
 from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
-from jaxfd._stencil import over
-from jaxfd._step import Relative, constant
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ from jaxfd._estimate._radius import begin, climb, denied, kinks
 from jaxfd._estimate._task import Call
 from jaxfd._estimate._views import Search, fresh, gather, halvings_of, spread
 from jaxfd._ladder import MOST_SETS, add
-from jaxfd._methods import Adaptive
-from jaxfd._step import constant
+from jaxfd._methods.finite import Adaptive
+from jaxfd._methods.step import constant
 
 # An entry that has had so many evaluations gets no further fit: that would pass sixty.
 _ENOUGH = 43

@@ -14,7 +14,7 @@ from jaxfd._directions import Moves
 from jaxfd._estimate._layout import by_leaf, lay
 from jaxfd._estimate._line import scaled, tangent_points, tangent_step
 from jaxfd._estimate._task import Call, Task, cast, float0
-from jaxfd._stencil import over
+from jaxfd._methods.stencil import over
 
 
 @dataclasses.dataclass(frozen=True)

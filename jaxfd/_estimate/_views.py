@@ -16,7 +16,7 @@ from jax import tree_util
 from jaxfd import _scout
 from jaxfd._estimate._ground import Ground
 from jaxfd._ladder import Evidence, Judged, column, judge, one_sided, two_sided, weigh
-from jaxfd._step import constant
+from jaxfd._methods.step import constant
 
 
 def _symmetric(shares: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What all random methods share: along which directions, how far, and how samples are combined.
 
-The same kind of value as in `jaxfd._methods`: a frozen dataclass and a pytree. Its leaves are
+The same kind of value as in `jaxfd._methods.finite`: a frozen dataclass and a pytree. Its leaves are
 the key and the distance. The families are rooms beside this one.
 """
 
@@ -19,11 +19,11 @@ from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._arrays.register import register
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
+from jaxfd._methods.stencil import Stencil, central, one_sided
+from jaxfd._methods.step import Relative, check_positive
 from jaxfd._random._directions import Directions
 from jaxfd._random._shaping import SHAPINGS
-from jaxfd._stencil import Stencil, central, one_sided
-from jaxfd._step import Relative, check_positive
 
 _BASELINES = ("centre", "leave_one_out")
 _COMBINATIONS = ("mean", "least_squares")

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from jaxfd._arrays.arguments import positions
 from jaxfd._estimate import Task, check_call, program_of
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
 
 Argnums = int | Sequence[int]
 

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._differentiable import differentiable
-from jaxfd._methods import Central, Method
+from jaxfd._methods.finite import Central, Method
 from jaxfd.optim._gradient import EstimateState, Schedule, add, estimate_gradient
 from jaxfd.optim._steps import GOING, Seen, number
 from jaxfd.optim._vector import inside

@@ -19,7 +19,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
 from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
 from jaxfd._runs._progress import Tally, check_progress

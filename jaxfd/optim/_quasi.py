@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxfd._methods import Method
+from jaxfd._methods.finite import Method
 from jaxfd._noise import estimate_noise
 from jaxfd._probe import eps_of
 from jaxfd._system.interrupt import aside

@@ -11,8 +11,8 @@ from typing import Any
 import optax
 from jax import numpy as jnp
 
+from jaxfd._methods.step import check_positive
 from jaxfd._random import SPSA
-from jaxfd._step import check_positive
 from jaxfd.optim._gradient import estimate_gradient
 
 

@@ -13,8 +13,8 @@ import dataclasses
 from typing import Any
 
 from jaxfd._arrays.register import register
-from jaxfd._stencil import Stencil, central, one_sided
-from jaxfd._step import Relative, check_positive
+from jaxfd._methods.stencil import Stencil, central, one_sided
+from jaxfd._methods.step import Relative, check_positive
 
 
 def _check_order(order: Any, name: str, even: bool) -> None:
