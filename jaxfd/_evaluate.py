@@ -19,10 +19,10 @@ from jax import lax
 from jaxtyping import Bool, Int, Shaped
 
 from jaxfd._arrays.dtype import is_inexact, promote
-from jaxfd._cloud import Cloud
-from jaxfd._directions import Block, Moves
 from jaxfd._jaxpr import follow as _structured
 from jaxfd._jaxpr.trace import Program
+from jaxfd._points.cloud import Cloud
+from jaxfd._points.coordinates import Block, Moves
 
 # Bytes of one chunk and of the largest batch that is run in one shot. On a CPU a chunk shall stay
 # in the second-level cache; on an accelerator it shall fill the device. Measured with

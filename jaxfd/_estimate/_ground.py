@@ -14,11 +14,11 @@ from jaxtyping import Float
 
 from jaxfd._arrays.dtype import is_complex, promote, real_of
 from jaxfd._arrays.parts import Parts
-from jaxfd._directions import Moves
 from jaxfd._estimate._layout import flatten, walls_of
 from jaxfd._estimate._task import Call
 from jaxfd._methods.finite import Adaptive
 from jaxfd._methods.step import SHARE_OF_ROOM, constant
+from jaxfd._points.coordinates import Moves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,11 +10,11 @@ from jax import tree_util
 
 from jaxfd._arrays.dtype import is_complex
 from jaxfd._arrays.parts import Parts, whole
-from jaxfd._directions import Moves
 from jaxfd._estimate._layout import by_leaf, lay
 from jaxfd._estimate._line import scaled, tangent_points, tangent_step
 from jaxfd._estimate._task import Call, Task, cast, float0
 from jaxfd._methods.stencil import over
+from jaxfd._points.coordinates import Moves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Points scattered around ``x`` along random directions.
 
-The counterpart of `jaxfd._directions` where a point moves all entries at once: a point is
+The counterpart of `jaxfd._points.coordinates` where a point moves all entries at once: a point is
 (sample, sign), and becomes an array only where it is evaluated. This room must not know how
 the directions come about.
 """

@@ -1,0 +1,1 @@
+"""Points, described by small integers: where a function is evaluated, not by whom."""
