@@ -5,15 +5,15 @@ each family has a room of its own with its directions and its method. `_shaping`
 of the function's values.
 """
 
-from jaxfd._random._coordinates import RandomCoordinates as RandomCoordinates
-from jaxfd._random._directions import Stored as Stored
-from jaxfd._random._gaussian import GaussianSmoothing as GaussianSmoothing
-from jaxfd._random._guided import Guided as Guided
-from jaxfd._random._lowrank import LowRank as LowRank
-from jaxfd._random._methods import Drawn as Drawn
-from jaxfd._random._methods import RandomDirections as RandomDirections
-from jaxfd._random._orthogonal import Orthogonal as Orthogonal
-from jaxfd._random._shaping import differences as differences
-from jaxfd._random._shaping import shaped as shaped
-from jaxfd._random._sphere import Sphere as Sphere
-from jaxfd._random._spsa import SPSA as SPSA
+from jaxfd._random.coordinates import RandomCoordinates as RandomCoordinates
+from jaxfd._random.directions import Stored as Stored
+from jaxfd._random.gaussian import GaussianSmoothing as GaussianSmoothing
+from jaxfd._random.guided import Guided as Guided
+from jaxfd._random.lowrank import LowRank as LowRank
+from jaxfd._random.methods import Drawn as Drawn
+from jaxfd._random.methods import RandomDirections as RandomDirections
+from jaxfd._random.orthogonal import Orthogonal as Orthogonal
+from jaxfd._random.shaping import differences as differences
+from jaxfd._random.shaping import shaped as shaped
+from jaxfd._random.sphere import Sphere as Sphere
+from jaxfd._random.spsa import SPSA as SPSA

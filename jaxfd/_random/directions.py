@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxfd._arrays.dtype import promote
-from jaxfd._random import _draws
+from jaxfd._random import draws as _draws
 
 # Entries of directions that are held at once while they are summed. Independent of how points
 # are chunked, so that sums are too.

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxfd._arrays.register import register
-from jaxfd._random import _draws
-from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._gaussian import Normals
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random import draws as _draws
+from jaxfd._random.directions import Directions, Leaves
+from jaxfd._random.gaussian import Normals
+from jaxfd._random.methods import RandomDirections
 
 
 class OnSphere(Normals):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxfd._arrays.register import register
-from jaxfd._random import _draws
-from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random import draws as _draws
+from jaxfd._random.directions import Directions, Leaves
+from jaxfd._random.methods import RandomDirections
 
 
 class Normals(Directions):

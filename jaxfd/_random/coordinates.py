@@ -12,8 +12,8 @@ import numpy as np
 from jax import lax
 
 from jaxfd._arrays.register import register
-from jaxfd._random._directions import Directions, Leaves, added
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random.directions import Directions, Leaves, added
+from jaxfd._random.methods import RandomDirections
 
 
 class Coordinates(Directions):

@@ -13,9 +13,9 @@ import numpy as np
 
 from jaxfd._arrays.register import register
 from jaxfd._jaxpr.factored import Factored
-from jaxfd._random import _draws
-from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import STATIC, RandomDirections, count_of
+from jaxfd._random import draws as _draws
+from jaxfd._random.directions import Directions, Leaves
+from jaxfd._random.methods import STATIC, RandomDirections, count_of
 
 
 class LowRankMatrices(Directions):

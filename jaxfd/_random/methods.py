@@ -22,8 +22,8 @@ from jaxfd._arrays.register import register
 from jaxfd._methods.finite import Method
 from jaxfd._methods.stencil import Stencil, central, one_sided
 from jaxfd._methods.step import Relative, check_positive
-from jaxfd._random._directions import Directions
-from jaxfd._random._shaping import SHAPINGS
+from jaxfd._random.directions import Directions
+from jaxfd._random.shaping import SHAPINGS
 
 _BASELINES = ("centre", "leave_one_out")
 _COMBINATIONS = ("mean", "least_squares")

@@ -15,9 +15,9 @@ from jaxtyping import PyTree
 
 from jaxfd._arrays.dtype import is_complex
 from jaxfd._arrays.register import register
-from jaxfd._random import _draws
-from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random import draws as _draws
+from jaxfd._random.directions import Directions, Leaves
+from jaxfd._random.methods import RandomDirections
 
 
 class AroundSubspace(Directions):

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxfd._arrays.register import register
-from jaxfd._random import _draws
-from jaxfd._random._directions import Directions, Leaves
-from jaxfd._random._methods import RandomDirections
+from jaxfd._random import draws as _draws
+from jaxfd._random.directions import Directions, Leaves
+from jaxfd._random.methods import RandomDirections
 
 # Up to so many entries an orthogonal basis comes from a QR factorisation.
 SMALL = 128
