@@ -15,7 +15,7 @@ from _bench import SCALAR, Bench, program
 from _simulators import Fails, X
 
 import jaxfd
-from jaxfd._runs import _store
+from jaxfd._runs import store as _store
 
 PAIR = jax.ShapeDtypeStruct((2,), np.float64)
 nobody = pytest.mark.skipif(

@@ -16,7 +16,7 @@ from _executors import KINDS, executor
 from _simulators import Fails, FailsInBatch, X
 
 import jaxfd
-from jaxfd._runs import _progress
+from jaxfd._runs import progress as _progress
 
 
 @pytest.fixture

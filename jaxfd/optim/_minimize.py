@@ -22,7 +22,7 @@ from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods.finite import Method
 from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
-from jaxfd._runs._progress import Tally, check_progress
+from jaxfd._runs.progress import Tally, check_progress
 from jaxfd._system.interrupt import noticed, noticing, own_errors
 from jaxfd._transforms import check_method
 from jaxfd._transforms._door import check_pair

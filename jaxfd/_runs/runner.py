@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._runs import _failures
-from jaxfd._runs._crew import Cluster, Crew, Job, Pool, Serial, Threads, waits_for_itself
-from jaxfd._runs._journal import Journal
-from jaxfd._runs._processes import Processes
-from jaxfd._runs._progress import check_progress
+from jaxfd._runs import failures as _failures
+from jaxfd._runs.crew import Cluster, Crew, Job, Pool, Serial, Threads, waits_for_itself
+from jaxfd._runs.journal import Journal
+from jaxfd._runs.processes import Processes
+from jaxfd._runs.progress import check_progress
 from jaxfd._worker import Call, Failure
 
 

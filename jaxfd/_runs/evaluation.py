@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._runs import _failures
-from jaxfd._runs._crew import Job
-from jaxfd._runs._page import Entry, Page
-from jaxfd._runs._progress import Tally
-from jaxfd._runs._runner import Runner
+from jaxfd._runs import failures as _failures
+from jaxfd._runs.crew import Job
+from jaxfd._runs.page import Entry, Page
+from jaxfd._runs.progress import Tally
+from jaxfd._runs.runner import Runner
 from jaxfd._system import interrupt as _interrupt
 from jaxfd._worker import Call, Failure
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._runs._page import decode, inputs_of
-from jaxfd._runs._store import Store
+from jaxfd._runs.page import decode, inputs_of
+from jaxfd._runs.store import Store
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._runs._store import Store
+from jaxfd._runs.store import Store
 
 # Arrays of this many bytes are stored once, however many points share them.
 _LARGE = 4096

@@ -21,8 +21,8 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, ClassVar
 
 from jaxfd import _worker
-from jaxfd._runs._crew import POLL, Job, Pool, picklable
-from jaxfd._runs._pools import current, pool_like, replace
+from jaxfd._runs.crew import POLL, Job, Pool, picklable
+from jaxfd._runs.pools import current, pool_like, replace
 from jaxfd._worker import CLOSED, OPEN, SLOT, Call, Failure, Lost
 
 # How long a worker that was asked to stop may take before it is ended, in seconds.
