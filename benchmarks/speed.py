@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxfd
 from benchmarks._timing import ratios, row
-from jaxfd import _evaluate
+from jaxfd._places import kernel as _evaluate
 
 
 def rosenbrock(x: jax.Array) -> jax.Array:

@@ -24,9 +24,9 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._arrays.arguments import Static, freeze, is_array, path_name, positions, thaw
 from jaxfd._arrays.dtype import is_inexact, promote
-from jaxfd._evaluate import chunk_bytes, evenly
 from jaxfd._layer import Network
 from jaxfd._methods.finite import Central, Method
+from jaxfd._places.kernel import chunk_bytes, evenly
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import grad
 from jaxfd._transforms._door import check

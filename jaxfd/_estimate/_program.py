@@ -24,13 +24,13 @@ from jaxfd._estimate._first import Value
 from jaxfd._estimate._layout import check_bounds
 from jaxfd._estimate._sampling import drawn
 from jaxfd._estimate._task import LEAF, Call, Task, complexified
-from jaxfd._evaluate import Kernel
-from jaxfd._host import Host
-from jaxfd._hostfunction import Declared, HostFunction, widen
 from jaxfd._jaxpr.analytic import lost_in
 from jaxfd._jaxpr.trace import Program as Traced
 from jaxfd._jaxpr.trace import trace
 from jaxfd._methods.finite import Method
+from jaxfd._places.host import Host
+from jaxfd._places.hostfunction import Declared, HostFunction, widen
+from jaxfd._places.kernel import Kernel
 from jaxfd._primitives.callback import host_call
 from jaxfd._random import RandomDirections
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays.dtype import is_inexact
-from jaxfd._hostfunction import Declared, HostFunction, widen
+from jaxfd._places.hostfunction import Declared, HostFunction, widen
 from jaxfd._points.cloud import Cloud
 from jaxfd._points.coordinates import Moves
 from jaxfd._runs import Evaluation, Points
