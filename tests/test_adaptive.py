@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxfd
-from jaxfd import Adaptive, _ladder, _scout
+from jaxfd import Adaptive
+from jaxfd._estimate.adaptive import fits as _ladder
+from jaxfd._estimate.adaptive import ladder as _scout
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 ADAPTIVE = Adaptive()

@@ -29,7 +29,7 @@ LAYER = {folder: number for number, folder in enumerate(LAYERS)}
 
 
 def module_of(path):
-    """``jaxfd._estimate._task`` for the path of that file."""
+    """``jaxfd._estimate.task`` for the path of that file."""
     parts = path.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -5,17 +5,17 @@ kernel (``jax.numpy``) or on the host (NumPy). A place brings ``evaluate``, a me
 brings stencil and step, and `programs` brings the two together.
 """
 
-from jaxfd._estimate._first import FirstOrder as FirstOrder
-from jaxfd._estimate._first import Value as Value
-from jaxfd._estimate._in_place import InPlace as InPlace
-from jaxfd._estimate._line import Line as Line
-from jaxfd._estimate._line import Samples as Samples
-from jaxfd._estimate._program import HostProgram as HostProgram
-from jaxfd._estimate._program import Program as Program
-from jaxfd._estimate._program import TracedProgram as TracedProgram
-from jaxfd._estimate._program import WithProgram as WithProgram
-from jaxfd._estimate._program import check_call as check_call
-from jaxfd._estimate._program import program_of as program_of
-from jaxfd._estimate._second import Hessian as Hessian
-from jaxfd._estimate._second import HessianVector as HessianVector
-from jaxfd._estimate._task import Task as Task
+from jaxfd._estimate.along import Line as Line
+from jaxfd._estimate.along import Samples as Samples
+from jaxfd._estimate.first import FirstOrder as FirstOrder
+from jaxfd._estimate.first import Value as Value
+from jaxfd._estimate.in_place import InPlace as InPlace
+from jaxfd._estimate.program import HostProgram as HostProgram
+from jaxfd._estimate.program import Program as Program
+from jaxfd._estimate.program import TracedProgram as TracedProgram
+from jaxfd._estimate.program import WithProgram as WithProgram
+from jaxfd._estimate.program import check_call as check_call
+from jaxfd._estimate.program import program_of as program_of
+from jaxfd._estimate.second import Hessian as Hessian
+from jaxfd._estimate.second import HessianVector as HessianVector
+from jaxfd._estimate.task import Task as Task

@@ -16,8 +16,8 @@ from jaxtyping import PyTree
 
 from jaxfd._arrays.parts import Parts
 from jaxfd._estimate import FirstOrder, HostProgram, program_of
-from jaxfd._estimate._layout import by_leaf, lay
-from jaxfd._estimate._task import Call, cast, float0
+from jaxfd._estimate.layout import by_leaf, lay
+from jaxfd._estimate.task import Call, cast, float0
 from jaxfd._methods.finite import Central, Forward
 
 

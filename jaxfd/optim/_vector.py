@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxfd._arrays.arguments import bind
-from jaxfd._estimate._layout import check_bounds
+from jaxfd._estimate.layout import check_bounds
 
 
 class Vectors:

@@ -20,9 +20,9 @@ from jaxtyping import Shaped
 
 from jaxfd._arrays.dtype import is_complex, promote
 from jaxfd._arrays.parts import Parts
-from jaxfd._estimate._found import Found
-from jaxfd._estimate._layout import walls_of
-from jaxfd._estimate._task import Call, Task
+from jaxfd._estimate.found import Found
+from jaxfd._estimate.layout import walls_of
+from jaxfd._estimate.task import Call, Task
 from jaxfd._methods.finite import Method
 from jaxfd._methods.stencil import over
 from jaxfd._methods.step import Relative, constant

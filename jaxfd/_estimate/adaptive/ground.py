@@ -14,8 +14,8 @@ from jaxtyping import Float
 
 from jaxfd._arrays.dtype import is_complex, promote, real_of
 from jaxfd._arrays.parts import Parts
-from jaxfd._estimate._layout import flatten, walls_of
-from jaxfd._estimate._task import Call
+from jaxfd._estimate.layout import flatten, walls_of
+from jaxfd._estimate.task import Call
 from jaxfd._methods.finite import Adaptive
 from jaxfd._methods.step import SHARE_OF_ROOM, constant
 from jaxfd._points.coordinates import Moves

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd import _scout
 from jaxfd._arrays.dtype import promote, real_of
-from jaxfd._estimate._ground import Ground
-from jaxfd._estimate._views import Search, evaluate_all, rungs
-from jaxfd._ladder import Judged, power_of_two
+from jaxfd._estimate.adaptive import ladder as _scout
+from jaxfd._estimate.adaptive.fits import Judged, power_of_two
+from jaxfd._estimate.adaptive.ground import Ground
+from jaxfd._estimate.adaptive.reading import Search, evaluate_all, rungs
 from jaxfd._methods.step import constant
 
 # Ladders after the first.

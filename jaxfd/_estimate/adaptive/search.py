@@ -17,12 +17,12 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays.parts import Parts
-from jaxfd._estimate._found import Found, found_by_leaf
-from jaxfd._estimate._ground import survey
-from jaxfd._estimate._radius import begin, climb, denied, kinks
-from jaxfd._estimate._task import Call
-from jaxfd._estimate._views import Search, fresh, gather, halvings_of, spread
-from jaxfd._ladder import MOST_SETS, add
+from jaxfd._estimate.adaptive.fits import MOST_SETS, add
+from jaxfd._estimate.adaptive.ground import survey
+from jaxfd._estimate.adaptive.radius import begin, climb, denied, kinks
+from jaxfd._estimate.adaptive.reading import Search, fresh, gather, halvings_of, spread
+from jaxfd._estimate.found import Found, found_by_leaf
+from jaxfd._estimate.task import Call
 from jaxfd._methods.finite import Adaptive
 from jaxfd._methods.step import constant
 

@@ -13,9 +13,17 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd import _scout
-from jaxfd._estimate._ground import Ground
-from jaxfd._ladder import Evidence, Judged, column, judge, one_sided, two_sided, weigh
+from jaxfd._estimate.adaptive import ladder as _scout
+from jaxfd._estimate.adaptive.fits import (
+    Evidence,
+    Judged,
+    column,
+    judge,
+    one_sided,
+    two_sided,
+    weigh,
+)
+from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._methods.step import constant
 
 

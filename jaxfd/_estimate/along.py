@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote, real_of
 from jaxfd._arrays.parts import Parts, whole
-from jaxfd._estimate._task import Call, Task, complexified
+from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._methods import step as _step
 from jaxfd._methods.finite import Method
 from jaxfd._methods.stencil import mended, over

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jaxfd._estimate._layout import by_leaf
+from jaxfd._estimate.layout import by_leaf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,8 @@ import dataclasses
 from typing import Any
 
 from jaxfd._arrays.parts import Parts
-from jaxfd._estimate._sampling import weigh
-from jaxfd._estimate._task import Call, Task, float0
+from jaxfd._estimate.sampled import weigh
+from jaxfd._estimate.task import Call, Task, float0
 from jaxfd._methods.finite import Method
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxfd._arrays.arguments import Arguments
 from jaxfd._arrays.dtype import complexify, is_complex, promote, real_of
 from jaxfd._arrays.parts import Parts
-from jaxfd._estimate._task import Call
+from jaxfd._estimate.task import Call
 from jaxfd._methods import step as _step
 from jaxfd._methods.stencil import Stencil, mended, over, shifted, shifted_slopes
 from jaxfd._points.coordinates import Moves

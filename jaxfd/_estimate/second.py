@@ -10,9 +10,9 @@ from jax import tree_util
 
 from jaxfd._arrays.dtype import is_complex
 from jaxfd._arrays.parts import Parts, whole
-from jaxfd._estimate._layout import by_leaf, lay
-from jaxfd._estimate._line import scaled, tangent_points, tangent_step
-from jaxfd._estimate._task import Call, Task, cast, float0
+from jaxfd._estimate.along import scaled, tangent_points, tangent_step
+from jaxfd._estimate.layout import by_leaf, lay
+from jaxfd._estimate.task import Call, Task, cast, float0
 from jaxfd._methods.stencil import over
 from jaxfd._points.coordinates import Moves
 

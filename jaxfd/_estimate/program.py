@@ -19,11 +19,11 @@ from jax import tree_util
 
 from jaxfd._arrays.arguments import Arguments, freeze, has_static, thaw
 from jaxfd._arrays.dtype import is_complex
-from jaxfd._estimate._contract import contract, contract_rows, rows_of
-from jaxfd._estimate._first import Value
-from jaxfd._estimate._layout import check_bounds
-from jaxfd._estimate._sampling import drawn
-from jaxfd._estimate._task import LEAF, Call, Task, complexified
+from jaxfd._estimate.contract import contract, contract_rows, rows_of
+from jaxfd._estimate.first import Value
+from jaxfd._estimate.layout import check_bounds
+from jaxfd._estimate.sampled import drawn
+from jaxfd._estimate.task import LEAF, Call, Task, complexified
 from jaxfd._jaxpr.analytic import lost_in
 from jaxfd._jaxpr.trace import Program as Traced
 from jaxfd._jaxpr.trace import trace
