@@ -26,7 +26,6 @@ if _typing.TYPE_CHECKING:
         RandomCoordinates,
         Sphere,
     )
-    from jaxfd._result import Estimate
     from jaxfd._runs import Journal
     from jaxfd._sensitivity import sensitivity
     from jaxfd._sweep import step_sweep
@@ -40,6 +39,7 @@ if _typing.TYPE_CHECKING:
         jvp,
         value_and_grad,
     )
+    from jaxfd._transforms.result import Estimate
 
 __all__ = [
     "SPSA",
@@ -89,7 +89,7 @@ _ROOMS = {
         *("GaussianSmoothing", "Guided", "LowRank", "Orthogonal", "RandomCoordinates", "SPSA"),
         "Sphere",
     ),
-    "_result": ("Estimate",),
+    "_transforms.result": ("Estimate",),
     "_runs": ("Journal",),
     "_sensitivity": ("sensitivity",),
     "_methods.step": ("Relative",),

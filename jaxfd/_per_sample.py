@@ -29,7 +29,7 @@ from jaxfd._methods.finite import Central, Method
 from jaxfd._places.kernel import chunk_bytes, evenly
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import grad
-from jaxfd._transforms._door import check
+from jaxfd._transforms.options import check
 
 # From so many samples on a loss that is no mean is looked at once more, on either half of them:
 # the rounding of a layer takes a sample over the edge of a hard threshold now and then, but hardly

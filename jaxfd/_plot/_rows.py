@@ -13,8 +13,8 @@ from jaxtyping import Float
 
 from jaxfd._names import check_real, entry_names, flat
 from jaxfd._plot._style import BLUE, GREY, RED, ROWS, short
-from jaxfd._result import Estimate
 from jaxfd._sensitivity import Sensitivity
+from jaxfd._transforms.result import Estimate
 from jaxfd._verdicts import AGREES, DIFFERS, UNCLEAR, GradCheck
 
 if TYPE_CHECKING:

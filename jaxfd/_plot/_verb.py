@@ -15,9 +15,9 @@ import numpy as np
 from jaxfd._plot._history import histories, history
 from jaxfd._plot._rows import check, gradient, tornado
 from jaxfd._plot._steps import steps
-from jaxfd._result import Estimate
 from jaxfd._sensitivity import Sensitivity
 from jaxfd._sweep import StepSweep
+from jaxfd._transforms.result import Estimate
 from jaxfd._verdicts import GradCheck
 
 if TYPE_CHECKING:

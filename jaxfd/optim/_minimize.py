@@ -25,7 +25,7 @@ from jaxfd._random import RandomDirections
 from jaxfd._runs.progress import Tally, check_progress
 from jaxfd._system.interrupt import noticed, noticing, own_errors
 from jaxfd._transforms import check_method
-from jaxfd._transforms._door import check_pair
+from jaxfd._transforms.options import check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from jaxfd._estimate import Hessian, HessianVector, program_of
 from jaxfd._methods.finite import Central, Method
-from jaxfd._transforms._door import Argnums, check, door, static, tangent_leaves, with_aux
+from jaxfd._transforms.options import Argnums, check, door, static, tangent_leaves, with_aux
 
 
 def hessian(

@@ -14,7 +14,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays.dtype import promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Samples, program_of
 from jaxfd._methods.finite import Central, Method
-from jaxfd._transforms._door import check, door, tangent_leaves, with_aux
+from jaxfd._transforms.options import check, door, tangent_leaves, with_aux
 
 
 def jvp(

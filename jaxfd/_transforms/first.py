@@ -13,8 +13,8 @@ from jaxfd._arrays.dtype import is_inexact
 from jaxfd._estimate import FirstOrder
 from jaxfd._methods.finite import Central, Method
 from jaxfd._random import RandomDirections
-from jaxfd._result import Estimate
-from jaxfd._transforms._door import Argnums, check, door, static, with_aux
+from jaxfd._transforms.options import Argnums, check, door, static, with_aux
+from jaxfd._transforms.result import Estimate
 
 
 def grad(
