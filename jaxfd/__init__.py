@@ -8,9 +8,9 @@ import warnings as _warnings
 # Names are looked up when they are first used: `jaxfd._worker`, which runs in worker processes,
 # must come without JAX.
 if _typing.TYPE_CHECKING:
-    from jaxfd._blackbox import blackbox
     from jaxfd._check import check_grads
-    from jaxfd._differentiable import differentiable
+    from jaxfd._hook.blackbox import blackbox
+    from jaxfd._hook.differentiable import differentiable
     from jaxfd._layer import layer
     from jaxfd._methods.finite import Adaptive, Backward, Central, ComplexStep, Forward
     from jaxfd._methods.step import Relative
@@ -77,9 +77,9 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "_blackbox": ("blackbox",),
+    "_hook.blackbox": ("blackbox",),
     "_check": ("check_grads",),
-    "_differentiable": ("differentiable",),
+    "_hook.differentiable": ("differentiable",),
     "_layer": ("layer",),
     "_methods.finite": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
     "_noise": ("estimate_noise",),

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._differentiable import differentiable
+from jaxfd._hook.differentiable import differentiable
 from jaxfd._methods.finite import Central, Method
 from jaxfd.optim._gradient import EstimateState, Schedule, add, estimate_gradient
 from jaxfd.optim._steps import GOING, Seen, number

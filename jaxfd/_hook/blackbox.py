@@ -15,8 +15,8 @@ from typing import Any
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._differentiable import Hooked
 from jaxfd._estimate import HostProgram
+from jaxfd._hook.differentiable import Hooked
 from jaxfd._methods.finite import Central, Method
 from jaxfd._places.hostfunction import HostFunction
 from jaxfd._runs import Journal, Runner
