@@ -11,11 +11,11 @@ if _typing.TYPE_CHECKING:
     from jaxfd._check import check_grads
     from jaxfd._hook.blackbox import blackbox
     from jaxfd._hook.differentiable import differentiable
-    from jaxfd._layer import layer
     from jaxfd._methods.finite import Adaptive, Backward, Central, ComplexStep, Forward
     from jaxfd._methods.step import Relative
+    from jaxfd._networks.layer import layer
+    from jaxfd._networks.per_sample import per_sample
     from jaxfd._noise import estimate_noise
-    from jaxfd._per_sample import per_sample
     from jaxfd._plot import plot
     from jaxfd._random import (
         SPSA,
@@ -80,10 +80,10 @@ _ROOMS = {
     "_hook.blackbox": ("blackbox",),
     "_check": ("check_grads",),
     "_hook.differentiable": ("differentiable",),
-    "_layer": ("layer",),
+    "_networks.layer": ("layer",),
     "_methods.finite": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
     "_noise": ("estimate_noise",),
-    "_per_sample": ("per_sample",),
+    "_networks.per_sample": ("per_sample",),
     "_plot": ("plot",),
     "_random": (
         *("GaussianSmoothing", "Guided", "LowRank", "Orthogonal", "RandomCoordinates", "SPSA"),

@@ -24,8 +24,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._arrays.arguments import Static, freeze, is_array, path_name, positions, thaw
 from jaxfd._arrays.dtype import is_inexact, promote
-from jaxfd._layer import Network
 from jaxfd._methods.finite import Central, Method
+from jaxfd._networks.layer import Network
 from jaxfd._places.kernel import chunk_bytes, evenly
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import grad

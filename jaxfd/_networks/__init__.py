@@ -1,0 +1,1 @@
+"""Networks: marked layers, and gradients made sample by sample."""
