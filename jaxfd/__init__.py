@@ -8,14 +8,12 @@ import warnings as _warnings
 # Names are looked up when they are first used: `jaxfd._worker`, which runs in worker processes,
 # must come without JAX.
 if _typing.TYPE_CHECKING:
-    from jaxfd._check import check_grads
     from jaxfd._hook.blackbox import blackbox
     from jaxfd._hook.differentiable import differentiable
     from jaxfd._methods.finite import Adaptive, Backward, Central, ComplexStep, Forward
     from jaxfd._methods.step import Relative
     from jaxfd._networks.layer import layer
     from jaxfd._networks.per_sample import per_sample
-    from jaxfd._noise import estimate_noise
     from jaxfd._plot import plot
     from jaxfd._random import (
         SPSA,
@@ -26,9 +24,11 @@ if _typing.TYPE_CHECKING:
         RandomCoordinates,
         Sphere,
     )
+    from jaxfd._reports.check import check_grads
+    from jaxfd._reports.noise import estimate_noise
+    from jaxfd._reports.sensitivity import sensitivity
+    from jaxfd._reports.sweep import step_sweep
     from jaxfd._runs import Journal
-    from jaxfd._sensitivity import sensitivity
-    from jaxfd._sweep import step_sweep
     from jaxfd._transforms import (
         derivative,
         estimate,
@@ -78,11 +78,11 @@ __all__ = [
 
 _ROOMS = {
     "_hook.blackbox": ("blackbox",),
-    "_check": ("check_grads",),
+    "_reports.check": ("check_grads",),
     "_hook.differentiable": ("differentiable",),
     "_networks.layer": ("layer",),
     "_methods.finite": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
-    "_noise": ("estimate_noise",),
+    "_reports.noise": ("estimate_noise",),
     "_networks.per_sample": ("per_sample",),
     "_plot": ("plot",),
     "_random": (
@@ -91,9 +91,9 @@ _ROOMS = {
     ),
     "_transforms.result": ("Estimate",),
     "_runs": ("Journal",),
-    "_sensitivity": ("sensitivity",),
+    "_reports.sensitivity": ("sensitivity",),
     "_methods.step": ("Relative",),
-    "_sweep": ("step_sweep",),
+    "_reports.sweep": ("step_sweep",),
     "_transforms": (
         *("derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
         "value_and_grad",

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxfd
-from jaxfd._noise import Noise, choose, difference_table
-from jaxfd._probe import default_direction
+from jaxfd._reports.noise import Noise, choose, difference_table
+from jaxfd._reports.probe import default_direction
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 

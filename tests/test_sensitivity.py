@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxfd
-from jaxfd._names import entry_names, flat, unflat
+from jaxfd._reports.names import entry_names, flat, unflat
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 # The default takes seconds to compile for every traceable function.

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._names import check_real, entry_names, flat
 from jaxfd._plot._style import BLUE, GREY, RED, ROWS, short
-from jaxfd._sensitivity import Sensitivity
+from jaxfd._reports.names import check_real, entry_names, flat
+from jaxfd._reports.sensitivity import Sensitivity
+from jaxfd._reports.verdicts import AGREES, DIFFERS, UNCLEAR, GradCheck
 from jaxfd._transforms.result import Estimate
-from jaxfd._verdicts import AGREES, DIFFERS, UNCLEAR, GradCheck
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

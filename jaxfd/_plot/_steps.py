@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxfd._names import entry_names, flat
 from jaxfd._plot._style import BESIDE, GREY, short
-from jaxfd._sweep import StepSweep
+from jaxfd._reports.names import entry_names, flat
+from jaxfd._reports.sweep import StepSweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,10 @@ import numpy as np
 from jaxfd._plot._history import histories, history
 from jaxfd._plot._rows import check, gradient, tornado
 from jaxfd._plot._steps import steps
-from jaxfd._sensitivity import Sensitivity
-from jaxfd._sweep import StepSweep
+from jaxfd._reports.sensitivity import Sensitivity
+from jaxfd._reports.sweep import StepSweep
+from jaxfd._reports.verdicts import GradCheck
 from jaxfd._transforms.result import Estimate
-from jaxfd._verdicts import GradCheck
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,8 +20,8 @@ from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods.finite import Method
-from jaxfd._probe import check_output, leaves_of
 from jaxfd._random import RandomDirections
+from jaxfd._reports.probe import check_output, leaves_of
 from jaxfd._runs.progress import Tally, check_progress
 from jaxfd._system.interrupt import noticed, noticing, own_errors
 from jaxfd._transforms import check_method

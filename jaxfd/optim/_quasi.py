@@ -21,8 +21,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxfd._methods.finite import Method
-from jaxfd._noise import estimate_noise
-from jaxfd._probe import eps_of
+from jaxfd._reports.noise import estimate_noise
+from jaxfd._reports.probe import eps_of
 from jaxfd._system.interrupt import aside
 from jaxfd._transforms import estimate
 from jaxfd.optim._gradient import add

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from jaxfd._probe import eps_of, probe
+from jaxfd._reports.probe import eps_of, probe
 
 # Distances run from a quarter of max(|x|, 1) to eps^(1/2), where the remainder of a smooth function
 # is lost in rounding.

@@ -18,15 +18,15 @@ from jaxtyping import PyTree
 from jaxfd._arrays.arguments import path_name
 from jaxfd._estimate import WithProgram
 from jaxfd._methods.finite import Adaptive, ComplexStep, Method
-from jaxfd._names import entry_names, flat, unflat
-from jaxfd._probe import check_output, concrete, leaves_of, line_within
-from jaxfd._taylor import taylor_test, vanishing
+from jaxfd._reports.names import entry_names, flat, unflat
+from jaxfd._reports.probe import check_output, concrete, leaves_of, line_within
+from jaxfd._reports.taylor import taylor_test, vanishing
+from jaxfd._reports.verdicts import AGREES as AGREES
+from jaxfd._reports.verdicts import DIFFERS as DIFFERS
+from jaxfd._reports.verdicts import UNCLEAR as UNCLEAR
+from jaxfd._reports.verdicts import GradCheck as GradCheck
+from jaxfd._reports.verdicts import compare, order, overall
 from jaxfd._transforms import check_method, estimate
-from jaxfd._verdicts import AGREES as AGREES
-from jaxfd._verdicts import DIFFERS as DIFFERS
-from jaxfd._verdicts import UNCLEAR as UNCLEAR
-from jaxfd._verdicts import GradCheck as GradCheck
-from jaxfd._verdicts import compare, order, overall
 
 # A bar in error bounds: few errors exceed their bound, and hardly one this many times.
 _SURE = 3.0

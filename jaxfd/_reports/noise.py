@@ -17,8 +17,8 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._methods.step import check_positive
-from jaxfd._names import check_real
-from jaxfd._probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
+from jaxfd._reports.names import check_real
+from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.
 _TICKS = np.array([-4, -3, -2, -1, 1, 2, 3, 4])

@@ -21,8 +21,8 @@ from jaxfd._arrays.register import register
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods.finite import Adaptive, Backward, Central, Forward, Method
 from jaxfd._methods.step import Relative, realise
-from jaxfd._names import entry_names, flat, like, unflat
-from jaxfd._probe import check_output, concrete, eps_of, leaves_of
+from jaxfd._reports.names import entry_names, flat, like, unflat
+from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._transforms import estimate, grad, samples
 
 _STEPS = 41

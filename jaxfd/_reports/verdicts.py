@@ -14,8 +14,8 @@ from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._arrays.register import register
-from jaxfd._names import entry_names, flat
-from jaxfd._taylor import RESOLUTION
+from jaxfd._reports.names import entry_names, flat
+from jaxfd._reports.taylor import RESOLUTION
 
 AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"
 _RANK = {DIFFERS: 0, UNCLEAR: 1, AGREES: 2}

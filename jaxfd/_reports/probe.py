@@ -19,7 +19,7 @@ from jaxtyping import Float, PyTree, Shaped
 from jaxfd._arrays.arguments import bind
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._estimate.adaptive.fits import power_of_two
-from jaxfd._names import check_real
+from jaxfd._reports.names import check_real
 from jaxfd._transforms import samples
 
 

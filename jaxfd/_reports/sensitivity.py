@@ -18,8 +18,8 @@ from jaxtyping import Float, PyTree
 
 from jaxfd._arrays.register import register
 from jaxfd._methods.finite import Adaptive, Method
-from jaxfd._names import entry_names, flat
-from jaxfd._probe import check_output, concrete, leaves_of
+from jaxfd._reports.names import entry_names, flat
+from jaxfd._reports.probe import check_output, concrete, leaves_of
 from jaxfd._transforms import estimate
 
 _ROWS = 30

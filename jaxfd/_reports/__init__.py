@@ -1,0 +1,1 @@
+"""Reports: what is asked about gradients, on top of the transforms."""
