@@ -4,4 +4,4 @@ matplotlib is an extra, imported when something is drawn. This room must not com
 picture shows is in the result already.
 """
 
-from jaxfd._plot._verb import plot as plot
+from jaxfd._plot.verb import plot as plot

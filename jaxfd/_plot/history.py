@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._plot._style import BESIDE, short
+from jaxfd._plot.style import BESIDE, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._plot._style import BLUE, GREY, RED, ROWS, short
+from jaxfd._plot.style import BLUE, GREY, RED, ROWS, short
 from jaxfd._reports.names import check_real, entry_names, flat
 from jaxfd._reports.sensitivity import Sensitivity
 from jaxfd._reports.verdicts import AGREES, DIFFERS, UNCLEAR, GradCheck

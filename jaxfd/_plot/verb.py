@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxfd._plot._history import histories, history
-from jaxfd._plot._rows import check, gradient, tornado
-from jaxfd._plot._steps import steps
+from jaxfd._plot.history import histories, history
+from jaxfd._plot.rows import check, gradient, tornado
+from jaxfd._plot.steps import steps
 from jaxfd._reports.sensitivity import Sensitivity
 from jaxfd._reports.sweep import StepSweep
 from jaxfd._reports.verdicts import GradCheck

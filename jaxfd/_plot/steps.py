@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxfd._plot._style import BESIDE, GREY, short
+from jaxfd._plot.style import BESIDE, GREY, short
 from jaxfd._reports.names import entry_names, flat
 from jaxfd._reports.sweep import StepSweep
 
