@@ -10,8 +10,7 @@ import warnings as _warnings
 if _typing.TYPE_CHECKING:
     from jaxfd._hook.blackbox import blackbox
     from jaxfd._hook.differentiable import differentiable
-    from jaxfd._methods.finite import Adaptive, Backward, Central, ComplexStep, Forward
-    from jaxfd._methods.step import Relative
+    from jaxfd._methods import Adaptive, Backward, Central, ComplexStep, Forward, Relative
     from jaxfd._networks.layer import layer
     from jaxfd._networks.per_sample import per_sample
     from jaxfd._plot import plot
@@ -24,12 +23,11 @@ if _typing.TYPE_CHECKING:
         RandomCoordinates,
         Sphere,
     )
-    from jaxfd._reports.check import check_grads
-    from jaxfd._reports.noise import estimate_noise
+    from jaxfd._reports import check_grads, estimate_noise, step_sweep
     from jaxfd._reports.sensitivity import sensitivity
-    from jaxfd._reports.sweep import step_sweep
     from jaxfd._runs import Journal
     from jaxfd._transforms import (
+        Estimate,
         derivative,
         estimate,
         grad,
@@ -39,7 +37,6 @@ if _typing.TYPE_CHECKING:
         jvp,
         value_and_grad,
     )
-    from jaxfd._transforms.result import Estimate
 
 __all__ = [
     "SPSA",
@@ -76,38 +73,31 @@ __all__ = [
     "value_and_grad",
 ]
 
-_ROOMS = {
-    "_hook.blackbox": ("blackbox",),
-    "_reports.check": ("check_grads",),
-    "_hook.differentiable": ("differentiable",),
-    "_networks.layer": ("layer",),
-    "_methods.finite": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward"),
-    "_reports.noise": ("estimate_noise",),
-    "_networks.per_sample": ("per_sample",),
+_FOLDERS = {
+    "_hook": ("blackbox", "differentiable"),
+    "_methods": ("Adaptive", "Backward", "Central", "ComplexStep", "Forward", "Relative"),
+    "_networks": ("layer", "per_sample"),
     "_plot": ("plot",),
     "_random": (
         *("GaussianSmoothing", "Guided", "LowRank", "Orthogonal", "RandomCoordinates", "SPSA"),
         "Sphere",
     ),
-    "_transforms.result": ("Estimate",),
+    "_reports": ("check_grads", "estimate_noise", "sensitivity", "step_sweep"),
     "_runs": ("Journal",),
-    "_reports.sensitivity": ("sensitivity",),
-    "_methods.step": ("Relative",),
-    "_reports.sweep": ("step_sweep",),
     "_transforms": (
-        *("derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
+        *("Estimate", "derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
         "value_and_grad",
     ),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_FOLDER_OF = {name: folder for folder, names in _FOLDERS.items() for name in names}
 
 
 def __getattr__(name: str) -> _typing.Any:
     if name == "optim":  # brings optax
         return _importlib.import_module("jaxfd.optim")
-    if name not in _ROOM_OF:
+    if name not in _FOLDER_OF:
         raise AttributeError(f"module 'jaxfd' has no attribute {name!r}")
-    value = getattr(_importlib.import_module(f"jaxfd.{_ROOM_OF[name]}"), name)
+    value = getattr(_importlib.import_module(f"jaxfd.{_FOLDER_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -13,13 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _tools import Host, Points, close
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import jaxfd
 from jaxfd import Adaptive
-from jaxfd._estimate.adaptive import fits as _ladder
-from jaxfd._estimate.adaptive import ladder as _scout
+from jaxfd._estimate.adaptive import fits as _ladder, ladder as _scout
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 ADAPTIVE = Adaptive()

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _tools import REAL_METHODS, Host, Points, close, name, rate, tolerance
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 import jaxfd
 from jaxfd import Backward, Central, ComplexStep, Forward

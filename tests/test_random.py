@@ -17,8 +17,7 @@ from _directions import (
     off,
 )
 from _tools import close
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import jaxfd
 from jaxfd import SPSA, GaussianSmoothing, Guided, LowRank, Orthogonal, RandomCoordinates, Sphere

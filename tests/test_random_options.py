@@ -7,8 +7,7 @@ import pytest
 import scipy.stats
 from _directions import KEY, by_hand, directions, label, off
 from _tools import Host
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import jaxfd
 from jaxfd import SPSA, GaussianSmoothing, Orthogonal, RandomCoordinates, Sphere

@@ -1,1 +1,33 @@
-"""Arrays and trees of them: what every other folder stands on. Must not know what a difference is."""
+"""Arrays and trees of them: what every other folder stands on."""
+
+from jaxfd._arrays.arguments import (
+    Arguments as Arguments,
+    Static as Static,
+    bind as bind,
+    bind_all as bind_all,
+    freeze as freeze,
+    has_static as has_static,
+    is_array as is_array,
+    path_name as path_name,
+    positions as positions,
+    thaw as thaw,
+)
+from jaxfd._arrays.dtype import (
+    complex_of as complex_of,
+    complexify as complexify,
+    is_complex as is_complex,
+    is_inexact as is_inexact,
+    promote as promote,
+    real_of as real_of,
+)
+from jaxfd._arrays.parts import Parts as Parts, split as split, whole as whole
+from jaxfd._arrays.register import register as register
+from jaxfd._arrays.xp import (
+    apply as apply,
+    column as column,
+    constant as constant,
+    flatten as flatten,
+    over as over,
+    power_of_two as power_of_two,
+    realise as realise,
+)

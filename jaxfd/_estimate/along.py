@@ -10,12 +10,19 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float
 
-from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote, real_of
-from jaxfd._arrays.parts import Parts, whole
+from jaxfd._arrays import (
+    Parts,
+    complexify,
+    constant,
+    is_complex,
+    is_inexact,
+    over,
+    promote,
+    real_of,
+    whole,
+)
 from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._methods import step as _step
-from jaxfd._methods.finite import Method
-from jaxfd._methods.stencil import mended, over
+from jaxfd._methods import Method, mended, step as _step
 
 
 def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
@@ -28,7 +35,7 @@ def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
     dtype = promote(np.float32, *(real_of(v.dtype) for v in tangents))
     largest = xp.zeros(lead, dtype)
     for v in tangents:
-        size = xp.abs(_step.constant(xp, v)).astype(dtype).reshape(*lead, -1)
+        size = xp.abs(constant(xp, v)).astype(dtype).reshape(*lead, -1)
         largest = xp.maximum(largest, xp.max(size, axis=-1, initial=0))
     usable = xp.isfinite(largest) & (largest >= 4 * float(np.finfo(dtype).tiny))
     largest = xp.where(usable, largest, 1)
@@ -66,7 +73,7 @@ def tangent_step(
         bottom = bottom + xp.sum(v * v, axis=-1)
     still = bottom == 0
     h = xp.where(still, 1, top / xp.where(still, 1, bottom))
-    return _step.constant(xp, h), _step.constant(xp, bottom)
+    return constant(xp, h), constant(xp, bottom)
 
 
 def _along(x: Any, v: Any, distance: Any) -> Any:
@@ -103,8 +110,8 @@ def tangent_points(
             point = _along(z, v, t)
             points[leaf].append(point)
             dtype = promote(t.dtype, v.dtype)
-            away = _step.constant(xp, point - z).astype(dtype)
-            product = (away * xp.conj(_step.constant(xp, v)).astype(dtype)).real
+            away = constant(xp, point - z).astype(dtype)
+            product = (away * xp.conj(constant(xp, v)).astype(dtype)).real
             total = total + xp.sum(product.reshape(*lead, -1), axis=-1)
         moved.append(xp.where(squared == 0, t, total / xp.where(squared == 0, 1, squared)))
     return [xp.stack(p) for p in points], xp.stack(moved)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays.dtype import is_inexact, promote
+from jaxfd._arrays import is_inexact, promote
 
 
 def contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any], imaginary: bool) -> Any:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays.parts import Parts, whole
+from jaxfd._arrays import Parts, whole
 from jaxfd._estimate.adaptive.search import search
 from jaxfd._estimate.found import Found, found_by_leaf
 from jaxfd._estimate.layout import Layout, lay
 from jaxfd._estimate.sampled import sample
 from jaxfd._estimate.task import Call, Task, cast, complexified, float0
-from jaxfd._methods.finite import Adaptive, Method
+from jaxfd._methods import Adaptive, Method
 from jaxfd._random import Drawn, RandomDirections
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
-
-from jaxfd._estimate.layout import by_leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,3 +64,19 @@ def found_by_leaf(
         one_sided=cut(one_sided),
         evaluations=evaluations,
     )
+
+
+def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
+    """Cuts ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
+    xp, axis = place.xp, len(place.lead)
+    shapes = [x.shape[axis:] for x in real]
+    rows = []
+    for value in values:
+        last = xp.moveaxis(value, axis, -1) if value.ndim > axis + 1 else value
+        row, start = [], 0
+        for shape in shapes:
+            stop = start + math.prod(shape)
+            row.append(last[..., start:stop].reshape(*last.shape[:-1], *shape))
+            start = stop
+        rows.append(row)
+    return rows

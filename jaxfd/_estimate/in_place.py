@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxfd._arrays.parts import Parts
+from jaxfd._arrays import Parts
 from jaxfd._estimate.sampled import weigh
 from jaxfd._estimate.task import Call, Task, float0
-from jaxfd._methods.finite import Method
+from jaxfd._methods import Method
 
 
 @dataclasses.dataclass(frozen=True)

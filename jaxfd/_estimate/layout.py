@@ -7,21 +7,15 @@ place; must not know which transform asks.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxfd._arrays.arguments import Arguments
-from jaxfd._arrays.dtype import complexify, is_complex, promote, real_of
-from jaxfd._arrays.parts import Parts
+from jaxfd._arrays import Parts, complexify, constant, flatten, over, real_of, realise
 from jaxfd._estimate.task import Call
-from jaxfd._methods import step as _step
-from jaxfd._methods.stencil import Stencil, mended, over, shifted, shifted_slopes
-from jaxfd._points.coordinates import Moves
+from jaxfd._methods import Stencil, mended, shifted, shifted_slopes, step as _step
+from jaxfd._points import Moves, fit, walls_of
 
 # Entries that are infinite or cannot move divide nothing by nothing: the result says so, and
 # NumPy need not warn of it besides.
@@ -153,17 +147,6 @@ def _home(stencil: Stencil) -> int:
     return sum(1 for s in stencil.moving if s < 0)
 
 
-def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
-    """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
-    flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
-    if len(flat) == 1:
-        return flat[0]
-    dtype = flat[0].dtype
-    for leaf in flat[1:]:
-        dtype = promote(dtype, leaf.dtype)
-    return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)
-
-
 @_QUIET
 def lay(
     place: Any,
@@ -193,13 +176,13 @@ def lay(
     values, moved, steps, below, flat = [], [], [], [], []
     walls = None if bounds is None else walls_of(call.arguments, bounds)
     for number, (x, h) in enumerate(zip(parts.real, sizes, strict=True)):
-        x, h = _step.constant(xp, x), _step.constant(xp, h)
+        x, h = constant(xp, x), constant(xp, h)
         nodes: Any
         if stencil.imaginary:
             nodes = [complexify(parts.real[number]) + 1j * complexify(h)]
             away = [h]
         elif walls is None:
-            h = _step.realise(x, h)
+            h = realise(x, h)
             away = [s * h for s in stencil.moving]
             nodes = [parts.real[number] + a for a in away]
             away = [(x + a) - x for a in away]
@@ -209,8 +192,8 @@ def lay(
                 for w in walls
             )
             count = len(stencil.moving)
-            h, q, wide = _step.fit(xp, x, h, lower, upper, count, _home(stencil))
-            h = _step.realise(x, h)
+            h, q, wide = fit(xp, x, h, lower, upper, count, _home(stencil))
+            h = realise(x, h)
             table = np.array([shifted(count, s) for s in range(count + 1)]).T
             away = [xp.asarray(table[k], dtype=x.dtype)[q] * h for k in range(count)]
             nodes = [xp.clip(parts.real[number] + a, lower, upper) for a in away]
@@ -234,53 +217,3 @@ def lay(
         below=flatten(xp, below, axis) if below else None,
         flat=flatten(xp, flat, axis) if flat else None,
     )
-
-
-def walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
-    """The walls of every leaf of a call."""
-    lower, upper = bounds
-    return (
-        arguments.spread(lower, "bounds[0]", -np.inf),
-        arguments.spread(upper, "bounds[1]", np.inf),
-    )
-
-
-def check_bounds(arguments: Arguments, bounds: Any) -> None:
-    """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
-    for leaf, *walls in zip(arguments.leaves, *walls_of(arguments, bounds), strict=True):
-        if is_complex(leaf):
-            raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
-        if any(isinstance(wall, jax.core.Tracer) for wall in walls):
-            continue
-        low, high = (np.asarray(wall) for wall in walls)
-        if np.any(np.isnan(low) | np.isnan(high)):
-            raise ValueError(f"bounds hold nan: lower {low}, upper {high}: use -inf, inf or None.")
-        if np.any(low > high):
-            raise ValueError(f"bounds are crossed: lower {low} lies above upper {high}: swap them.")
-        if isinstance(leaf, jax.core.Tracer):
-            continue
-        x = np.asarray(leaf)
-        low, high = low.astype(x.dtype), high.astype(x.dtype)
-        outside = (x < low) | (x > high)
-        if np.any(outside):
-            where = tuple(int(i) for i in np.argwhere(outside)[0])
-            raise ValueError(
-                f"x lies outside bounds: entry {where} is {x[where]}, not between {low} and "
-                f"{high}: move x into the box, or widen it."
-            )
-
-
-def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
-    """Cuts ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
-    xp, axis = place.xp, len(place.lead)
-    shapes = [x.shape[axis:] for x in real]
-    rows = []
-    for value in values:
-        last = xp.moveaxis(value, axis, -1) if value.ndim > axis + 1 else value
-        row, start = [], 0
-        for shape in shapes:
-            stop = start + math.prod(shape)
-            row.append(last[..., start:stop].reshape(*last.shape[:-1], *shape))
-            start = stop
-        rows.append(row)
-    return rows

@@ -18,15 +18,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Shaped
 
-from jaxfd._arrays.dtype import is_complex, promote
-from jaxfd._arrays.parts import Parts
+from jaxfd._arrays import Parts, constant, is_complex, over, promote
 from jaxfd._estimate.found import Found
-from jaxfd._estimate.layout import walls_of
 from jaxfd._estimate.task import Call, Task
-from jaxfd._methods.finite import Method
-from jaxfd._methods.stencil import over
-from jaxfd._methods.step import Relative, constant
-from jaxfd._points.cloud import Cloud
+from jaxfd._methods import Method, Relative
+from jaxfd._points import Cloud, walls_of
 from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
 
 

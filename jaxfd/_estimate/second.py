@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays.dtype import is_complex
-from jaxfd._arrays.parts import Parts, whole
+from jaxfd._arrays import Parts, is_complex, over, whole
 from jaxfd._estimate.along import scaled, tangent_points, tangent_step
-from jaxfd._estimate.layout import by_leaf, lay
+from jaxfd._estimate.found import by_leaf
+from jaxfd._estimate.layout import lay
 from jaxfd._estimate.task import Call, Task, cast, float0
-from jaxfd._methods.stencil import over
-from jaxfd._points.coordinates import Moves
+from jaxfd._points import Moves
 
 
 @dataclasses.dataclass(frozen=True)

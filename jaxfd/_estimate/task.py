@@ -16,10 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays.arguments import Arguments, bind, bind_all
-from jaxfd._arrays.dtype import complex_of, complexify, is_complex, is_inexact
-from jaxfd._arrays.parts import Parts, split
-from jaxfd._methods.finite import Method
+from jaxfd._arrays import (
+    Arguments,
+    Parts,
+    bind,
+    bind_all,
+    complex_of,
+    complexify,
+    is_complex,
+    is_inexact,
+    split,
+)
+from jaxfd._methods import Method
 
 _WITH_ALLOW_INT = ("grad", "value_and_grad", "jacobian")
 

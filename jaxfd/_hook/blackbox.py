@@ -17,8 +17,8 @@ from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram
 from jaxfd._hook.differentiable import Hooked
-from jaxfd._methods.finite import Central, Method
-from jaxfd._places.hostfunction import HostFunction
+from jaxfd._methods import Central, Method
+from jaxfd._places import HostFunction
 from jaxfd._runs import Journal, Runner
 
 

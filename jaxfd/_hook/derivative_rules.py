@@ -17,8 +17,7 @@ import numpy as np
 from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._arrays.arguments import Static
-from jaxfd._arrays.dtype import complexify, is_complex, is_inexact, promote
+from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote
 from jaxfd._estimate import (
     FirstOrder,
     Hessian,
@@ -27,7 +26,7 @@ from jaxfd._estimate import (
     Task,
     Value,
 )
-from jaxfd._primitives.linear import LinearMap, apply_linear
+from jaxfd._primitives import LinearMap, apply_linear
 
 
 @dataclasses.dataclass(frozen=True)

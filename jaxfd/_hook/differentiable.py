@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays.arguments import freeze
+from jaxfd._arrays import freeze
 from jaxfd._estimate import Program, WithProgram, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
-from jaxfd._methods.finite import Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._transforms import check_method
 
 MODES = ("reverse", "forward", "recompute")

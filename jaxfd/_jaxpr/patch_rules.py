@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxfd._arrays.dtype import is_inexact, promote
+from jaxfd._arrays import is_inexact, promote
 from jaxfd._jaxpr.patch import TRUE, Followed, Index, Patch, Unstructured, merge, part_of
 
 # fmt: off

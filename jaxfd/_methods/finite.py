@@ -8,11 +8,11 @@ dataclass and a pytree whose leaves are its steps, so it may be built inside
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 from typing import Any
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
+from jaxfd._methods.method import Method
 from jaxfd._methods.stencil import Stencil, central, one_sided
 from jaxfd._methods.step import Relative, check_positive
 
@@ -28,29 +28,6 @@ def _check_order(order: Any, name: str, even: bool) -> None:
 def _check_step(step: Any) -> None:
     if step is not None and not isinstance(step, Relative):
         check_positive(step, "step")
-
-
-class Method(abc.ABC):
-    """How a derivative is estimated.
-
-    Attributes:
-        imaginary: whether points are moved along the imaginary axis.
-        step: the step, where the method does not find its own.
-    """
-
-    imaginary = False
-    step: Any = None
-
-    def check(self) -> None:  # noqa: B027 - most methods lack nothing
-        """Raises TypeError or ValueError where the method lacks what it needs to be used."""
-
-    @abc.abstractmethod
-    def stencil(self, derivative: int = 1) -> Stencil:
-        """The stencil for a derivative of the given order.
-
-        Raises:
-            ValueError: the method has none.
-        """
 
 
 @register
@@ -197,65 +174,3 @@ class ComplexStep(Method):
             )
         half = central(1, 2)
         return dataclasses.replace(half, offsets=(1,), weights=half.weights[1:], imaginary=True)
-
-
-@register
-@dataclasses.dataclass(frozen=True)
-class Adaptive(Method):
-    """Finds the step of every entry, and a bound of the error, from how the function behaves.
-
-    A ladder of steps and two points very close to ``x`` tell scale and noise of the function; up to
-    sixteen points within the radius where truncation meets noise are fitted with polynomials, and
-    the fit that promises the smallest error is kept. Where that has not settled, a few further
-    batches go down or up. 24 evaluations an entry for most functions, 60 at most, and one for the
-    value; a kernel may run a few more to fill a batch. Points that are not finite are left out; at
-    the edge of a domain, where one side is not finite at all, give bounds.
-
-    Noise is recognised and the step grows with it; where nothing but a straight line and noise is
-    seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for about 96 % of entries. At a
-    discontinuity it is infinite, at a kink no less than half the jump of the slope. A function that
-    waves thousands of times within ``max(|x|, typical)`` may pass for noise or for a slow one.
-
-    Args:
-        noise: the standard deviation of the function's noise, in the units of its output, where it
-            is known; None lets the method see for itself.
-        repeats: how many times each point is evaluated; the mean counts. For functions that return
-            another value at each call.
-        typical: the size below which an entry counts as small, in the argument's units: a number,
-            or a pytree like the argument. The first ladder begins at half of ``max(|x|, typical)``.
-
-    Raises:
-        TypeError: ``repeats`` is no integer.
-        ValueError: ``noise`` is negative or not finite, ``repeats`` below 1, or ``typical`` not
-            positive.
-
-    Example:
-        >>> import jax.numpy as jnp, jaxfd
-        >>> found = jaxfd.estimate(jnp.log, method=jaxfd.Adaptive())(1e-6)
-        >>> print(f"{found.grad:.3e}", bool(abs(found.grad - 1e6) < found.error))
-        1.000e+06 True
-
-    Reference:
-        The noise: J. More and S. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 33
-        (2011) 1292-1314. The ladder: R. Stepleman and N. Winarsky, "Adaptive numerical
-        differentiation", Math. Comp. 33 (1979) 1257-1264. The fits: G. Forsythe, J. Soc. Indust.
-        Appl. Math. 5 (1957) 74-88.
-    """
-
-    noise: Any = None
-    repeats: int = dataclasses.field(default=1, metadata={"static": True})
-    typical: Any = 1.0
-
-    def __post_init__(self) -> None:
-        check_positive(self.noise, "noise", zero=True)
-        check_positive(self.typical, "typical")
-        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int):
-            raise TypeError(f"Adaptive: repeats must be an integer, got {self.repeats!r}.")
-        if self.repeats < 1:
-            raise ValueError(f"Adaptive: repeats must be 1 or more, got {self.repeats}.")
-
-    def stencil(self, derivative: int = 1) -> Stencil:
-        raise ValueError(
-            "Adaptive has no fixed stencil: it makes first derivatives along the entries of the "
-            "argument. Use Central() for second derivatives, hvp and jvp."
-        )

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxfd._arrays import over
+
 
 @functools.cache
 def weights(offsets: tuple[int, ...], derivative: int) -> tuple[Fraction, ...]:
@@ -51,11 +53,6 @@ def weights(offsets: tuple[int, ...], derivative: int) -> tuple[Fraction, ...]:
             coefficients = [scale * c for c in shifted]
         result.append(math.factorial(derivative) * coefficients[derivative])
     return tuple(result)
-
-
-def over(small: Any, big: Any) -> Any:
-    """Appends axes to ``small`` until it lines up with the leading axes of ``big``."""
-    return small.reshape(small.shape + (1,) * (big.ndim - small.ndim))
 
 
 @dataclasses.dataclass(frozen=True)

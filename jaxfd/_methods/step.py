@@ -14,13 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax import tree_util
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
-from jaxfd._arrays.register import register
-
-# The share of the way to a wall that points may use when ``x`` itself is inside: functions
-# are often singular on the wall, and a point next to it would sample that.
-SHARE_OF_ROOM = 0.875
+from jaxfd._arrays import register
 
 
 def check_positive(value: Any, name: str, zero: bool = False) -> None:
@@ -126,44 +122,3 @@ def steps(
         # A step lost in the rounding of x would divide nothing by nothing.
         result.append(xp.where((x + h) - x == 0, size, h))
     return result
-
-
-def realise(x: Float[Any, "*n"], h: Float[Any, "*n"]) -> Float[Any, "*n"]:
-    """Makes a step exact: the distance between ``x`` and ``x + h`` as they are stored."""
-    return (x + h) - x
-
-
-def constant(xp: Any, x: Any) -> Any:
-    """What automatic differentiation of an estimate shall not look into: steps and distances."""
-    return x if xp is np else jax.lax.stop_gradient(x)
-
-
-def fit(
-    xp: Any,
-    x: Float[Any, "*n"],
-    h: Float[Any, "*n"],
-    lower: Float[Any, "*n"],
-    upper: Float[Any, "*n"],
-    nodes: int,
-    below: int,
-) -> tuple[Float[Any, "*n"], Int[Any, "*n"], Bool[Any, "*n"]]:
-    """Fits a row of equally spaced points into a box, moving it sideways where it must.
-
-    The row has ``nodes`` points besides ``x``, of which ``below`` lie below it if there is room.
-    Where the box is too narrow for the row the step shrinks.
-
-    Returns:
-        The step, the number of points below ``x`` (an integer array), and whether the box has
-        any width at all.
-    """
-    room_below = xp.where(x > lower, x - lower, 0) * SHARE_OF_ROOM
-    room_above = xp.where(x < upper, upper - x, 0) * SHARE_OF_ROOM
-    # Two steps to spare, for the floors below. A box that is too narrow for that has no width.
-    widest = (room_below + room_above) / (nodes + 2)
-    wide = widest > 0
-    h = xp.where(wide, xp.minimum(h, widest), h)
-    fits_below = xp.minimum(xp.floor(room_below / h), nodes)
-    fits_above = xp.minimum(xp.floor(room_above / h), nodes)
-    taken = xp.clip(below, nodes - fits_above, xp.maximum(fits_below, nodes - fits_above))
-    taken = xp.where(wide, taken, below)
-    return h, taken.astype(xp.int32), wide

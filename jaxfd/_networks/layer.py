@@ -18,9 +18,8 @@ import numpy as np
 from jax import lax, tree_util
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxfd._arrays.arguments import is_array
-from jaxfd._arrays.register import register
-from jaxfd._jaxpr.walk import evaluate, walk
+from jaxfd._arrays import is_array, register
+from jaxfd._jaxpr import evaluate, walk
 
 # The names of a layer's outputs and inputs in a traced program.
 _OUTPUT, _INPUT = "jaxfd.layer", "jaxfd.layer.input"

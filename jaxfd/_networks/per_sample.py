@@ -22,14 +22,12 @@ import numpy as np
 from jax import lax, tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._arrays.arguments import Static, freeze, is_array, path_name, positions, thaw
-from jaxfd._arrays.dtype import is_inexact, promote
-from jaxfd._methods.finite import Central, Method
+from jaxfd._arrays import Static, freeze, is_array, is_inexact, path_name, positions, promote, thaw
+from jaxfd._methods import Central, Method
 from jaxfd._networks.layer import Network
-from jaxfd._places.kernel import chunk_bytes, evenly
+from jaxfd._places import chunk_bytes, evenly
 from jaxfd._random import RandomDirections
-from jaxfd._transforms import grad
-from jaxfd._transforms.options import check
+from jaxfd._transforms import check, grad
 
 # From so many samples on a loss that is no mean is looked at once more, on either half of them:
 # the rounding of a layer takes a sample over the edge of a hard threshold now and then, but hardly

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from jaxfd._arrays.dtype import is_inexact
+from jaxfd._arrays import is_inexact
 from jaxfd._places.hostfunction import Declared, HostFunction, widen
-from jaxfd._points.cloud import Cloud
-from jaxfd._points.coordinates import Moves
+from jaxfd._points import Cloud, Moves
 from jaxfd._runs import Evaluation, Points
 
 # Bytes of points that are materialised at once for a vectorised function.

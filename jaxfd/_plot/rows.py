@@ -12,10 +12,17 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._plot.style import BLUE, GREY, RED, ROWS, short
-from jaxfd._reports.names import check_real, entry_names, flat
-from jaxfd._reports.sensitivity import Sensitivity
-from jaxfd._reports.verdicts import AGREES, DIFFERS, UNCLEAR, GradCheck
-from jaxfd._transforms.result import Estimate
+from jaxfd._reports import (
+    AGREES,
+    DIFFERS,
+    UNCLEAR,
+    GradCheck,
+    Sensitivity,
+    check_real,
+    entry_names,
+    flat,
+)
+from jaxfd._transforms import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

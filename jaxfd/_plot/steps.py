@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxfd._plot.style import BESIDE, GREY, short
-from jaxfd._reports.names import entry_names, flat
-from jaxfd._reports.sweep import StepSweep
+from jaxfd._reports import StepSweep, entry_names, flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,10 +15,8 @@ import numpy as np
 from jaxfd._plot.history import histories, history
 from jaxfd._plot.rows import check, gradient, tornado
 from jaxfd._plot.steps import steps
-from jaxfd._reports.sensitivity import Sensitivity
-from jaxfd._reports.sweep import StepSweep
-from jaxfd._reports.verdicts import GradCheck
-from jaxfd._transforms.result import Estimate
+from jaxfd._reports import GradCheck, Sensitivity, StepSweep
+from jaxfd._transforms import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,8 +23,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxfd._system import fenv as _fenv
-from jaxfd._system import interrupt as _interrupt
+from jaxfd._primitives.sharding import vary, varying
+from jaxfd._system import fenv as _fenv, interrupt as _interrupt
 
 
 class Callback(Protocol):
@@ -66,24 +66,6 @@ def host_call(
     )
     axes = frozenset().union(*map(varying, operands))
     return [vary(r, axes) for r in results]
-
-
-def varying(operand: Any) -> frozenset[str]:
-    """The mesh axes that an array differs along, inside ``shard_map``."""
-    aval = jax.typeof(operand)
-    kind = getattr(aval, "manual_axis_type", None)
-    return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
-
-
-def vary(array: Any, axes: frozenset[str]) -> Any:
-    """Says of an array that it differs along these mesh axes."""
-    if not axes:
-        return array
-    names = tuple(sorted(axes))
-    if hasattr(jax.lax, "pcast"):
-        return jax.lax.pcast(array, names, to="varying")
-    old: Any = jax.lax
-    return old.pvary(array, names)
 
 
 def _name_of(callback: Any) -> str:

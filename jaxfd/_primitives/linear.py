@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxfd._primitives.callback import vary, varying
+from jaxfd._primitives.sharding import vary, varying
 
 
 class LinearMap(abc.ABC):

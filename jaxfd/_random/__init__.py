@@ -10,10 +10,8 @@ from jaxfd._random.directions import Stored as Stored
 from jaxfd._random.gaussian import GaussianSmoothing as GaussianSmoothing
 from jaxfd._random.guided import Guided as Guided
 from jaxfd._random.lowrank import LowRank as LowRank
-from jaxfd._random.methods import Drawn as Drawn
-from jaxfd._random.methods import RandomDirections as RandomDirections
+from jaxfd._random.methods import Drawn as Drawn, RandomDirections as RandomDirections
 from jaxfd._random.orthogonal import Orthogonal as Orthogonal
-from jaxfd._random.shaping import differences as differences
-from jaxfd._random.shaping import shaped as shaped
+from jaxfd._random.shaping import differences as differences, shaped as shaped
 from jaxfd._random.sphere import Sphere as Sphere
 from jaxfd._random.spsa import SPSA as SPSA

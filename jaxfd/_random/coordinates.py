@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 from jaxfd._random.directions import Directions, Leaves, added
 from jaxfd._random.methods import RandomDirections
 

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxfd._arrays.dtype import promote
+from jaxfd._arrays import promote
 from jaxfd._random import draws as _draws
 
 # Entries of directions that are held at once while they are summed. Independent of how points

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Shaped, UInt32
 
-from jaxfd._arrays.dtype import promote
+from jaxfd._arrays import promote
 
 WORD = 32
 # Entries drawn at once: drawing takes several times their memory.

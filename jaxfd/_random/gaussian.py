@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
 from jaxfd._random.methods import RandomDirections

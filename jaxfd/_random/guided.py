@@ -13,8 +13,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.dtype import is_complex
-from jaxfd._arrays.register import register
+from jaxfd._arrays import is_complex, register
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
 from jaxfd._random.methods import RandomDirections

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays.register import register
-from jaxfd._jaxpr.factored import Factored
+from jaxfd._arrays import register
+from jaxfd._jaxpr import Factored
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
 from jaxfd._random.methods import STATIC, RandomDirections, count_of

@@ -1,7 +1,7 @@
 """What all random methods share: along which directions, how far, and how samples are combined.
 
-The same kind of value as in `jaxfd._methods.finite`: a frozen dataclass and a pytree. Its leaves are
-the key and the distance. The families are rooms beside this one.
+The same kind of value as other methods: a frozen dataclass and a pytree. Its leaves are the key
+and the distance. The families are rooms beside this one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.register import register
-from jaxfd._methods.finite import Method
-from jaxfd._methods.stencil import Stencil, central, one_sided
-from jaxfd._methods.step import Relative, check_positive
+from jaxfd._arrays import register
+from jaxfd._methods import Method, Relative, Stencil, central, check_positive, one_sided
 from jaxfd._random.directions import Directions
 from jaxfd._random.shaping import SHAPINGS
 

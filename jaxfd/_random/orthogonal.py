@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
 from jaxfd._random.methods import RandomDirections

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
 from jaxfd._random.gaussian import Normals

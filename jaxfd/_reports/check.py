@@ -15,17 +15,21 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.arguments import path_name
+from jaxfd._arrays import path_name
 from jaxfd._estimate import WithProgram
-from jaxfd._methods.finite import Adaptive, ComplexStep, Method
+from jaxfd._methods import Adaptive, ComplexStep, Method
 from jaxfd._reports.names import entry_names, flat, unflat
 from jaxfd._reports.probe import check_output, concrete, leaves_of, line_within
 from jaxfd._reports.taylor import taylor_test, vanishing
-from jaxfd._reports.verdicts import AGREES as AGREES
-from jaxfd._reports.verdicts import DIFFERS as DIFFERS
-from jaxfd._reports.verdicts import UNCLEAR as UNCLEAR
-from jaxfd._reports.verdicts import GradCheck as GradCheck
-from jaxfd._reports.verdicts import compare, order, overall
+from jaxfd._reports.verdicts import (
+    AGREES as AGREES,
+    DIFFERS as DIFFERS,
+    UNCLEAR as UNCLEAR,
+    GradCheck as GradCheck,
+    compare,
+    order,
+    overall,
+)
 from jaxfd._transforms import check_method, estimate
 
 # A bar in error bounds: few errors exceed their bound, and hardly one this many times.

@@ -14,7 +14,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays.arguments import is_array
+from jaxfd._arrays import is_array
 
 
 def _step_in(key: Any) -> str:

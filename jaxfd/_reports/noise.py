@@ -16,7 +16,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._methods.step import check_positive
+from jaxfd._methods import check_positive
 from jaxfd._reports.names import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 

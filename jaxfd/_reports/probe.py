@@ -16,9 +16,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._arrays.arguments import bind
+from jaxfd._arrays import bind, power_of_two
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._estimate.adaptive.fits import power_of_two
 from jaxfd._reports.names import check_real
 from jaxfd._transforms import samples
 

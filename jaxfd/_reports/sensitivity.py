@@ -16,8 +16,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays.register import register
-from jaxfd._methods.finite import Adaptive, Method
+from jaxfd._arrays import register
+from jaxfd._methods import Adaptive, Method
 from jaxfd._reports.names import entry_names, flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of
 from jaxfd._transforms import estimate

@@ -16,11 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, PyTree
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxfd._arrays.arguments import bind
-from jaxfd._arrays.register import register
+from jaxfd._arrays import bind, realise, register
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods.finite import Adaptive, Backward, Central, Forward, Method
-from jaxfd._methods.step import Relative, realise
+from jaxfd._methods import Adaptive, Backward, Central, Forward, Method, Relative
 from jaxfd._reports.names import entry_names, flat, like, unflat
 from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._transforms import estimate, grad, samples

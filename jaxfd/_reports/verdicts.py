@@ -13,7 +13,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 from jaxfd._reports.names import entry_names, flat
 from jaxfd._reports.taylor import RESOLUTION
 

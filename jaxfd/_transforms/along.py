@@ -11,9 +11,9 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays.dtype import promote, real_of
+from jaxfd._arrays import promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Samples, program_of
-from jaxfd._methods.finite import Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import check, door, tangent_leaves, with_aux
 
 

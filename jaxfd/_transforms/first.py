@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.dtype import is_inexact
+from jaxfd._arrays import is_inexact
 from jaxfd._estimate import FirstOrder
-from jaxfd._methods.finite import Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._random import RandomDirections
 from jaxfd._transforms.options import Argnums, check, door, static, with_aux
 from jaxfd._transforms.result import Estimate

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.arguments import positions
+from jaxfd._arrays import positions
 from jaxfd._estimate import Task, check_call, program_of
-from jaxfd._methods.finite import Method
+from jaxfd._methods import Method
 
 Argnums = int | Sequence[int]
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree, Shaped
 
-from jaxfd._arrays.register import register
+from jaxfd._arrays import register
 
 
 @register

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import PyTree
 
 from jaxfd._estimate import Hessian, HessianVector, program_of
-from jaxfd._methods.finite import Central, Method
+from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import Argnums, check, door, static, tangent_leaves, with_aux
 
 

@@ -4,8 +4,10 @@ The only room that imports optax. `estimate_gradient` is the link; `spsa` and `m
 on it.
 """
 
-from jaxfd.optim._gradient import EstimateState as EstimateState
-from jaxfd.optim._gradient import estimate_gradient as estimate_gradient
+from jaxfd.optim._gradient import (
+    EstimateState as EstimateState,
+    estimate_gradient as estimate_gradient,
+)
 from jaxfd.optim._mezo import mezo as mezo
 from jaxfd.optim._minimize import minimize as minimize
 from jaxfd.optim._result import Result as Result

@@ -15,8 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._hook.differentiable import differentiable
-from jaxfd._methods.finite import Central, Method
+from jaxfd._hook import differentiable
+from jaxfd._methods import Central, Method
 from jaxfd.optim._gradient import EstimateState, Schedule, add, estimate_gradient
 from jaxfd.optim._steps import GOING, Seen, number
 from jaxfd.optim._vector import inside

@@ -18,11 +18,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from jaxfd._arrays.arguments import path_name
+from jaxfd._arrays import path_name
 from jaxfd._estimate import WithProgram, program_of
-from jaxfd._methods.finite import Method
+from jaxfd._methods import Method
 from jaxfd._random import Guided, RandomDirections
-from jaxfd._reports.probe import check_one_number
+from jaxfd._reports import check_one_number
 from jaxfd._transforms import check_method, estimate, grad
 
 Schedule = Callable[[Any], Method]

@@ -17,8 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from jaxfd._runs.progress import Tally
-from jaxfd._system.interrupt import aside
+from jaxfd._runs import Tally
+from jaxfd._system import aside
 from jaxfd.optim._checkpoint import Checkpoint
 from jaxfd.optim._gradient import add
 from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps, number

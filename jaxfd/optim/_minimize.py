@@ -19,13 +19,12 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods.finite import Method
+from jaxfd._methods import Method
 from jaxfd._random import RandomDirections
-from jaxfd._reports.probe import check_output, leaves_of
-from jaxfd._runs.progress import Tally, check_progress
-from jaxfd._system.interrupt import noticed, noticing, own_errors
-from jaxfd._transforms import check_method
-from jaxfd._transforms.options import check_pair
+from jaxfd._reports import check_output, leaves_of
+from jaxfd._runs import Tally, check_progress
+from jaxfd._system import noticed, noticing, own_errors
+from jaxfd._transforms import check_method, check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of

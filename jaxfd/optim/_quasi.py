@@ -20,10 +20,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from jaxfd._methods.finite import Method
-from jaxfd._reports.noise import estimate_noise
-from jaxfd._reports.probe import eps_of
-from jaxfd._system.interrupt import aside
+from jaxfd._methods import Method
+from jaxfd._reports import eps_of, estimate_noise
+from jaxfd._system import aside
 from jaxfd._transforms import estimate
 from jaxfd.optim._gradient import add
 from jaxfd.optim._metric import Metric, first_metric, inverse_times, learned

@@ -14,11 +14,9 @@ from typing import Any
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays.parts import Parts
-from jaxfd._estimate import FirstOrder, HostProgram, program_of
-from jaxfd._estimate.layout import by_leaf, lay
-from jaxfd._estimate.task import Call, cast, float0
-from jaxfd._methods.finite import Central, Forward
+from jaxfd._arrays import Parts
+from jaxfd._estimate import Call, FirstOrder, HostProgram, by_leaf, cast, float0, lay, program_of
+from jaxfd._methods import Central, Forward
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxfd._arrays.arguments import bind
-from jaxfd._estimate.layout import check_bounds
+from jaxfd._arrays import bind
+from jaxfd._points import check_bounds
 
 
 class Vectors:

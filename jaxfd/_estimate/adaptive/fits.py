@@ -19,13 +19,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Float
 
-from jaxfd._arrays.register import register
-from jaxfd._methods.step import constant
+from jaxfd._arrays import apply, column, constant, power_of_two, register
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
 _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
@@ -168,35 +165,6 @@ def two_sided() -> Fits:
 def one_sided() -> Fits:
     """Fits to changes at ``0/16 ... 16/16`` of the radius, all to one side."""
     return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
-
-
-def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
-    """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
-    if xp is np:
-        return np.tensordot(matrix, data, axes=1)
-    weights = jnp.asarray(matrix, data.dtype)
-    return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
-
-
-def column(vector: np.ndarray, like: Any) -> Any:
-    """A vector as a first axis in front of another array's, in its dtype."""
-    return vector.reshape(-1, *(1,) * like.ndim).astype(like.dtype)
-
-
-def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
-    """The largest power of two that is no larger, exactly; 1 for 0 and what is not finite.
-
-    It is the number without the bits of its mantissa.
-    """
-    kind = np.finfo(x.dtype)
-    exponent = ~((1 << kind.nmant) - 1)
-    whole = np.dtype(f"int{kind.bits}")
-    good = xp.isfinite(x) & (x >= kind.tiny)
-    x = xp.where(good, x, 1)
-    if xp is np:
-        return (x.view(whole) & whole.type(exponent)).view(x.dtype)
-    bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
-    return lax.bitcast_convert_type(bits, x.dtype)
 
 
 @register

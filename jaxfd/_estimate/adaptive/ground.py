@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays.dtype import is_complex, promote, real_of
-from jaxfd._arrays.parts import Parts
-from jaxfd._estimate.layout import flatten, walls_of
+from jaxfd._arrays import Parts, constant, flatten, is_complex, promote, real_of
 from jaxfd._estimate.task import Call
-from jaxfd._methods.finite import Adaptive
-from jaxfd._methods.step import SHARE_OF_ROOM, constant
-from jaxfd._points.coordinates import Moves
+from jaxfd._methods import Adaptive
+from jaxfd._points import SHARE_OF_ROOM, Moves, walls_of
 
 
 @dataclasses.dataclass(frozen=True)

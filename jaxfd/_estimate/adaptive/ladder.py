@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd._arrays.register import register
-from jaxfd._estimate.adaptive.fits import apply, column, orthonormal
+from jaxfd._arrays import apply, column, register
+from jaxfd._estimate.adaptive.fits import orthonormal
 
 # What is left by the polynomials and is this many times the noise is the function's own.
 _SIGNIFICANT = 4.0

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays.dtype import promote, real_of
+from jaxfd._arrays import constant, power_of_two, promote, real_of
 from jaxfd._estimate.adaptive import ladder as _scout
-from jaxfd._estimate.adaptive.fits import Judged, power_of_two
+from jaxfd._estimate.adaptive.fits import Judged
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.reading import Search, evaluate_all, rungs
-from jaxfd._methods.step import constant
 
 # Ladders after the first.
 _LADDERS = 3

@@ -13,18 +13,10 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
+from jaxfd._arrays import column, constant
 from jaxfd._estimate.adaptive import ladder as _scout
-from jaxfd._estimate.adaptive.fits import (
-    Evidence,
-    Judged,
-    column,
-    judge,
-    one_sided,
-    two_sided,
-    weigh,
-)
+from jaxfd._estimate.adaptive.fits import Evidence, Judged, judge, one_sided, two_sided, weigh
 from jaxfd._estimate.adaptive.ground import Ground
-from jaxfd._methods.step import constant
 
 
 def _symmetric(shares: Sequence[float]) -> np.ndarray:

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays.parts import Parts
+from jaxfd._arrays import Parts, constant
 from jaxfd._estimate.adaptive.fits import MOST_SETS, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb, denied, kinks
 from jaxfd._estimate.adaptive.reading import Search, fresh, gather, halvings_of, spread
 from jaxfd._estimate.found import Found, found_by_leaf
 from jaxfd._estimate.task import Call
-from jaxfd._methods.finite import Adaptive
-from jaxfd._methods.step import constant
+from jaxfd._methods import Adaptive
 
 # An entry that has had so many evaluations gets no further fit: that would pass sixty.
 _ENOUGH = 43

@@ -1,0 +1,74 @@
+"""Small tools that run on NumPy's arrays and on JAX's alike.
+
+The pipeline is written once, against an array namespace ``xp``. This room exists so that what the
+namespaces do not share is written once too; it must not know what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Float
+
+from jaxfd._arrays.dtype import promote
+
+
+def over(small: Any, big: Any) -> Any:
+    """Appends axes to ``small`` until it lines up with the leading axes of ``big``."""
+    return small.reshape(small.shape + (1,) * (big.ndim - small.ndim))
+
+
+def realise(x: Float[Any, "*n"], h: Float[Any, "*n"]) -> Float[Any, "*n"]:
+    """Makes a step exact: the distance between ``x`` and ``x + h`` as they are stored."""
+    return (x + h) - x
+
+
+def constant(xp: Any, x: Any) -> Any:
+    """What automatic differentiation of an estimate shall not look into: steps and distances."""
+    return x if xp is np else jax.lax.stop_gradient(x)
+
+
+def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
+    """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
+    if xp is np:
+        return np.tensordot(matrix, data, axes=1)
+    weights = jnp.asarray(matrix, data.dtype)
+    return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
+
+
+def column(vector: np.ndarray, like: Any) -> Any:
+    """A vector as a first axis in front of another array's, in its dtype."""
+    return vector.reshape(-1, *(1,) * like.ndim).astype(like.dtype)
+
+
+def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
+    """The largest power of two that is no larger, exactly; 1 for 0 and what is not finite.
+
+    It is the number without the bits of its mantissa.
+    """
+    kind = np.finfo(x.dtype)
+    exponent = ~((1 << kind.nmant) - 1)
+    whole = np.dtype(f"int{kind.bits}")
+    good = xp.isfinite(x) & (x >= kind.tiny)
+    x = xp.where(good, x, 1)
+    if xp is np:
+        return (x.view(whole) & whole.type(exponent)).view(x.dtype)
+    bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
+    return lax.bitcast_convert_type(bits, x.dtype)
+
+
+def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
+    """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
+    flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
+    if len(flat) == 1:
+        return flat[0]
+    dtype = flat[0].dtype
+    for leaf in flat[1:]:
+        dtype = promote(dtype, leaf.dtype)
+    return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)

@@ -1,0 +1,226 @@
+"""Programs on the host: a Python function of NumPy arrays behind one callback.
+
+A task is run inside the callback, with the lines that a kernel runs. Must not know how points are
+run side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw
+from jaxfd._estimate.contract import contract_rows, rows_of
+from jaxfd._estimate.first import Value
+from jaxfd._estimate.program import Program, split_aux
+from jaxfd._estimate.sampled import drawn
+from jaxfd._estimate.task import LEAF, Call, Task
+from jaxfd._jaxpr import Program as Traced
+from jaxfd._methods import Method
+from jaxfd._places import Declared, Host, HostFunction, Kernel, widen
+from jaxfd._points import check_bounds
+from jaxfd._primitives import host_call
+from jaxfd._random import RandomDirections
+
+
+class _HostTask:
+    """A task on a host function, as the callback primitive wants it: arrays in, arrays out.
+
+    Args:
+        function: the function.
+        task: what is asked.
+        tree: the structure of ``(args, kwargs, method, extra)``, frozen.
+        out: the declared output.
+    """
+
+    def __init__(self, function: HostFunction, task: Task, tree: Any, out: Any) -> None:
+        self.name = function.name
+        self._function = function
+        self._task = task
+        self._tree = tree
+        wanted, aux = split_aux(task, out)
+        self._wanted, self._wanted_tree = tree_util.tree_flatten(wanted)
+        self._aux_tree = tree_util.tree_structure(aux)
+        self._declared = Declared(out, len(self._wanted))
+        numbers = list(range(tree.num_leaves))
+        args, kwargs, _, extra = tree_util.tree_unflatten(tree, numbers)
+        inputs, self._inputs_tree = tree_util.tree_flatten((args, kwargs))
+        self._count = len(inputs)
+        self._settings = range(
+            self._count, len(numbers) - (task.extra_per_call and len(tree_util.tree_leaves(extra)))
+        )
+        # Whether anything but arrays comes along, which `thaw` would have to look for.
+        self._frozen = has_static((args, kwargs))
+        self._bound: tuple[Arguments, list[int]] | None = None
+
+    def __call__(
+        self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
+    ) -> list[np.ndarray]:
+        runner = self._function.runner
+        if (
+            isinstance(self._task, Value)
+            and size is None
+            and runner.plain
+            and not runner.vectorized
+        ):
+            args, kwargs = self._rebuild([widen(a) for a in arrays[: self._count]])
+            return self._function(args, kwargs, self._declared)
+        count = 1 if size is None else size
+        # All operands with the leading axis of the calls; unbatched ones as views.
+        full = [
+            np.broadcast_to(a, a.shape if b else (count, *a.shape))
+            for a, b in zip(map(widen, arrays), batched, strict=True)
+        ]
+        if not any(batched[i] for i in self._settings):
+            return self._estimate(full, count)
+        rows = [self._estimate([a[i : i + 1] for a in full], 1) for i in range(count)]
+        return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+    def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple, dict]:
+        """The arguments of one call of the function."""
+        pair = tree_util.tree_unflatten(self._inputs_tree, inputs)
+        return thaw(pair) if self._frozen else pair
+
+    def _bind(self, inputs: list[np.ndarray]) -> tuple[Arguments, list[int]]:
+        """The bound call, and where its leaves stand among the inputs."""
+        if self._bound is None:
+            arguments = self._task.bind(*self._rebuild(inputs))
+            index = {id(leaf): i for i, leaf in enumerate(inputs)}
+            self._bound = arguments, [index[id(leaf)] for leaf in arguments.leaves]
+        arguments, where = self._bound
+        return dataclasses.replace(arguments, leaves=[inputs[i] for i in where]), where
+
+    def _estimate(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
+        known = self._function.eps
+        result = self._once(full, count)
+        if self._function.eps > known:
+            # The function turned out to be coarser than assumed: step for what it is.
+            result = self._once(full, count)
+        return result
+
+    def _once(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
+        task = self._task
+        first = [a[0, ...] for a in full]
+        arguments, where = self._bind(first[: self._count])
+        _, _, method, extra = tree_util.tree_unflatten(self._tree, first)
+        if task.extra_per_call:
+            _, _, _, extra = tree_util.tree_unflatten(self._tree, full)
+        elif extra is not None:
+            check_bounds(arguments, extra)
+        leaves = [full[i] for i in where]
+        parts = task.split(leaves, method)
+        rest = [i for i in range(self._count) if i not in where]
+
+        def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
+            inputs: list[Any] = [None] * self._count
+            joined = parts.join(Host, real, lambda leaf: rows_of(leaf, row))
+            for i, leaf in zip(where, joined, strict=True):
+                inputs[i] = leaf
+            for i in rest:
+                inputs[i] = rows_of(full[i], row)
+            return self._rebuild(inputs)
+
+        imaginary = method.imaginary
+        post = functools.partial(contract_rows, extra, imaginary) if task.contracted else None
+        place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
+        out, out_tree = self._wanted, self._wanted_tree
+        if task.contracted:
+            out, out_tree = [_SCALAR], LEAF
+        call = Call(arguments, leaves, method, extra, out, out_tree, self._aux_tree, checked=True)
+        result = tree_util.tree_leaves(task.run(place, call, parts))
+        return [r for r in result if r.dtype != jax.dtypes.float0]
+
+    def results(self, operands: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+        """What the callback returns: what a kernel would, for a function of the declared output.
+
+        Returns:
+            Shapes and dtypes of the results, the structure of the task's result, and for each of
+            its leaves a shape where it is ``float0`` and does not pass through the callback.
+        """
+        task, found = self._task, []
+        aux = self._declared.leaves[len(self._wanted) :]
+
+        def run(*flat: Any) -> list[Any]:
+            args, kwargs, method, extra = tree_util.tree_unflatten(self._tree, flat)
+            out, out_tree = self._wanted, self._wanted_tree
+            if task.contracted:
+                keeps = method.imaginary and any(map(is_complex, out))
+                dtype = np.complex64 if keeps else np.float32
+                out, out_tree = [jax.ShapeDtypeStruct((), dtype)], LEAF
+            outputs = [*out, *aux]
+            arguments = task.bind(thaw(args), thaw(kwargs))
+            parts = task.split(arguments.leaves, method)
+            program = Traced(
+                lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
+                tuple(out),
+                out_tree,
+                self._aux_tree,
+            )
+            call = Call(arguments, arguments.leaves, method, extra, out, out_tree, self._aux_tree)
+            leaves, structure = tree_util.tree_flatten(task.run(Kernel(program, None), call, parts))
+            void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
+            found.append((structure, void))
+            return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
+
+        shapes = jax.eval_shape(run, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
+        return shapes, *found[0]
+
+
+_SCALAR = jax.ShapeDtypeStruct((), np.float32)
+
+
+class HostProgram(Program):
+    """A Python function of NumPy arrays, behind one callback.
+
+    Args:
+        function: the function.
+        out: a pytree of shapes and dtypes, or a function of the arguments' shapes that returns one.
+    """
+
+    def __init__(self, function: HostFunction, out: Any) -> None:
+        self.function = function
+        self.name = function.name
+        self._out = out
+        self._known: dict[Any, Any] = {}
+
+    def run(
+        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
+    ) -> Any:
+        if isinstance(method, RandomDirections):
+            method = drawn(task, args, kwargs, method)
+        inputs = (freeze(args), freeze(kwargs), method, extra)
+        flat, tree = tree_util.tree_flatten(inputs)
+        operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
+        key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
+        if key not in self._known:
+            host_task = _HostTask(self.function, task, tree, self.declared(*thaw((args, kwargs))))
+            self._known[key] = (host_task, *host_task.results(operands))
+        host_task, shapes, structure, void = self._known[key]
+        results = iter(host_call(host_task, shapes, operands))
+        leaves = [
+            next(results) if shape is None else np.zeros(shape, jax.dtypes.float0) for shape in void
+        ]
+        return thaw(tree_util.tree_unflatten(structure, leaves))
+
+    def declared(self, args: Any, kwargs: Any) -> Any:
+        """The declared output for a call, with dtypes as this JAX configuration has them."""
+
+        def struct(leaf: Any) -> jax.ShapeDtypeStruct:
+            dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+            shape = tuple(leaf.shape) if hasattr(leaf, "shape") else jnp.shape(leaf)
+            return jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
+
+        out = self._out
+        if callable(out):
+            shapes = jax.tree.map(
+                lambda leaf: struct(leaf) if hasattr(leaf, "dtype") else leaf, (args, kwargs)
+            )
+            out = out(*shapes[0], **shapes[1])
+        return jax.tree.map(struct, out)
