@@ -33,9 +33,18 @@ class Parts:
     whole: Sequence[Any]
 
     def join(
-        self, place: Any, real: Sequence[Any], pick: Callable[[Any], Any] = lambda leaf: leaf
+        self,
+        together: Callable[[Any, Any], Any],
+        real: Sequence[Any],
+        pick: Callable[[Any], Any] = lambda leaf: leaf,
     ) -> list[Any]:
-        """The argument leaves with other real parts; ``pick`` selects rows of the constants."""
+        """The argument leaves with other real parts.
+
+        Args:
+            together: makes a complex array of its two parts.
+            real: the real leaves.
+            pick: selects rows of the constants.
+        """
         found: dict[int, list[Any]] = {}
         for leaf, owner, imaginary in zip(real, self.owner, self.imaginary, strict=True):
             found.setdefault(owner, [None, None])[int(imaginary)] = leaf
@@ -46,7 +55,7 @@ class Parts:
                 continue
             re, im = found[number]
             if is_complex(leaf) and not is_complex(re):
-                re = place.complex(re, pick(leaf).imag if im is None else im)
+                re = together(re, pick(leaf).imag if im is None else im)
             result.append(re)
         return result
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import (
     Parts,
@@ -19,13 +19,16 @@ from jaxfd._arrays import (
     over,
     promote,
     real_of,
+    register,
     whole,
 )
-from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._methods import Method, mended, step as _step
+from jaxfd._estimate.first import value_at_centre
+from jaxfd._estimate.task import Answer, Call, Task, complexified
+from jaxfd._methods import Method, mended, stencil_of, steps
+from jaxfd._places import Place
 
 
-def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
+def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
     """A tangent brought to size one, so that its square stays in the range of the dtype.
 
     Returns:
@@ -52,22 +55,22 @@ def scaled(place: Any, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
 
 
 def tangent_step(
-    place: Any, call: Call, parts: Parts, tangents: Sequence[Any], power: float
+    place: Place, call: Call, tangents: Sequence[Any], power: float
 ) -> tuple[Any, Any]:
     """The step along a tangent, ``sum_i h_i |v_i| / sum_i v_i^2``, shape ``(*lead,)``.
 
     Reference:
         P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, section 3.
     """
-    xp, lead = place.xp, place.lead
+    xp, lead, parts = place.xp, place.lead, call.parts
     size = [xp.abs(x) for x in parts.real]
     eps = [place.eps(x.dtype) for x in size]
-    steps = _step.steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
+    widths = steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
     dtype = size[0].dtype
     for x in size:
         dtype = place.compute_dtype(dtype, x.dtype)
     top, bottom = xp.zeros(lead, dtype), xp.zeros(lead, dtype)
-    for h, v in zip(steps, tangents, strict=True):
+    for h, v in zip(widths, tangents, strict=True):
         v = xp.abs(v).astype(dtype).reshape(*lead, -1)
         top = top + xp.sum(h.astype(dtype).reshape(*lead, -1) * v, axis=-1)
         bottom = bottom + xp.sum(v * v, axis=-1)
@@ -83,7 +86,7 @@ def _along(x: Any, v: Any, distance: Any) -> Any:
 
 
 def tangent_points(
-    place: Any,
+    place: Place,
     x: Sequence[Any],
     tangents: Sequence[Any],
     distances: Sequence[Float[Any, "*lead"]],
@@ -119,7 +122,7 @@ def tangent_points(
 
 @dataclasses.dataclass(frozen=True)
 class Line(Task):
-    """The derivative along one tangent, held by ``extra`` as a list of leaves.
+    """The derivative along one tangent.
 
     Attributes:
         raw: whether to return the tangents of floating outputs alone, as a list, for the hook.
@@ -127,108 +130,107 @@ class Line(Task):
 
     raw: bool = False
 
-    @property
-    def extra_per_call(self) -> bool:
-        return True
-
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         super().split(leaves, method)
         return whole(leaves, self.active)
 
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
-        xp = place.xp
-        stencil = call.method.stencil()
+    def run(self, place: Place, call: Call) -> Answer | list[Any]:
+        stencil = stencil_of(call.method)
         self.check_imaginary(call)
         if not self.raw and not all(map(is_inexact, call.out)):
             self.check_output(call, scalar=False)
-        tangents, scale = scaled(place, call.extra)
-        x = list(parts.real)
+        assert call.needs.tangents is not None
+        tangents, scale = scaled(place, call.needs.tangents)
+        x = list(call.parts.real)
         if stencil.imaginary:
-            h, _ = tangent_step(place, call, parts, tangents, 2.0)
+            h, _ = tangent_step(place, call, tangents, 2.0)
             points = [
                 _along(complexify(z), v, 1j * complexify(h))[None]
                 for z, v in zip(x, tangents, strict=True)
             ]
-            moved = h[None]
+            distances = h[None]
         else:
-            h, squared = tangent_step(
-                place, call, parts, tangents, 1.0 / (stencil.accuracy + stencil.derivative)
-            )
-            points, moved = tangent_points(
+            power = 1.0 / (stencil.accuracy + stencil.derivative)
+            h, squared = tangent_step(place, call, tangents, power)
+            points, distances = tangent_points(
                 place, x, tangents, [s * h for s in stencil.moving], squared
             )
-        want = stencil.uses_centre or not self.raw
-        centre: Any = None
-        if self.has_aux:
-            centre = place.centre(complexified(x, stencil.imaginary))
-        elif want:
-            points = [
-                xp.concatenate([complexified([z], stencil.imaginary)[0][None], p])
-                for z, p in zip(x, points, strict=True)
-            ]
-        outputs = place.line(points)
-        if centre is None and want:
-            centre = [o[0] for o in outputs]
-            outputs = [o[1:] for o in outputs]
+        ride = stencil.uses_centre or not self.raw
+        centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
         count = len(call.out)
         mend = place.lossy and not stencil.imaginary
         if mend and centre is None and any(np.isnan(o).any() for o in outputs[:count]):
+            # What lost one side is differenced with the centre.
             centre = place.centre(x)
         tangent = []
         for i, output in enumerate(outputs):
             if not is_inexact(call.out[i]):
                 continue
-            dtype = place.compute_dtype(output.dtype, moved.dtype)
+            dtype = place.compute_dtype(output.dtype, distances.dtype)
             base = None if centre is None else centre[i].astype(dtype)
             real = real_of(dtype) if stencil.imaginary else dtype
-            value = stencil.combine(base, output.astype(dtype), moved.astype(real), h.astype(real))
+            value = stencil.combine(
+                base, output.astype(dtype), distances.astype(real), h.astype(real)
+            )
             if mend:
-                value = mended(value, base, output, moved)
+                value = mended(value, base, output, distances)
             value = value * over(scale, value).astype(value.dtype)
             tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
-        result: dict[str, Any] = {
-            "derivative": tangent if self.raw else tree_util.tree_unflatten(call.out_tree, tangent)
-        }
-        if not self.raw:
-            values = [c.real if stencil.imaginary else c for c in centre[:count]]
-            result["value"] = tree_util.tree_unflatten(call.out_tree, values)
+        if self.raw:
+            return tangent
+        assert centre is not None
+        aux = None
         if self.has_aux:
-            result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
-        return result
+            aux = tree_util.tree_unflatten(call.aux_tree, centre[count:])
+        derivative = tree_util.tree_unflatten(call.out_tree, tangent)
+        return Answer(derivative, value_at_centre(call, centre), aux)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What a function does along a tangent; a pytree.
+
+    Attributes:
+        value: the value at ``x``.
+        change: the changes from it, shape ``(*lead, K, *out)``.
+        distances: the distances really stepped, in tangents, shape ``(*lead, K)``.
+    """
+
+    value: PyTree
+    change: PyTree
+    distances: Float[Any, "*lead k"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples(Task):
-    """What the function does along a tangent, at given distances: ``extra`` is the pair.
+class Sampling(Task):
+    """What the function does along a tangent, at given distances; returns `Samples`.
 
     Changes from the value at ``x`` are formed where the function is evaluated, so that those of a
     host function keep the digits that its output's dtype would drop.
     """
 
-    @property
-    def extra_per_call(self) -> bool:
-        return True
-
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         return whole(leaves, None)
 
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+    def run(self, place: Place, call: Call) -> Samples:
         self.check_output(call, scalar=False)
         xp, axis = place.xp, len(place.lead)
-        distances, tangents = call.extra
-        x = list(parts.real)
-        _, squared = tangent_step(place, call, parts, tangents, 1.0)
+        distances, tangents = call.needs.distances, call.needs.tangents
+        assert tangents is not None
+        x = list(call.parts.real)
+        _, squared = tangent_step(place, call, tangents, 1.0)
         points, moved = tangent_points(
             place, x, tangents, list(xp.moveaxis(distances, axis, 0)), squared
         )
-        outputs = place.line([xp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)])
-        changes = []
-        for output in outputs:
-            output = output.astype(place.compute_dtype(output.dtype, moved.dtype))
-            changes.append(xp.moveaxis(output[1:] - output[0], 0, axis))
-        values = [output[0] for output in outputs]
-        return {
-            "value": tree_util.tree_unflatten(call.out_tree, values),
-            "change": tree_util.tree_unflatten(call.out_tree, changes),
-            "moved": xp.moveaxis(moved, 0, axis),
-        }
+        centre, outputs = place.line(x, points, ride=True)
+        assert centre is not None
+        changes, values = [], centre[: len(outputs)]
+        for base, output in zip(values, outputs, strict=True):
+            dtype = place.compute_dtype(output.dtype, moved.dtype)
+            changes.append(xp.moveaxis(output.astype(dtype) - base.astype(dtype), 0, axis))
+        return Samples(
+            tree_util.tree_unflatten(call.out_tree, values),
+            tree_util.tree_unflatten(call.out_tree, changes),
+            xp.moveaxis(moved, 0, axis),
+        )

@@ -6,17 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from jax import tree_util
+from jaxtyping import PyTree, Shaped
 
-from jaxfd._arrays import Parts, whole
-from jaxfd._estimate.adaptive.search import search
-from jaxfd._estimate.found import Found, found_by_leaf
-from jaxfd._estimate.layout import Layout, lay
-from jaxfd._estimate.sampled import sample
-from jaxfd._estimate.task import Call, Task, cast, complexified, float0
-from jaxfd._methods import Adaptive, Method
-from jaxfd._random import Drawn, RandomDirections
+from jaxfd._arrays import Parts, register, whole
+from jaxfd._estimate.estimator import Wish, derivatives
+from jaxfd._estimate.task import Answer, Call, Task, cast, float0
+from jaxfd._methods import Method
+from jaxfd._places import Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,111 +25,102 @@ class FirstOrder(Task):
         value: whether the value is wanted too.
         error: whether a bound of the error and the steps are wanted.
         derivative: the order of the derivative, for functions of one number; None for gradients.
-        raw: whether to return derivatives as bare lists, for the differentiable hook.
-        contract: whether ``extra`` holds a cotangent that outputs are contracted with.
     """
 
     scalar: bool = False
     value: bool = False
     error: bool = False
     derivative: int | None = None
-    raw: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        return self.derivative is None
+
+    def run(self, place: Place, call: Call) -> Answer:
+        self.check_output(call, self.scalar)
+        valued = self.value or self.error
+        wish = Wish(valued or self.has_aux, self.error, self.derivative)
+        found = derivatives(call.method, place, call, wish)
+        parts, restore = call.parts, call.arguments.restore
+        leaves = [call.leaves[owner] for owner in sorted(set(parts.owner))]
+        trees = [
+            restore([cast(v, x) for v, x in zip(parts.gather(row), leaves, strict=True)], float0)
+            for row in found.rows
+        ]
+        count = len(call.out)
+        value = aux = None
+        if found.centre is not None and valued:
+            value = value_at_centre(call, found.centre)
+        if found.centre is not None and self.has_aux:
+            aux = tree_util.tree_unflatten(call.aux_tree, found.centre[count:])
+        derivative = tree_util.tree_unflatten(call.out_tree, trees)
+        if not self.error:
+            return Answer(derivative, value, aux)
+
+        def of_entries(values: Sequence[Any] | None) -> PyTree:
+            assert values is not None
+            kept = [v for v, im in zip(values, parts.imaginary, strict=True) if not im]
+            return restore(kept, float0)
+
+        return Answer(
+            derivative,
+            value,
+            aux,
+            error=of_entries(found.errors),
+            step=of_entries(found.step),
+            one_sided=of_entries(found.one_sided),
+            evaluations=found.evaluations,
+        )
+
+
+def value_at_centre(call: Call, centre: Sequence[Any]) -> PyTree:
+    """The function's value, from all outputs at ``x``."""
+    imaginary = call.method.imaginary
+    values = [c.real if imaginary else c for c in centre[: len(call.out)]]
+    return tree_util.tree_unflatten(call.out_tree, values)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Derivatives as bare lists, as rules of differentiation want them; a pytree.
+
+    Attributes:
+        rows: for each output and each real leaf the derivative, shape ``(*lead, *out, *leaf)``.
+        value: the function's value, None where not asked for.
+    """
+
+    rows: list[list[Shaped[Any, "..."]]]
+    value: PyTree = None
+
+
+@dataclasses.dataclass(frozen=True)
+class JacobianRows(Task):
+    """The Jacobian as bare lists, for the differentiable hook; returns `Rows`.
+
+    Attributes:
+        value: whether the value is wanted too.
+        contract: whether outputs are contracted with the cotangents in `Needs`.
+    """
+
+    value: bool = False
     contract: bool = False
 
     @property
     def contracted(self) -> bool:
         return self.contract
 
-    def draws(self, method: Method) -> bool:
-        return isinstance(method, (RandomDirections, Drawn)) and self.derivative is None
+    @property
+    def sampled(self) -> bool:
+        return True
 
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
-        if self.raw or self.contract:
-            self.check_imaginary(call)
-        else:
-            self.check_output(call, self.scalar)
-        bounds = None if self.contract else call.extra
-        wanted = self.value or self.has_aux or self.error
-        imaginary = call.method.imaginary
-        centre = place.centre(complexified(parts.real, imaginary)) if self.has_aux else None
-        method = call.method
-        if isinstance(method, Adaptive):
-            found = search(place, call, method, parts, bounds, centre)
-        elif self.draws(method) and any(x.size for x in parts.real):
-            found = sample(place, call, parts, bounds, centre, wanted, self.error)
-        else:
-            stencil = method.stencil(self.derivative or 1)
-            layout = lay(place, call, parts, stencil, bounds)
-            found = difference(place, layout, parts, centre, wanted, self.error)
-        centre = found.centre
-        count = len(call.out)
-        result: dict[str, Any] = {}
-        if wanted:
-            value = [c.real if imaginary else c for c in centre[:count]]
-            result["value"] = tree_util.tree_unflatten(call.out_tree, value)
-        if self.has_aux:
-            result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
-        if self.raw:
-            result["rows"] = found.rows
-            return result
-        leaves = [call.leaves[owner] for owner in sorted(set(parts.owner))]
-        trees = [
-            call.arguments.restore(
-                [cast(v, x) for v, x in zip(parts.gather(row), leaves, strict=True)], float0
-            )
-            for row in found.rows
-        ]
-        result["derivative"] = tree_util.tree_unflatten(call.out_tree, trees)
-        if self.error:
-            for key, values in (
-                ("error", found.errors),
-                ("step", found.step),
-                ("one_sided", found.one_sided),
-            ):
-                result[key] = call.arguments.restore(
-                    [v for v, im in zip(values, parts.imaginary, strict=True) if not im], float0
-                )
-            result["evaluations"] = found.evaluations
-        return result
-
-
-def difference(
-    place: Any, layout: Layout, parts: Parts, centre: Any, wanted: bool, error: bool
-) -> Found:
-    """Evaluates and weighs the points of a fixed stencil.
-
-    Args:
-        place: where the points are evaluated.
-        layout: where they lie.
-        parts: the real leaves.
-        centre: the outputs at ``x`` where they are known already.
-        wanted: whether these are wanted.
-        error: whether bounds of the error are.
-    """
-    ride = centre is None and (wanted or layout.needs_centre)
-    eps = place.eps(layout.h.dtype)
-
-    def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
-        result = []
-        for i, output in enumerate(outputs):
-            base = None if centre is None else centre[i]
-            value = layout.combine(place, base, output, d)
-            bar = side = None
-            if error:
-                bar = layout.error(place, base, output, d, value, eps)
-                side = layout.one_sided(place, base, output, d)
-            result.append((value, bar, side))
-        return result
-
-    moves = layout.moves
-    if layout.stencil.imaginary:
-        moves = dataclasses.replace(moves, x=complexified(parts.real, True))
-    centre, reduced = place.evaluate(moves, reduce, centre, ride)
-    values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
-    points = layout.moves.nodes * layout.moves.count + 1
-    evaluations = place.xp.full(place.lead, points, np.int32)
-    side = sides[0] if sides else None
-    return found_by_leaf(place, parts.real, centre, values, bars, layout.h, side, evaluations)
+    def run(self, place: Place, call: Call) -> Rows:
+        self.check_imaginary(call)
+        found = derivatives(call.method, place, call, Wish(self.value))
+        rows = [list(row) for row in found.rows]
+        if not self.value or found.centre is None:
+            return Rows(rows)
+        return Rows(rows, value_at_centre(call, found.centre))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,5 +130,6 @@ class Value(Task):
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         return whole(leaves, ())
 
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
-        return {"value": tree_util.tree_unflatten(call.out_tree, place.centre(parts.real))}
+    def run(self, place: Place, call: Call) -> PyTree:
+        centre = place.centre(call.parts.real)
+        return tree_util.tree_unflatten(call.out_tree, centre[: len(call.out)])

@@ -1,4 +1,4 @@
-"""What was found along the coordinates: the same for fixed stencils and for a search."""
+"""What an estimator finds along the coordinates: the same for stencils, searches and samples."""
 
 from __future__ import annotations
 
@@ -7,56 +7,62 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Bool, Float, Int, Shaped
+
+from jaxfd._places import Place
+
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """Derivatives along every coordinate.
+class Derivatives:
+    """Derivatives along every coordinate, leaf by leaf.
 
     Attributes:
         centre: the outputs at ``x``, the auxiliary ones too; None where not wanted.
         rows: for each output and each real leaf the derivative, shape ``(*lead, *out, *leaf)``.
-        errors: for each leaf a bound of the error of the first output's derivative, of its shape;
-            None where not wanted, like the next two.
+        errors: for each leaf what is known of the error of the first output's derivative, of its
+            shape; None where not wanted.
         step: for each leaf how far the points went, shape ``(*lead, *leaf)``.
-        one_sided: for each leaf where they went to one side though the method's do not.
+        one_sided: for each leaf where they went to one side though the method's do not; None where
+            not wanted.
         evaluations: how many points were evaluated, the centre included, shape ``(*lead,)``.
     """
 
-    centre: Any
-    rows: Any
-    errors: Any
-    step: Any
-    one_sided: Any
-    evaluations: Any
+    centre: list[Any] | None
+    rows: Sequence[Sequence[Shaped[Any, "*lead ..."]]]
+    errors: Sequence[Float[Any, "*lead ..."]] | None
+    step: Sequence[Float[Any, "*lead ..."]]
+    one_sided: Sequence[Bool[Any, "*lead ..."]] | None
+    evaluations: Int[Any, "*lead"]
 
 
-def found_by_leaf(
-    place: Any,
+def derivatives_by_leaf(
+    place: Place,
     real: Sequence[Any],
-    centre: Any,
-    values: Sequence[Any],
-    errors: Sequence[Any],
-    step: Any,
-    one_sided: Any,
-    evaluations: Any,
-) -> Found:
+    *,
+    centre: list[Any] | None,
+    values: Sequence[Shaped[Any, "*lead n ..."]],
+    errors: Sequence[Float[Any, "*lead n ..."] | None],
+    step: Float[Any, "*lead n"],
+    one_sided: Bool[Any, "*lead n ..."] | None,
+    evaluations: Int[Any, "*lead"],
+) -> Derivatives:
     """What was found along all coordinates in a row, cut into leaves.
 
     Args:
         place: where this runs.
         real: the real leaves.
-        centre: see `Found`.
+        centre: see `Derivatives`.
         values: for each output the derivative, shape ``(*lead, N, *out)``.
         errors: for each output a bound of its error, of the same shape, or None.
         step: shape ``(*lead, N)``.
         one_sided: shaped as the first error, or None.
-        evaluations: see `Found`.
+        evaluations: see `Derivatives`.
     """
 
     def cut(value: Any) -> Any:
         return None if value is None else by_leaf(place, [value], real)[0]
 
-    return Found(
+    return Derivatives(
         centre=centre,
         rows=by_leaf(place, values, real),
         errors=cut(errors[0]) if errors else None,
@@ -66,7 +72,7 @@ def found_by_leaf(
     )
 
 
-def by_leaf(place: Any, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
+def by_leaf(place: Place, values: Sequence[Any], real: Sequence[Any]) -> list[list[Any]]:
     """Cuts ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
     xp, axis = place.xp, len(place.lead)
     shapes = [x.shape[axis:] for x in real]

@@ -18,25 +18,27 @@ from jax import tree_util
 
 from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw
 from jaxfd._estimate.contract import contract_rows, rows_of
+from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
-from jaxfd._estimate.program import Program, split_aux
-from jaxfd._estimate.sampled import drawn
+from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.program import Program, boxes_for, split_aux
 from jaxfd._estimate.task import LEAF, Call, Task
-from jaxfd._jaxpr import Program as Traced
+from jaxfd._jaxpr import TracedFunction
 from jaxfd._methods import Method
-from jaxfd._places import Declared, Host, HostFunction, Kernel, widen
+from jaxfd._places import Declaration, Host, HostFunction, Kernel, Schedule, widen
 from jaxfd._points import check_bounds
 from jaxfd._primitives import host_call
-from jaxfd._random import RandomDirections
+
+_SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
 
-class _HostTask:
+class _HostCall:
     """A task on a host function, as the callback primitive wants it: arrays in, arrays out.
 
     Args:
         function: the function.
         task: what is asked.
-        tree: the structure of ``(args, kwargs, method, extra)``, frozen.
+        tree: the structure of ``(args, kwargs, method, needs)``, frozen.
         out: the declared output.
     """
 
@@ -48,14 +50,14 @@ class _HostTask:
         wanted, aux = split_aux(task, out)
         self._wanted, self._wanted_tree = tree_util.tree_flatten(wanted)
         self._aux_tree = tree_util.tree_structure(aux)
-        self._declared = Declared(out, len(self._wanted))
+        self._declared = Declaration(out, len(self._wanted))
         numbers = list(range(tree.num_leaves))
-        args, kwargs, _, extra = tree_util.tree_unflatten(tree, numbers)
+        args, kwargs, _, needs = tree_util.tree_unflatten(tree, numbers)
         inputs, self._inputs_tree = tree_util.tree_flatten((args, kwargs))
         self._count = len(inputs)
-        self._settings = range(
-            self._count, len(numbers) - (task.extra_per_call and len(tree_util.tree_leaves(extra)))
-        )
+        # The numbers of the method and of the bounds: the same for all calls of a batch.
+        of_calls = {*inputs, *tree_util.tree_leaves(needs.of_each_call())}
+        self._settings = [i for i in numbers if i not in of_calls]
         # Whether anything but arrays comes along, which `thaw` would have to look for.
         self._frozen = has_static((args, kwargs))
         self._bound: tuple[Arguments, list[int]] | None = None
@@ -109,18 +111,18 @@ class _HostTask:
         task = self._task
         first = [a[0, ...] for a in full]
         arguments, where = self._bind(first[: self._count])
-        _, _, method, extra = tree_util.tree_unflatten(self._tree, first)
-        if task.extra_per_call:
-            _, _, _, extra = tree_util.tree_unflatten(self._tree, full)
-        elif extra is not None:
-            check_bounds(arguments, extra)
+        _, _, method, settings = tree_util.tree_unflatten(self._tree, first)
+        *_, needs = tree_util.tree_unflatten(self._tree, full)
+        needs = dataclasses.replace(needs, bounds=settings.bounds)
+        if needs.bounds is not None:
+            check_bounds(arguments, needs.bounds)
         leaves = [full[i] for i in where]
         parts = task.split(leaves, method)
         rest = [i for i in range(self._count) if i not in where]
 
         def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
             inputs: list[Any] = [None] * self._count
-            joined = parts.join(Host, real, lambda leaf: rows_of(leaf, row))
+            joined = parts.join(Host.complex, real, lambda leaf: rows_of(leaf, row))
             for i, leaf in zip(where, joined, strict=True):
                 inputs[i] = leaf
             for i in rest:
@@ -128,13 +130,26 @@ class _HostTask:
             return self._rebuild(inputs)
 
         imaginary = method.imaginary
-        post = functools.partial(contract_rows, extra, imaginary) if task.contracted else None
-        place = Host(self._function, self._declared, rebuild, count, task.chunk_size, post)
+        post = None
+        if task.contracted:
+            post = functools.partial(contract_rows, needs.cotangents, imaginary)
+        place = Host(self._function, self._declared, rebuild, count, task.schedule, post)
         out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
             out, out_tree = [_SCALAR], LEAF
-        call = Call(arguments, leaves, method, extra, out, out_tree, self._aux_tree, checked=True)
-        result = tree_util.tree_leaves(task.run(place, call, parts))
+        call = Call(
+            arguments=arguments,
+            leaves=leaves,
+            parts=parts,
+            boxes=boxes_for(np, arguments, parts, needs),
+            method=method,
+            needs=needs,
+            out=out,
+            out_tree=out_tree,
+            aux_tree=self._aux_tree,
+            checked=True,
+        )
+        result = tree_util.tree_leaves(task.run(place, call))
         return [r for r in result if r.dtype != jax.dtypes.float0]
 
     def results(self, operands: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
@@ -148,7 +163,7 @@ class _HostTask:
         aux = self._declared.leaves[len(self._wanted) :]
 
         def run(*flat: Any) -> list[Any]:
-            args, kwargs, method, extra = tree_util.tree_unflatten(self._tree, flat)
+            args, kwargs, method, needs = tree_util.tree_unflatten(self._tree, flat)
             out, out_tree = self._wanted, self._wanted_tree
             if task.contracted:
                 keeps = method.imaginary and any(map(is_complex, out))
@@ -157,23 +172,31 @@ class _HostTask:
             outputs = [*out, *aux]
             arguments = task.bind(thaw(args), thaw(kwargs))
             parts = task.split(arguments.leaves, method)
-            program = Traced(
+            program = TracedFunction(
                 lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
                 tuple(out),
                 out_tree,
                 self._aux_tree,
             )
-            call = Call(arguments, arguments.leaves, method, extra, out, out_tree, self._aux_tree)
-            leaves, structure = tree_util.tree_flatten(task.run(Kernel(program, None), call, parts))
+            call = Call(
+                arguments=arguments,
+                leaves=arguments.leaves,
+                parts=parts,
+                boxes=boxes_for(jnp, arguments, parts, needs),
+                method=method,
+                needs=needs,
+                out=out,
+                out_tree=out_tree,
+                aux_tree=self._aux_tree,
+            )
+            place = Kernel(program, Schedule())
+            leaves, structure = tree_util.tree_flatten(task.run(place, call))
             void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
             found.append((structure, void))
             return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
 
         shapes = jax.eval_shape(run, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
         return shapes, *found[0]
-
-
-_SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
 
 class HostProgram(Program):
@@ -190,24 +213,34 @@ class HostProgram(Program):
         self._out = out
         self._known: dict[Any, Any] = {}
 
+    traced = False
+
     def run(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
+        self,
+        task: Task,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        method: Method,
+        needs: Needs = Needs(),
     ) -> Any:
-        if isinstance(method, RandomDirections):
-            method = drawn(task, args, kwargs, method)
-        inputs = (freeze(args), freeze(kwargs), method, extra)
+        method = for_host(method, task, args, kwargs)
+        inputs = (freeze(args), freeze(kwargs), method, needs)
         flat, tree = tree_util.tree_flatten(inputs)
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
         key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
         if key not in self._known:
-            host_task = _HostTask(self.function, task, tree, self.declared(*thaw((args, kwargs))))
-            self._known[key] = (host_task, *host_task.results(operands))
-        host_task, shapes, structure, void = self._known[key]
-        results = iter(host_call(host_task, shapes, operands))
+            made = _HostCall(self.function, task, tree, self.declared(*thaw((args, kwargs))))
+            self._known[key] = (made, *made.results(operands))
+        made, shapes, structure, void = self._known[key]
+        results = iter(host_call(made, shapes, operands))
         leaves = [
             next(results) if shape is None else np.zeros(shape, jax.dtypes.float0) for shape in void
         ]
         return thaw(tree_util.tree_unflatten(structure, leaves))
+
+    @property
+    def eps(self) -> float:
+        return self.function.eps
 
     def declared(self, args: Any, kwargs: Any) -> Any:
         """The declared output for a call, with dtypes as this JAX configuration has them."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+from jaxfd._arrays import Arguments, Parts
+from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.task import Task
 from jaxfd._methods import Method
-from jaxfd._points import check_bounds
+from jaxfd._points import Box, boxes_of, check_bounds
 
 
 class Program(abc.ABC):
@@ -18,18 +20,49 @@ class Program(abc.ABC):
 
     Attributes:
         name: what errors call it.
+        traced: whether JAX traces the function; else it is run on the host.
     """
 
     name: str
+    traced: bool
+
+    @property
+    def eps(self) -> float | None:
+        """The relative spacing of what a host function was seen to return; None for JAX's own."""
+        return None
 
     @abc.abstractmethod
     def run(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
+        self,
+        task: Task,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        method: Method,
+        needs: Needs = Needs(),
     ) -> Any:
-        """Runs a task on a call of the function."""
+        """Runs a task on a call of the function, and returns what the task does.
+
+        Args:
+            task: what is asked.
+            args: the positional arguments.
+            kwargs: the keyword arguments.
+            method: how derivatives are estimated.
+            needs: what the task needs besides.
+        """
+
+
+class ProgramHolder:
+    """A function object that brings its own program."""
+
+    program: Program
 
 
 def split_aux(task: Task, result: Any) -> tuple[Any, Any]:
+    """The output of a function, and its auxiliary data where it has such.
+
+    Raises:
+        TypeError: it was to have some, and returned no pair.
+    """
     if not task.has_aux:
         return result, None
     if not isinstance(result, tuple) or len(result) != 2:
@@ -40,13 +73,14 @@ def split_aux(task: Task, result: Any) -> tuple[Any, Any]:
     return result
 
 
-class WithProgram:
-    """A function object that brings its own program."""
+def boxes_for(xp: Any, arguments: Arguments, parts: Parts, needs: Needs) -> list[Box] | None:
+    """The boxes of a call's real leaves; None without bounds."""
+    if needs.bounds is None:
+        return None
+    return boxes_of(xp, arguments, needs.bounds, parts.real, parts.owner)
 
-    program: Program
 
-
-def check_call(task: Task, args: Any, kwargs: Any, bounds: Any) -> None:
+def check_call(task: Task, args: Any, kwargs: Any, needs: Needs) -> None:
     """Checks bounds against a call, as far as values are known."""
-    if bounds is not None:
-        check_bounds(task.bind(args, kwargs), bounds)
+    if needs.bounds is not None:
+        check_bounds(task.bind(args, kwargs), needs.bounds)

@@ -16,22 +16,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Shaped
+from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import Parts, constant, is_complex, over, promote
-from jaxfd._estimate.found import Found
-from jaxfd._estimate.task import Call, Task
-from jaxfd._methods import Method, Relative
-from jaxfd._points import Cloud, walls_of
-from jaxfd._random import Drawn, RandomDirections, Stored, differences, shaped
+from jaxfd._arrays import constant, is_complex, over, promote, register
+from jaxfd._estimate.estimator import Wish, derivatives, for_host
+from jaxfd._estimate.fixed import along_coordinates
+from jaxfd._estimate.found import Derivatives
+from jaxfd._estimate.task import Call, Task, float0
+from jaxfd._methods import Method, Relative, StencilMethod
+from jaxfd._places import Place
+from jaxfd._points import Cloud
+from jaxfd._random import RandomDirections, TabledDirections, differences, shaped
 
 
 @dataclasses.dataclass(frozen=True)
-class Weighed:
+class Sample:
     """What random points have told, before directions are added up.
 
     Attributes:
-        method: the method.
+        family: the method.
         cloud: the points, with their directions.
         centre: the outputs at ``x``; None where not wanted.
         values: the first output at all points, shape ``(K, N, *lead, *out)``.
@@ -40,12 +43,12 @@ class Weighed:
         good: which samples of the first output there are, shape ``(N, *lead, *out)``.
     """
 
-    method: RandomDirections
+    family: RandomDirections
     cloud: Cloud
-    centre: Any
-    values: Any
+    centre: list[Any] | None
+    values: Shaped[Any, "k n *rest"]
     shares: list[list[Any]]
-    good: Any
+    good: Bool[Any, "n *rest"]
 
     def mean(self, xp: Any) -> Any:
         """The mean of the first output over the points where it is finite, else NaN."""
@@ -56,15 +59,16 @@ class Weighed:
         return total / xp.where(count > 0, count, np.nan)
 
 
-def drawn(task: Task, args: Any, kwargs: Any, method: RandomDirections) -> Method:
+@for_host.register
+def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
     """A random method as the host gets it: without its key, and with directions drawn."""
     keyless = dataclasses.replace(method, key=None)
-    if not task.draws(method):
+    if not task.sampled:
         return keyless
     leaves = [jnp.asarray(leaf) for leaf in task.bind(args, kwargs).leaves]
     like = task.split(leaves, method).real
     method.check_size(sum(x.size for x in like))
-    return Drawn(
+    return TabledDirections(
         keyless, _draw(method, tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in like))
     )
 
@@ -74,45 +78,32 @@ def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> l
     return method.directions(like).several(lax.iota(np.int32, method.num_samples))
 
 
-def weigh(
-    place: Any,
-    call: Call,
-    parts: Parts,
-    bounds: Any = None,
-    centre: Any = None,
-    wanted: bool = False,
-) -> Weighed:
+def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
     """Evaluates random points and weighs their values.
 
     Args:
         place: where the points are evaluated.
-        call: the call, with its method.
-        parts: the real leaves.
-        bounds: a pair of lower and upper bounds, or None.
-        centre: the outputs at ``x`` where they are known already.
-        wanted: whether these are wanted.
+        call: the call, with a random method.
+        wanted: whether the outputs at ``x`` are wanted.
     """
-    xp, axis = place.xp, len(place.lead)
+    xp, axis, real = place.xp, len(place.lead), call.parts.real
     method: Any = call.method
-    drawn = isinstance(method, Drawn)
-    directions = Stored(method.u) if drawn else method.directions(parts.real)
-    method = method.method if drawn else method
-    size = sum(math.prod(x.shape[axis:]) for x in parts.real)
-    method.check_size(size)
-    h = _distances(place, call, parts, method)
-    compared = not method.antithetic and method.baseline == "centre"
+    family: RandomDirections = method.family
+    directions = method.directions(real)
+    size = sum(math.prod(x.shape[axis:]) for x in real)
+    family.check_size(size)
+    h = _distances(place, call, family)
+    compared = not family.antithetic and family.baseline == "centre"
     cloud = Cloud(
         directions,
-        parts.real,
+        real,
         place.lead,
         h,
-        signs=(1, -1) if method.antithetic else (1,),
-        count=method.num_samples,
-        box=None if bounds is None else _box(xp, call, parts, bounds),
+        signs=(1, -1) if family.antithetic else (1,),
+        count=family.num_samples,
+        boxes=call.boxes,
     )
-    known = centre
-    centre, outputs = place.scatter(cloud, known is None and (wanted or compared))
-    centre = centre if known is None else known
+    centre, outputs = place.scatter(cloud, wanted or compared)
     # Samples before the batch of calls: (K, N, *lead, *out).
     values = [
         xp.moveaxis(o.astype(place.compute_dtype(o.dtype, h[0].dtype)), axis + 1, 1)
@@ -120,59 +111,99 @@ def weigh(
     ]
     shares, good = [], []
     for number, value in enumerate(values):
-        base = centre[number].astype(value.dtype) if compared else None
-        if method.shaping and is_complex(value):
+        base = centre[number].astype(value.dtype) if compared and centre is not None else None
+        if family.shaping and is_complex(value):
             raise TypeError(
-                f"{type(method).__name__}: shaping needs real outputs, got {value.dtype}: leave "
+                f"{type(family).__name__}: shaping needs real outputs, got {value.dtype}: leave "
                 "shaping out, or take the real and imaginary parts one by one."
             )
-        changes = differences(xp, *shaped(xp, method.shaping, value, base))
+        changes = differences(xp, *shaped(xp, family.shaping, value, base))
         good.append(xp.isfinite(changes))
-        counted = _counted(xp, method, directions, changes, size)
+        counted = _counted(xp, family, directions, changes, size)
         shares.append([counted / over(d.astype(value.dtype), counted[0]) for d in h])
-    return Weighed(method, cloud, centre, values[0], shares, good[0])
+    return Sample(family, cloud, centre, values[0], shares, good[0])
 
 
-def sample(
-    place: Any, call: Call, parts: Parts, bounds: Any, centre: Any, wanted: bool, error: bool
-) -> Found:
-    """Estimates derivatives by a random method.
-
-    Args:
-        place: as for `weigh`, like the next five.
-        call: see there.
-        parts: see there.
-        bounds: see there.
-        centre: see there.
-        wanted: see there.
-        error: whether the standard error is wanted.
-    """
-    weighed = weigh(place, call, parts, bounds, centre, wanted)
-    xp, cloud, shares = place.xp, weighed.cloud, weighed.shares
-    sums = [_unclipped(xp, cloud, _summed(place, cloud.directions, each)) for each in shares]
+@derivatives.register(RandomDirections)
+@derivatives.register(TabledDirections)
+def along_directions(method: StencilMethod, place: Place, call: Call, wish: Wish) -> Derivatives:
+    """Estimates derivatives by random points; see `derivatives`."""
+    real = call.parts.real
+    if wish.order is not None or not any(x.size for x in real):
+        return along_coordinates(method, place, call, wish)
+    found = weigh(place, call, wish.centre)
+    xp, cloud, shares = place.xp, found.cloud, found.shares
+    sums = [_unclipped(cloud, _summed(place, cloud.directions, each)) for each in shares]
     errors = None
-    if error:
-        errors = _unclipped(xp, cloud, _standard_errors(xp, weighed, shares[0]))
-        errors = _unless_unseen(xp, weighed, shares[0], errors)
+    if wish.error:
+        errors = _unclipped(cloud, _standard_errors(xp, found, shares[0]))
+        errors = _unless_unseen(xp, found, shares[0], errors)
     evaluations = cloud.count * len(cloud.signs) + 1
-    return Found(
-        centre=weighed.centre,
+    return Derivatives(
+        centre=found.centre,
         rows=[
-            [value.astype(each[0].dtype) for value in found]
-            for each, found in zip(shares, sums, strict=True)
+            [value.astype(each[0].dtype) for value in leaves]
+            for each, leaves in zip(shares, sums, strict=True)
         ],
         errors=errors,
-        step=[
-            xp.broadcast_to(over(d, x), x.shape) for d, x in zip(cloud.h, parts.real, strict=True)
-        ],
-        one_sided=[xp.zeros(x.shape, bool) for x in parts.real],
+        step=[xp.broadcast_to(over(d, x), x.shape) for d, x in zip(cloud.h, real, strict=True)],
+        one_sided=[xp.zeros(x.shape, bool) for x in real],
         evaluations=xp.full(place.lead, evaluations, np.int32),
     )
 
 
-def _distances(place: Any, call: Call, parts: Parts, method: RandomDirections) -> list[Any]:
+@register
+@dataclasses.dataclass(frozen=True)
+class MovedArgument:
+    """What a step in place returns; a pytree.
+
+    Attributes:
+        argument: the argument after the step.
+        lost: whether any sample was not finite, shape ``(*lead,)``.
+        value: the mean of the function at the points, shape ``(*lead,)``.
+    """
+
+    argument: PyTree
+    lost: Bool[Any, "*lead"]
+    value: Shaped[Any, "*lead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepInPlace(Task):
+    """Moves the argument by minus ``rate`` times its gradient, which is never formed.
+
+    Directions are added to the parameters themselves, one after the other; nothing is moved where
+    no sample is finite. Returns `MovedArgument`.
+    """
+
+    @property
+    def sampled(self) -> bool:
+        return True
+
+    def run(self, place: Place, call: Call) -> MovedArgument:
+        self.check_output(call, scalar=True)
+        xp, rate = place.xp, call.needs.rate
+        assert rate is not None
+        found = weigh(place, call)
+        shares = found.shares[0]
+        known = [xp.isfinite(share) for share in shares]
+        values = found.values.reshape(-1, *found.values.shape[2:])
+        moves = [
+            xp.where(good, -rate.astype(share.dtype) * share, 0)
+            for good, share in zip(known, shares, strict=True)
+        ]
+        moved = found.cloud.directions.sum(moves, onto=call.parts.real)
+        leaves = call.parts.join(place.complex, moved)
+        return MovedArgument(
+            call.arguments.restore(leaves, float0),
+            ~(xp.all(xp.isfinite(values), axis=0) & xp.all(known[0], axis=0)),
+            found.mean(xp),
+        )
+
+
+def _distances(place: Place, call: Call, method: RandomDirections) -> list[Any]:
     """How far the points of each leaf go, shape ``(*lead,)``: one number a leaf."""
-    xp, sigma = place.xp, method.sigma
+    xp, sigma, parts = place.xp, method.sigma, call.parts
     rule = sigma if isinstance(sigma, Relative) else Relative()
     fixed = None if isinstance(sigma, Relative) else sigma
     typical = call.arguments.spread(rule.typical, "typical", 1.0)
@@ -219,7 +250,7 @@ def _counted(
     return xp.where(xp.any(good, axis=0), counted, np.nan)
 
 
-def _summed(place: Any, directions: Any, shares: Sequence[Any]) -> list[Any]:
+def _summed(place: Place, directions: Any, shares: Sequence[Any]) -> list[Any]:
     """The sum of what directions count; of a complex output both parts."""
     if not any(map(is_complex, shares)):
         return directions.sum(shares)
@@ -227,11 +258,11 @@ def _summed(place: Any, directions: Any, shares: Sequence[Any]) -> list[Any]:
     return [place.complex(re, im) for re, im in zip(*parts, strict=True)]
 
 
-def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[Any]:
+def _standard_errors(xp: Any, found: Sample, shares: Sequence[Any]) -> list[Any]:
     """Standard errors of the mean, from the spread of the samples; NaN where there is no mean."""
-    method, directions = weighed.method, weighed.cloud.directions
+    method, directions = found.family, found.cloud.directions
     random = np.arange(method.num_samples) >= method.fixed
-    number = xp.sum(weighed.good & over(random, weighed.good), axis=0)
+    number = xp.sum(found.good & over(random, found.good), axis=0)
     shares = [xp.where(over(random, s), s, 0) for s in shares]
     squares, sums = directions.sum([s * s for s in shares], squared=True), directions.sum(shares)
     result = []
@@ -244,37 +275,25 @@ def _standard_errors(xp: Any, weighed: Weighed, shares: Sequence[Any]) -> list[A
 
 
 def _unless_unseen(
-    xp: Any, weighed: Weighed, shares: Sequence[Any], errors: Sequence[Any]
+    xp: Any, found: Sample, shares: Sequence[Any], errors: Sequence[Any]
 ) -> list[Any]:
     """Infinity in place of the error of entries that no sample has moved."""
-    if weighed.method.everywhere:
+    if found.family.everywhere:
         return list(errors)
-    times = weighed.cloud.directions.sum([weighed.good.astype(s.dtype) for s in shares], True)
+    times = found.cloud.directions.sum([found.good.astype(s.dtype) for s in shares], True)
     return [xp.where(seen == 0, np.inf, error) for seen, error in zip(times, errors, strict=True)]
 
 
-def _box(xp: Any, call: Call, parts: Parts, bounds: Any) -> list[tuple[Any, Any]]:
-    """Lower and upper bounds of every real leaf."""
-    lower, upper = walls_of(call.arguments, bounds)
-    return [
-        (xp.asarray(lower[owner], dtype=x.dtype), xp.asarray(upper[owner], dtype=x.dtype))
-        for x, owner in zip(parts.real, parts.owner, strict=True)
-    ]
-
-
-def _unclipped(xp: Any, cloud: Cloud, found: Sequence[Any]) -> list[Any]:
+def _unclipped(cloud: Cloud, found: Sequence[Any]) -> list[Any]:
     """Sums over directions, for entries that clipping has moved less than it should.
 
-    Exact for directions of signs. NaN where ``x`` is outside the box, 0 where that has no width.
+    Exact for directions of signs.
     """
-    if cloud.box is None:
+    if cloud.boxes is None:
         return list(found)
     result = []
-    for value, x, h, walls in zip(found, cloud.x, cloud.h, cloud.box, strict=True):
-        reach = over(h, x)
-        span = xp.clip(x + reach, *walls) - xp.clip(x - reach, *walls)
-        factor = xp.where(span > 0, 2 * reach / xp.where(span > 0, span, 1), 0)
-        factor = xp.where((x < walls[0]) | (x > walls[1]), np.nan, factor)
+    for value, h, box in zip(found, cloud.h, cloud.boxes, strict=True):
+        factor = box.unclipped(over(h, box.x))
         lead = len(cloud.lead)
         between = (1,) * (value.ndim - factor.ndim)
         shape = factor.shape[:lead] + between + factor.shape[lead:]

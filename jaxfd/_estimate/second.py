@@ -12,8 +12,10 @@ from jaxfd._arrays import Parts, is_complex, over, whole
 from jaxfd._estimate.along import scaled, tangent_points, tangent_step
 from jaxfd._estimate.found import by_leaf
 from jaxfd._estimate.layout import lay
-from jaxfd._estimate.task import Call, Task, cast, float0
-from jaxfd._points import Moves
+from jaxfd._estimate.task import Answer, Call, Task, cast, float0
+from jaxfd._methods import stencil_of
+from jaxfd._places import Place
+from jaxfd._points import Coordinates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,40 +30,42 @@ class Hessian(Task):
     ``(n + 1)(n + 2) / 2``.
 
     Attributes:
-        jacobian: whether to return bare lists with value and first derivatives besides.
+        raw: whether to return bare lists ``[output][leaf][leaf]``, for the hook.
     """
 
-    jacobian: bool = False
+    raw: bool = False
 
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+    def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=False)
+        parts = call.parts
         if any(is_complex(call.leaves[owner]) for owner in parts.owner):
             raise TypeError(
                 f"{self.name} needs real arguments, got a complex one: split it into real and "
                 "imaginary parts."
             )
         xp, axis = place.xp, len(place.lead)
-        second, first = call.method.stencil(2), call.method.stencil(1)
-        layout = lay(place, call, parts, second)
-        centre = place.centre(parts.real) if self.has_aux else None
+        second, first = stencil_of(call.method, 2), stencil_of(call.method, 1)
+        layout = lay(place, call, second.with_offsets(first.moving))
 
-        def keep(centre: Any, outputs: list[Any], d: Any) -> Any:
+        def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
             del centre, d
             return [xp.moveaxis(output, 0, axis + 1) for output in outputs]
 
-        centre, along = place.evaluate(layout.moves, keep, centre, ride=True)
+        centre, along = place.evaluate(layout.points, keep, None, ride=True)
+        assert centre is not None
+        at_x = centre
         count = len(call.out)
         # Values along the axes: (K, *lead, N, *out).
         along = [xp.moveaxis(a, axis + 1, 0) for a in along]
-        diagonal = [layout.combine(place, centre[i], along[i], slice(None)) for i in range(count)]
+        diagonal = [layout.combine(place, at_x[i], along[i], slice(None)) for i in range(count)]
         number = layout.h.shape[-1]
         low, high = np.triu_indices(number, 1)
-        index = np.array([second.moving.index(s) for s in first.moving])
+        index = np.array([layout.stencil.moving.index(s) for s in first.moving])
         mean = [float(w * s) for s, w in zip(first.offsets, first.weights, strict=True) if s]
-        moves = Moves(
+        points = Coordinates(
             parts.real,
             place.lead,
-            layout.moves.values[index],
+            layout.points.values[index],
             (low.astype(np.int32), high.astype(np.int32)),
         )
 
@@ -74,16 +78,16 @@ class Hessian(Task):
                 total = 0.0
                 for k, (row, weight) in enumerate(zip(index, mean, strict=True)):
                     line = along[o][row].astype(dtype)
-                    moved = layout.moved[row].astype(dtype)
+                    away = layout.distances[row].astype(dtype)
                     change = (output[k].astype(dtype) - xp.take(line, i, axis=axis)) - (
                         xp.take(line, j, axis=axis) - base
                     )
-                    area = xp.take(moved, i, axis=axis) * xp.take(moved, j, axis=axis)
+                    area = xp.take(away, i, axis=axis) * xp.take(away, j, axis=axis)
                     total = total + weight * change / over(area, change)
                 result.append(total)
             return result
 
-        _, pairs = place.evaluate(moves, mixed, centre, ride=False)
+        _, pairs = place.evaluate(points, mixed, centre, ride=False)
         position = np.zeros((number, number), int)
         position[low, high] = position[high, low] = number + np.arange(low.size)
         position[np.diag_indices(number)] = np.arange(number)
@@ -94,18 +98,17 @@ class Hessian(Task):
             for d, p in zip(diagonal, pairs, strict=True)
         ]
         blocks = [self._blocks(place, matrix, parts) for matrix in matrices]
-        if self.jacobian:
-            return {"rows": blocks}
-        result: dict[str, Any] = {
-            "derivative": tree_util.tree_unflatten(
-                call.out_tree, [self._tree(call, block) for block in blocks]
-            )
-        }
+        if self.raw:
+            return blocks
+        derivative = tree_util.tree_unflatten(
+            call.out_tree, [self._tree(call, block) for block in blocks]
+        )
+        aux = None
         if self.has_aux:
-            result["aux"] = tree_util.tree_unflatten(call.aux_tree, centre[count:])
-        return result
+            aux = tree_util.tree_unflatten(call.aux_tree, at_x[count:])
+        return Answer(derivative, aux=aux)
 
-    def _blocks(self, place: Any, matrix: Any, parts: Parts) -> list[list[Any]]:
+    def _blocks(self, place: Place, matrix: Any, parts: Parts) -> list[list[Any]]:
         """Cuts ``(*lead, N, N, *out)`` into ``[leaf][leaf]`` of ``(*lead, *out, *leaf, *leaf)``."""
         xp, axis = place.xp, len(place.lead)
         matrix = xp.moveaxis(matrix, (axis, axis + 1), (-2, -1))
@@ -131,25 +134,22 @@ class Hessian(Task):
 
 @dataclasses.dataclass(frozen=True)
 class HessianVector(Task):
-    """A Hessian times a vector: the gradient's difference along the vector in ``extra``."""
+    """A Hessian times a vector: the gradient's difference along the tangent."""
 
-    @property
-    def extra_per_call(self) -> bool:
-        return True
-
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+    def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=True)
         if any(is_complex(leaf) for leaf in call.leaves):
             raise TypeError(f"{self.name} needs real arguments, got a complex one.")
         xp = place.xp
-        stencil = call.method.stencil()
+        stencil = stencil_of(call.method)
         if stencil.imaginary:
             raise ValueError(
                 f"{self.name}: ComplexStep makes first derivatives only: use Central()."
             )
-        tangents, scale = scaled(place, call.extra)
-        h, squared = tangent_step(place, call, parts, tangents, 1.0 / (stencil.accuracy + 2))
-        x = list(parts.real)
+        assert call.needs.tangents is not None
+        tangents, scale = scaled(place, call.needs.tangents)
+        h, squared = tangent_step(place, call, tangents, 1.0 / (stencil.accuracy + 2))
+        x = list(call.parts.real)
         points, moved = tangent_points(place, x, tangents, [s * h for s in stencil.moving], squared)
         bases = [[p[k] for p in points] for k in range(len(stencil.moving))]
         gradients = [self._gradient(place, call, base) for base in bases]
@@ -162,17 +162,16 @@ class HessianVector(Task):
         tree = call.arguments.restore(
             [cast(v, leaf) for v, leaf in zip(row, x, strict=True)], float0
         )
-        return {"derivative": tree}
+        return Answer(tree)
 
     @staticmethod
-    def _gradient(place: Any, call: Call, base: list[Any]) -> Any:
+    def _gradient(place: Place, call: Call, base: list[Any]) -> Any:
         """The gradient at another point, with the step that suits a second derivative."""
-        stencil = call.method.stencil()
-        parts = whole(base, None)
-        layout = lay(place, call, parts, stencil, derivative=2)
+        stencil = stencil_of(call.method)
+        layout = lay(place, call, stencil, whole(base, None), derivative=2)
 
         def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
             base = None if centre is None else centre[0]
             return layout.combine(place, base, outputs[0], d)
 
-        return place.evaluate(layout.moves, reduce, None, ride=stencil.uses_centre)[1]
+        return place.evaluate(layout.points, reduce, None, ride=stencil.uses_centre)[1]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
+from jaxtyping import PyTree
 
 from jaxfd._arrays import (
     Arguments,
@@ -25,10 +26,15 @@ from jaxfd._arrays import (
     complexify,
     is_complex,
     is_inexact,
+    register,
     split,
 )
+from jaxfd._estimate.needs import Needs
 from jaxfd._methods import Method
+from jaxfd._places import Place, Schedule
+from jaxfd._points import Box
 
+_BY_MEMORY = Schedule()
 _WITH_ALLOW_INT = ("grad", "value_and_grad", "jacobian")
 
 LEAF = tree_util.tree_structure(0)
@@ -41,8 +47,10 @@ class Call:
     Attributes:
         arguments: the bound call (on the host: of the first of the batched calls).
         leaves: the argument leaves, shape ``(*lead, *shape)``.
+        parts: those that are moved, as real leaves.
+        boxes: for each of these the box that its points stay in; None without bounds.
         method: the method.
-        extra: what the task needs besides: bounds, tangents, cotangents.
+        needs: what the task needs besides.
         out: shapes and dtypes of the outputs.
         out_tree: their structure.
         aux_tree: the structure of the frozen auxiliary output.
@@ -52,8 +60,10 @@ class Call:
 
     arguments: Arguments
     leaves: Sequence[Any]
+    parts: Parts
+    boxes: Sequence[Box] | None
     method: Method
-    extra: Any
+    needs: Needs
     out: Sequence[Any]
     out_tree: Any
     aux_tree: Any
@@ -71,7 +81,7 @@ class Task(abc.ABC):
         has_aux: whether the function returns auxiliary data besides.
         holomorphic: whether the function is promised to be holomorphic.
         allow_int: whether integer leaves may be among the differentiated arguments.
-        chunk_size: how many points are evaluated at once; None leaves it to the place.
+        schedule: how many points are evaluated at once.
         active: the numbers of the leaves that are perturbed; None for all.
         everything: whether every inexact leaf of the call is differentiated, whatever argnums.
     """
@@ -81,22 +91,18 @@ class Task(abc.ABC):
     has_aux: bool = False
     holomorphic: bool = False
     allow_int: bool = False
-    chunk_size: int | None = None
+    schedule: Schedule = _BY_MEMORY
     active: tuple[int, ...] | None = None
     everything: bool = False
 
     @property
     def contracted(self) -> bool:
-        """Whether ``extra`` holds cotangents that outputs are contracted with."""
+        """Whether outputs are contracted with the cotangents in `Needs`."""
         return False
 
     @property
-    def extra_per_call(self) -> bool:
-        """Whether ``extra`` is a batch of its own under ``vmap``: tangents, cotangents."""
-        return self.contracted
-
-    def draws(self, method: Method) -> bool:
-        """Whether the task uses a method's random directions."""
+    def sampled(self) -> bool:
+        """Whether a method's random directions are used."""
         return False
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -124,8 +130,8 @@ class Task(abc.ABC):
         return split(leaves, self.active, self.holomorphic)
 
     @abc.abstractmethod
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
-        """Evaluates, weighs and returns the result."""
+    def run(self, place: Place, call: Call) -> Any:
+        """Evaluates, weighs and returns a pytree: an `Answer`, or a dataclass of the task's own."""
 
     def check_output(self, call: Call, scalar: bool) -> None:
         """Raises TypeError for an output that this task cannot differentiate."""
@@ -185,6 +191,30 @@ class Task(abc.ABC):
                 "if the function is holomorphic, or differentiate its real and imaginary "
                 "parts one by one."
             )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What most tasks return; a pytree, None where something was not asked for.
+
+    Attributes:
+        derivative: shaped as the user sees it.
+        value: the function's value at ``x``.
+        aux: its auxiliary data, frozen.
+        error: for each entry what is known of the derivative's error.
+        step: for each entry how far the points went.
+        one_sided: for each entry whether they went to one side, though the method's do not.
+        evaluations: how many points were evaluated, shape ``(*lead,)``.
+    """
+
+    derivative: PyTree
+    value: PyTree = None
+    aux: PyTree = None
+    error: PyTree = None
+    step: PyTree = None
+    one_sided: PyTree = None
+    evaluations: Any = None
 
 
 def cast(value: Any, leaf: Any) -> Any:

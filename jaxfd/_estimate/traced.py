@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from jaxfd._arrays import freeze, thaw
 from jaxfd._estimate.contract import contract
-from jaxfd._estimate.program import Program, WithProgram, split_aux
+from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._jaxpr import lost_in, trace
 from jaxfd._methods import Method
@@ -26,28 +27,36 @@ class TracedProgram(Program):
             is called once and thrown away is better run operation by operation.
     """
 
+    traced = True
+
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
         self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
 
     def run(
-        self, task: Task, args: tuple[Any, ...], kwargs: dict[str, Any], method: Method, extra: Any
+        self,
+        task: Task,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        method: Method,
+        needs: Needs = Needs(),
     ) -> Any:
-        result = self._kernel(task, freeze(args), freeze(kwargs), method, extra)
+        result = self._kernel(task, freeze(args), freeze(kwargs), method, needs)
         return thaw(result)
 
-    def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, extra: Any) -> Any:
+    def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
         arguments = task.bind(thaw(args), thaw(kwargs))
         leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
         parts = task.split(leaves, method)
         imaginary = method.imaginary
 
         def fun(real: Sequence[Any]) -> tuple[Any, Any]:
-            args, kwargs = arguments.rebuild(parts.join(Kernel, real))
+            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
             out, aux = split_aux(task, self._call(task, args, kwargs))
             if task.contracted:
-                out = contract(jnp, jax.tree.leaves(out), extra, imaginary)
+                cotangents = needs.cotangents or ()
+                out = contract(jnp, jax.tree.leaves(out), cotangents, imaginary)
             return out, freeze(aux)
 
         program = trace(fun, complexified(parts.real, imaginary))
@@ -58,16 +67,18 @@ class TracedProgram(Program):
                 "nondiff_argnums)."
             )
         call = Call(
-            arguments,
-            leaves,
-            method,
-            extra,
-            program.out,
-            program.out_tree,
-            program.aux_tree,
+            arguments=arguments,
+            leaves=leaves,
+            parts=parts,
+            boxes=boxes_for(jnp, arguments, parts, needs),
+            method=method,
+            needs=needs,
+            out=program.out,
+            out_tree=program.out_tree,
+            aux_tree=program.aux_tree,
             lost=lost_in(program.closed, len(program.out)) if imaginary else None,
         )
-        return task.run(Kernel(program, task.chunk_size), call, parts)
+        return task.run(Kernel(program, task.schedule), call)
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
         try:
@@ -87,7 +98,7 @@ class TracedProgram(Program):
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:
     """The program behind a function: a black box brings its own, any other is traced."""
-    if isinstance(fun, WithProgram):
+    if isinstance(fun, ProgramHolder):
         return fun.program
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {type(fun).__name__}.")

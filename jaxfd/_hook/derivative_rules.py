@@ -19,10 +19,12 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote
 from jaxfd._estimate import (
-    FirstOrder,
     Hessian,
+    JacobianRows,
     Line,
+    Needs,
     Program,
+    Rows,
     Task,
     Value,
 )
@@ -52,10 +54,10 @@ class Hook:
     def name(self) -> str:
         return self.program.name
 
-    def run(self, task: Task, operands: Sequence[Any], extra: Any = None) -> Any:
+    def run(self, task: Task, operands: Sequence[Any], needs: Needs = Needs()) -> Any:
         """Runs a task on the call."""
         args, kwargs, method = tree_util.tree_unflatten(self.tree, operands)
-        return self.program.run(task, args, kwargs, method, extra)
+        return self.program.run(task, args, kwargs, method, needs)
 
     def active(self, tangents: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:
         """The leaves that have a tangent, by number, and those tangents."""
@@ -67,8 +69,8 @@ class Hook:
             values.append(jnp.asarray(tangent))  # outside of jit JAX hands over Python's numbers
         return tuple(numbers), values
 
-    def first_order(self, active: tuple[int, ...], **options: Any) -> FirstOrder:
-        return FirstOrder("differentiable", everything=True, active=active, **options)
+    def jacobian(self, active: tuple[int, ...], **options: Any) -> JacobianRows:
+        return JacobianRows("differentiable", everything=True, active=active, **options)
 
 
 def _zero_tangent(y: Any) -> Any:
@@ -103,7 +105,7 @@ def _push(rows: Sequence[Any], tangents: Sequence[Any], y: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def value(hook: Hook, *operands: Any) -> Any:
-    return hook.run(Value("differentiable", everything=True), operands)["value"]
+    return hook.run(Value("differentiable", everything=True), operands)
 
 
 def _value_jvp(hook: Hook, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -134,8 +136,8 @@ value.defjvp(_value_jvp, symbolic_zeros=True)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _first(hook: Hook, active: tuple[int, ...], *operands: Any) -> Any:
     """Value and Jacobian from one batch."""
-    result = hook.run(hook.first_order(active, value=True, raw=True), operands)
-    return result["value"], result["rows"]
+    found: Rows = hook.run(hook.jacobian(active, value=True), operands)
+    return found.value, found.rows
 
 
 def _first_jvp(
@@ -169,8 +171,8 @@ _first.defjvp(_first_jvp, symbolic_zeros=True)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _second(hook: Hook, active: tuple[int, ...], *operands: Any) -> Any:
     """Second derivatives, as blocks ``[output][leaf][leaf]``."""
-    task = Hessian("differentiable", everything=True, active=active, jacobian=True)
-    return hook.run(task, operands)["rows"]
+    task = Hessian("differentiable", everything=True, active=active, raw=True)
+    return hook.run(task, operands)
 
 
 def _no_more(hook: Hook, order: str, advice: str) -> Any:
@@ -209,7 +211,7 @@ class _Tangent(LinearMap):
 
     def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         task = Line("differentiable", everything=True, active=self.active, raw=True)
-        return self.hook.run(task, operands, list(tangents))["derivative"]
+        return self.hook.run(task, operands, Needs(tangents=list(tangents)))
 
     def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
         return _once(self.hook, self.active, list(operands), list(cotangents))
@@ -222,8 +224,8 @@ def _pullback(
     hook: Hook, active: tuple[int, ...], operands: Sequence[Any], cotangents: Sequence[Any]
 ) -> list[Any]:
     """The gradient of ``<cotangents, f>`` with respect to the active leaves."""
-    task = hook.first_order(active, contract=True, raw=True)
-    rows = hook.run(task, operands, list(cotangents))["rows"][0]
+    task = hook.jacobian(active, contract=True)
+    rows = hook.run(task, operands, Needs(cotangents=list(cotangents))).rows[0]
     leaves = [
         leaf for leaf, number in zip(operands, hook.inexact, strict=False) if number in active
     ]
@@ -241,7 +243,7 @@ def _pullback(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recompute(hook: Hook, *operands: Any) -> Any:
-    return hook.run(Value("differentiable", everything=True), operands)["value"]
+    return hook.run(Value("differentiable", everything=True), operands)
 
 
 def _recompute_fwd(hook: Hook, *primals: Any) -> tuple[Any, Any]:

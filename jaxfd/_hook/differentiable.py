@@ -15,7 +15,7 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import freeze
-from jaxfd._estimate import Program, WithProgram, program_of
+from jaxfd._estimate import Program, ProgramHolder, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
 from jaxfd._transforms import check_method
@@ -23,7 +23,7 @@ from jaxfd._transforms import check_method
 MODES = ("reverse", "forward", "recompute")
 
 
-class Hooked(WithProgram):
+class Hooked(ProgramHolder):
     """A function whose derivatives are differences; see `differentiable` and `blackbox`."""
 
     def __init__(

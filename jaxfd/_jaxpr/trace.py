@@ -40,7 +40,7 @@ def _is_differentiated(value: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class TracedFunction:
     """A function of a list of leaves, traced once.
 
     Attributes:
@@ -65,7 +65,7 @@ class Program:
         return any(map(_is_differentiated, self.closed.consts))
 
 
-def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
+def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> TracedFunction:
     """Traces ``fun(leaves) -> (out, aux)`` at full matrix precision.
 
     GPUs multiply matrices in a reduced precision by default, and its noise would drown a
@@ -85,7 +85,7 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
             for v, var in zip(found, closed.jaxpr.outvars, strict=True)
         ]
 
-    return Program(
+    return TracedFunction(
         call=call,
         out=tuple(flat),
         out_tree=out_tree,

@@ -65,3 +65,16 @@ def walk(
         results = apply(eqn, [read(atom) for atom in eqn.invars])
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def primitives(jaxpr: Any) -> set[str]:
+    """TEMPORARY until h1 is merged."""
+    found = set()
+    for eqn in jaxpr.eqns:
+        found.add(eqn.primitive.name)
+        for value in eqn.params.values():
+            for v in value if isinstance(value, (tuple, list)) else (value,):
+                inner = getattr(v, "jaxpr", v)
+                if hasattr(inner, "eqns"):
+                    found |= primitives(inner)
+    return found

@@ -5,9 +5,14 @@ from jaxfd._methods.finite import (
     Backward as Backward,
     Central as Central,
     ComplexStep as ComplexStep,
+    FiniteDifference as FiniteDifference,
     Forward as Forward,
 )
-from jaxfd._methods.method import Method as Method
+from jaxfd._methods.method import (
+    Method as Method,
+    StencilMethod as StencilMethod,
+    stencil_of as stencil_of,
+)
 from jaxfd._methods.stencil import (
     Stencil as Stencil,
     central as central,
@@ -16,4 +21,8 @@ from jaxfd._methods.stencil import (
     shifted as shifted,
     shifted_slopes as shifted_slopes,
 )
-from jaxfd._methods.step import Relative as Relative, check_positive as check_positive
+from jaxfd._methods.step import (
+    Relative as Relative,
+    check_positive as check_positive,
+    steps as steps,
+)

@@ -7,7 +7,6 @@ from typing import Any
 
 from jaxfd._arrays import register
 from jaxfd._methods.method import Method
-from jaxfd._methods.stencil import Stencil
 from jaxfd._methods.step import check_positive
 
 
@@ -65,9 +64,3 @@ class Adaptive(Method):
             raise TypeError(f"Adaptive: repeats must be an integer, got {self.repeats!r}.")
         if self.repeats < 1:
             raise ValueError(f"Adaptive: repeats must be 1 or more, got {self.repeats}.")
-
-    def stencil(self, derivative: int = 1) -> Stencil:
-        raise ValueError(
-            "Adaptive has no fixed stencil: it makes first derivatives along the entries of the "
-            "argument. Use Central() for second derivatives, hvp and jvp."
-        )

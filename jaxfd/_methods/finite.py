@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 from jaxfd._arrays import register
-from jaxfd._methods.method import Method
+from jaxfd._methods.method import StencilMethod
 from jaxfd._methods.stencil import Stencil, central, one_sided
 from jaxfd._methods.step import Relative, check_positive
 
@@ -30,9 +30,16 @@ def _check_step(step: Any) -> None:
         check_positive(step, "step")
 
 
+class FiniteDifference(StencilMethod):
+    """A real stencil laid along every coordinate, with a step. What comes from outside may be one.
+
+    A subclass is a frozen dataclass, made a pytree whose leaf is its ``step``.
+    """
+
+
 @register
 @dataclasses.dataclass(frozen=True)
-class Forward(Method):
+class Forward(FiniteDifference):
     """Differences to one side, ``(f(x + h) - f(x)) / h`` at order 1.
 
     The cheapest method: ``order * n + 1`` evaluations for a gradient, the value included. At
@@ -69,7 +76,7 @@ class Forward(Method):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Backward(Method):
+class Backward(FiniteDifference):
     """Differences to the other side, ``(f(x) - f(x - h)) / h`` at order 1.
 
     Args:
@@ -99,7 +106,7 @@ class Backward(Method):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Central(Method):
+class Central(FiniteDifference):
     """Differences to both sides, ``(f(x + h) - f(x - h)) / 2h`` at order 2.
 
     The default: ``order * n`` evaluations for a gradient, right to about two thirds of the
@@ -135,7 +142,7 @@ class Central(Method):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class ComplexStep(Method):
+class ComplexStep(StencilMethod):
     """The imaginary part of one complex evaluation, ``Im f(x + ih) / h``.
 
     Nothing is subtracted, so nothing is lost: as exact as automatic differentiation, in ``n``

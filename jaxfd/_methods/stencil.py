@@ -79,9 +79,24 @@ class Stencil:
         return tuple(s for s in self.offsets if s != 0)
 
     @property
+    def below(self) -> int:
+        """How many of its points lie below ``x``."""
+        return sum(1 for s in self.offsets if s < 0)
+
+    @property
     def uses_centre(self) -> bool:
         """Whether the value at ``x`` itself carries weight."""
         return 0 in self.offsets
+
+    def with_offsets(self, offsets: Sequence[Any]) -> Stencil:
+        """The same stencil on these offsets too, which get no weight."""
+        weight = dict(zip(self.offsets, self.weights, strict=True))
+        every = sorted({*self.offsets, *offsets})
+        return dataclasses.replace(
+            self,
+            offsets=tuple(every),
+            weights=tuple(weight.get(s, Fraction(0)) for s in every),
+        )
 
     def combine(
         self,

@@ -25,8 +25,8 @@ from jax.custom_derivatives import SymbolicZero
 from jaxfd._arrays import Static, freeze, is_array, is_inexact, path_name, positions, promote, thaw
 from jaxfd._methods import Central, Method
 from jaxfd._networks.layer import Network
-from jaxfd._places import chunk_bytes, evenly
-from jaxfd._random import RandomDirections
+from jaxfd._places import batch_size
+from jaxfd._random import is_random
 from jaxfd._transforms import check, grad
 
 # From so many samples on a loss that is no mean is looked at once more, on either half of them:
@@ -177,7 +177,7 @@ class _PerSample:
             return jax.vmap(network.cut, in_axes=(axes,))(mixed)
 
         at_x, pull, losses = jax.vjp(layers, [inputs[i] for i in active], has_aux=True)
-        random = isinstance(method, RandomDirections)
+        random = is_random(method)
         # Directions of its own for every sample: their noise is averaged too.
         keys = jax.random.split(method.key, losses.size) if random else None
 
@@ -270,7 +270,7 @@ def _at_once(count: int, values: Sequence[Any]) -> int:
     """How many of so many samples are differenced at once, given the marked values of all."""
     # Bytes of a layer's marked values at all points of a sample.
     sample = max((2 * (v.size // count) ** 2 * v.dtype.itemsize for v in values), default=1)
-    return evenly(count, max(chunk_bytes()[0] // max(sample, 1), 1))
+    return batch_size(count, sample)
 
 
 def _is_mean(value: Any, losses: Any) -> Any:

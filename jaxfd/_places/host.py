@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import is_inexact
-from jaxfd._places.hostfunction import Declared, HostFunction, widen
-from jaxfd._points import Cloud, Moves
+from jaxfd._places.hostfunction import Declaration, HostFunction, widen
+from jaxfd._places.place import Reduce, State
+from jaxfd._places.schedule import Schedule
+from jaxfd._points import Cloud, Coordinates
 from jaxfd._runs import Evaluation, Points
-
-# Bytes of points that are materialised at once for a vectorised function.
-_CHUNK = 2**28
 
 
 class _HostPoints(Points):
@@ -53,7 +52,7 @@ class Host:
             The row picks the call among the ``B``: a number, or for a vectorised function an
             array of them.
         size: the number ``B`` of calls.
-        chunk_size: points given to a vectorised function at once; None for the default.
+        schedule: how many points a vectorised function is given at once.
         post: applied to the wanted outputs of a row or of rows.
     """
 
@@ -62,18 +61,18 @@ class Host:
     def __init__(
         self,
         function: HostFunction,
-        declared: Declared,
+        declared: Declaration,
         rebuild: Callable[[Sequence[Any], Any], tuple[tuple, dict]],
         size: int,
-        chunk_size: int | None,
+        schedule: Schedule,
         post: Callable[[list, Any], list] | None = None,
     ) -> None:
-        self.lead = (size,)
+        self.lead: tuple[int, ...] = (size,)
         self.lossy = function.runner.lossy
         self.function = function
         self.declared = declared
         self.rebuild = rebuild
-        self._chunk_size = chunk_size
+        self._schedule = schedule
         self._post = post
 
     def eps(self, dtype: Any) -> float:
@@ -111,41 +110,41 @@ class Host:
 
     def _most(self, leaves: Sequence[np.ndarray]) -> int:
         """How many points are given to a vectorised function at once."""
-        per_point = max(1, sum(x.nbytes // max(1, x.shape[0]) for x in leaves))
-        return self._chunk_size or max(1, _CHUNK // per_point)
+        return self._schedule.rows(sum(x.nbytes // max(1, x.shape[0]) for x in leaves))
 
     def centre(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
         return self._run(leaves, np.arange(self.lead[0]))
 
-    def line(self, points: Sequence[Shaped[np.ndarray, "p b ..."]]) -> list[np.ndarray]:
-        """Outputs at a few points given whole: leaves of shape ``(P, B, *shape)``."""
+    def line(
+        self,
+        x: Sequence[Any],
+        points: Sequence[Shaped[np.ndarray, "k b ..."]],
+        ride: bool,
+    ) -> tuple[list[Any] | None, list[Shaped[np.ndarray, "k b ..."]]]:
+        """Outputs at a few points given whole: leaves of shape ``(K, B, *shape)``."""
+        if ride:
+            points = [np.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
         count, size = points[0].shape[:2]
         flat = [p.reshape(count * size, *p.shape[2:]) for p in points]
-        outputs = self._run(flat, np.tile(np.arange(size), count))
-        return [o.reshape(count, size, *o.shape[1:]) for o in outputs[: self.declared.wanted]]
+        found = self._run(flat, np.tile(np.arange(size), count))
+        outputs = [o.reshape(count, size, *o.shape[1:]) for o in found]
+        centre = [o[0] for o in outputs] if ride else None
+        return centre, [o[int(ride) :] for o in outputs[: self.declared.wanted]]
 
     def scatter(
         self, cloud: Cloud, ride: bool
     ) -> tuple[list[Any] | None, list[Shaped[np.ndarray, "k b n *out"]]]:
         """Outputs at the points of a cloud, and at ``x`` where that is wanted (``ride``)."""
-        points = cloud.rows()
-        if ride:
-            points = [np.concatenate([x[None], p]) for x, p in zip(cloud.x, points, strict=True)]
-        outputs = self.line(points)
-        centre = [o[0] for o in outputs] if ride else None
+        centre, outputs = self.line(cloud.x, cloud.rows(), ride)
         shape = (len(cloud.signs), cloud.count, self.lead[0])
-        samples = [o[int(ride) :].reshape(*shape, *o.shape[2:]) for o in outputs]
+        samples = [o.reshape(*shape, *o.shape[2:]) for o in outputs]
         return centre, [np.moveaxis(o, 1, 2) for o in samples]
 
     def evaluate(
-        self,
-        moves: Moves,
-        reduce: Callable[[Any, Any, Any], Any],
-        centre: list[Any] | None,
-        ride: bool,
+        self, moves: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
     ) -> tuple[list[Any] | None, Any]:
-        """Runs all points as one batch; see `Kernel.evaluate`.
+        """Runs all points as one batch; see `Place.evaluate`.
 
         Outputs are reduced at once: shape ``(K, B, count, *out)``.
         """
@@ -167,7 +166,7 @@ class Host:
         return centre, reduce(centre, values, slice(None))
 
     def some(
-        self, moves: Moves, wanted: Bool[np.ndarray, "b n"]
+        self, moves: Coordinates, wanted: Bool[np.ndarray, "b n"]
     ) -> list[Shaped[np.ndarray, "k b n *out"]]:
         """Outputs along those coordinates that are wanted, NaN along the others."""
         nodes = moves.nodes
@@ -183,8 +182,8 @@ class Host:
 
     @staticmethod
     def repeat(
-        body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
-    ) -> Any:
+        body: Callable[[State], State], state: State, times: int, going: Callable[[State], Any]
+    ) -> State:
         """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
         for _ in range(times):
             if not going(state):
@@ -194,7 +193,7 @@ class Host:
 
     def _points(
         self,
-        moves: Moves,
+        moves: Coordinates,
         ids: tuple[np.ndarray, ...],
         every: bool,
         ride: bool = False,
@@ -211,7 +210,7 @@ class Host:
         most = self._most(moves.x)
         parts = []
         with Evaluation(self.function.runner, len(batch)) as evaluation:
-            if every and len(batch) <= most and not moves.coordinates and len(batch):
+            if every and len(batch) <= most and not moves.entries and len(batch):
                 return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)

@@ -38,7 +38,7 @@ def _kind(dtype: np.dtype) -> str:
     return str(dtype)
 
 
-class Declared:
+class Declaration:
     """What one call of a host function returns.
 
     Args:
@@ -76,14 +76,14 @@ class HostFunction:
         self.name = runner.name
         self.eps = _DOUBLE
 
-    def __call__(self, args: tuple, kwargs: dict, declared: Declared) -> list[np.ndarray]:
+    def __call__(self, args: tuple, kwargs: dict, declared: Declaration) -> list[np.ndarray]:
         """Calls the function at one point and returns its outputs, checked and widened."""
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
         except Exception as error:
             raise self.runner.explain(error, args, kwargs)  # noqa: B904
 
-    def accept(self, value: Any, declared: Declared, batch: int | None) -> list[np.ndarray]:
+    def accept(self, value: Any, declared: Declaration, batch: int | None) -> list[np.ndarray]:
         """Checks what the function returned against its declaration; returns copies, flat.
 
         Raises:

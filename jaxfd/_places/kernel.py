@@ -19,14 +19,14 @@ from jax import lax
 from jaxtyping import Bool, Int, Shaped
 
 from jaxfd._arrays import is_inexact, promote
-from jaxfd._jaxpr import Program, follow as _structured
-from jaxfd._places.schedule import _CPU_FEW, _GPU_FEW, _LEAST_POINTS, _each, chunk_bytes, evenly
-from jaxfd._points import Block, Cloud, Moves
+from jaxfd._jaxpr import TracedFunction, follow, primitives
+from jaxfd._places.place import Reduce
+from jaxfd._places.schedule import Schedule, each
+from jaxfd._points import Block, Cloud, Coordinates
+from jaxfd._primitives import host_call_p
 
 # Leaves with fewer entries are not worth following.
 _LEAST_FOLLOWED = 64
-
-Reduce = Callable[[list[Any] | None, list[Any], Any], Any]
 
 
 class Kernel:
@@ -36,9 +36,11 @@ class Kernel:
     lead: tuple[int, ...] = ()
     lossy = False
 
-    def __init__(self, program: Program, chunk_size: int | None) -> None:
+    def __init__(self, program: TracedFunction, schedule: Schedule) -> None:
         self.program = program
-        self._chunk_size = chunk_size
+        self._schedule = schedule
+        # A function with a black box inside makes one host call for all of its points.
+        self._together = _calls_host(program) and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
@@ -58,56 +60,59 @@ class Kernel:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
         return self.program.call(leaves)
 
-    def line(self, points: Sequence[Shaped[Any, "p ..."]]) -> list[Shaped[Any, "p ..."]]:
-        """Outputs at a few points given whole: leaves of shape ``(P, *shape)``."""
-        return self._run(lambda leaves: leaves, tuple(points), len(points[0]))
+    def line(
+        self, x: Sequence[Any], points: Sequence[Shaped[Any, "k ..."]], ride: bool
+    ) -> tuple[list[Any] | None, list[Shaped[Any, "k ..."]]]:
+        """Outputs at a few points given whole; see `Place.line`."""
+        if self._apart and ride:
+            return self.centre(x), self._run(lambda leaves: leaves, tuple(points), len(points[0]))
+        if ride:
+            points = [jnp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
+        outputs = self._run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
+        return self._centre_first(outputs, ride)
 
     def evaluate(
-        self, moves: Moves, reduce: Reduce, centre: list[Any] | None, ride: bool
+        self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
     ) -> tuple[list[Any] | None, Any]:
-        """Runs all points and reduces their outputs direction by direction.
+        """Runs all points and reduces their outputs direction by direction; see `Place.evaluate`.
 
-        Args:
-            moves: the points.
-            reduce: ``(centre, outputs, directions)``, with outputs of shape ``(K, m, *out)``
-                for the ``m`` given directions, to arrays of leading axis ``m``.
-            centre: the outputs at ``x``, where they are known already.
-            ride: whether the centre is wanted and shall ride along with the first batch.
-
-        Returns:
-            The outputs at ``x`` (None if not wanted) and the reduced arrays, of leading axis
-            ``count``.
+        Outputs along ``m`` of the directions have the shape ``(K, m, *out)``.
         """
-        blocks = moves.blocks()
-        chunks = {b: self._directions_per_chunk(moves, b) for b in blocks}
+        ride = ride and centre is None
+        if self._together and points.count:
+            return self._in_one_call(points, reduce, centre, ride)
+        if ride and self._apart:
+            centre, ride = self.centre(points.x), False
+        blocks = points.blocks()
+        chunks = {b: self._directions_per_chunk(points, b) for b in blocks}
         whole: dict[Block, list[Any]] = {}
         for block in blocks:
-            followed = self._followed(moves, block, chunks[block])
+            followed = self._followed(points, block, chunks[block])
             if followed is not None:
                 at_x, whole[block] = followed
                 centre = at_x if ride and centre is None else centre
         if ride and centre is None:
             carrier = next((b for b in blocks if chunks[b] is None), None)
             if carrier is None:
-                centre = self.centre(moves.x)
+                centre = self.centre(points.x)
             else:
-                centre, whole[carrier] = self._one_shot(moves, carrier, ride=True)
+                centre, whole[carrier] = self._one_shot(points, carrier, ride=True)
         parts = []
         for block in blocks:
             size = chunks[block]
             if block not in whole and size is None:
-                _, whole[block] = self._one_shot(moves, block, ride=False)
+                _, whole[block] = self._one_shot(points, block, ride=False)
             if block in whole:
                 parts.append(reduce(centre, whole[block], slice(block.start, block.stop)))
             else:
                 assert size is not None
-                parts.append(self._chunked(moves, block, size, reduce, centre))
+                parts.append(self._chunked(points, block, size, reduce, centre))
         if not parts:
-            empty = [jnp.zeros((moves.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
+            empty = [jnp.zeros((points.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
 
-    def some(self, moves: Moves, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
+    def some(self, moves: Coordinates, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
         """Outputs along those coordinates that are wanted, NaN along the others.
 
         Coordinates are run in chunks, and chunks without a wanted one not at all.
@@ -121,10 +126,9 @@ class Kernel:
         every = lax.iota(np.int32, count)
         place = jnp.where(wanted, before - 1, number + every - before)
         order = jnp.zeros_like(every).at[place].set(every, unique_indices=True)
-        moves = dataclasses.replace(moves, coordinates=(order,))
+        moves = dataclasses.replace(moves, entries=(order,))
         block = Block(range(len(moves.x)), 0, count)
-        few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
-        size = min(self._directions_per_chunk(moves, block) or count, few, count)
+        size = self._schedule.few(count, nodes, self._point_bytes(moves, block))
 
         def run(first: Any) -> list[Any]:
             directions = jnp.minimum(first + lax.iota(np.int32, size), np.int32(count - 1))
@@ -150,12 +154,13 @@ class Kernel:
     ) -> tuple[list[Any] | None, list[Shaped[Any, "k n *out"]]]:
         """Outputs at the points of a cloud, and at ``x`` where that is wanted (``ride``).
 
-        As many points as fill the memory of a chunk are run at once, whatever ``chunk_size``: a
-        value may depend in its last bit on how many others are computed beside it.
+        As many points as fill the memory of a chunk are run at once, whatever ``chunk_size``.
         """
-        centre = self.centre(cloud.x) if ride else None
         signs = np.asarray(cloud.signs, np.int32)
         nodes, count = len(signs), cloud.count
+        if self._together:
+            return self._cloud_in_one_call(cloud, signs, ride)
+        centre = self.centre(cloud.x) if ride else None
 
         def at(point: tuple[Any, Any]) -> list[Any]:
             return self.program.call(cloud.point(*point))[: len(self.program.out)]
@@ -164,20 +169,15 @@ class Kernel:
             return jax.vmap(lambda sign: at((i, sign)))(signs)
 
         samples = lax.iota(np.int32, count)
-        each = self._points_at_once(cloud) // nodes
-        if each:
-            outputs = _each(both, samples, count, each)
+        per_point = max(cloud.directions.point_bytes, self.program.largest)
+        pairs = self._schedule.points(nodes * count, per_point) // nodes
+        if pairs:
+            outputs = each(both, samples, count, pairs)
         else:
             ids = jnp.repeat(samples, nodes, total_repeat_length=nodes * count)
             flat = lax.map(at, (ids, jnp.tile(signs, count)))
             outputs = [o.reshape(count, nodes, *o.shape[1:]) for o in flat]
         return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
-
-    def _points_at_once(self, cloud: Cloud) -> int:
-        chunk, one_shot = chunk_bytes()
-        per_point = max(cloud.directions.point_bytes, self.program.largest, 1)
-        points = cloud.count * len(cloud.signs)
-        return points if points * per_point <= one_shot else max(1, chunk // per_point)
 
     def repeat(
         self, body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
@@ -193,15 +193,15 @@ class Kernel:
         return lax.cond(going(state), steps, lambda state: state, state)
 
     def _followed(
-        self, moves: Moves, block: Block, size: int | None
+        self, moves: Coordinates, block: Block, size: int | None
     ) -> tuple[list[Any], list[Any]] | None:
         """Outputs by following changes, at ``x`` and of shape ``(K, m)``; None where it cannot."""
         nodes, count = moves.nodes, block.stop - block.start
         closed = self.program.closed
         if (
             closed is None
-            or self._chunk_size is not None
-            or moves.coordinates
+            or self._schedule.chunk_size is not None
+            or moves.entries
             or len(block.leaves) > 1
             or count < _LEAST_FOLLOWED
         ):
@@ -217,19 +217,16 @@ class Kernel:
                 return [o.reshape(-1) for o in self._one_shot(moves, block, ride=False)[1]]
             return [o.T.reshape(-1) for o in self._chunked(moves, block, size, keep, None)]
 
-        following = _structured.follow(closed, len(self.program.out), moves.x, number)
+        following = follow(closed, len(self.program.out), moves.x, number)
         if following is None:
             return None
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
         values = moves.values[:, block.start : block.stop].reshape(-1)
-        points = (ids, values.astype(moves.x[number].dtype))
-        chunk, one_shot = chunk_bytes()
-        at_once = nodes * count
-        if at_once * following.largest > one_shot:
-            at_once = evenly(at_once, max(chunk // following.largest, _LEAST_POINTS))
+        described = (ids, values.astype(moves.x[number].dtype))
+        at_once = self._schedule.small(nodes * count, following.largest)
 
         def followed() -> list[Any]:
-            return _each(lambda entry: following.point(*entry), points, nodes * count, at_once)
+            return each(lambda entry: following.point(*entry), described, nodes * count, at_once)
 
         outputs = (
             followed()
@@ -238,39 +235,75 @@ class Kernel:
         )
         return following.at_x, [o.reshape(nodes, count) for o in outputs]
 
-    def _directions_per_chunk(self, moves: Moves, block: Block) -> int | None:
+    @property
+    def _apart(self) -> bool:
+        """Whether the centre is evaluated for itself: with auxiliary outputs, which it alone has.
+
+        A host function would be called once more for that.
+        """
+        return self.program.aux_tree.num_leaves > 0 and not self._together
+
+    def _point_bytes(self, moves: Coordinates, block: Block) -> int:
+        leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
+        return max(leaf_bytes, self.program.largest)
+
+    def _directions_per_chunk(self, moves: Coordinates, block: Block) -> int | None:
         """How many directions share a chunk; None for all in one shot."""
         count = block.stop - block.start
-        if self._chunk_size is not None:
-            size = max(1, self._chunk_size // moves.nodes)
-            return None if self._chunk_size > count * moves.nodes else min(size, count)
-        chunk, one_shot = chunk_bytes()
-        leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
-        per_point = max(leaf_bytes, self.program.largest, 1)
-        if count * moves.nodes * per_point <= one_shot or count * moves.nodes <= _LEAST_POINTS:
-            return None
-        most = max(chunk // per_point, _LEAST_POINTS) // moves.nodes or 1
-        return evenly(count, most)
+        return self._schedule.directions(count, moves.nodes, self._point_bytes(moves, block))
 
-    def _run(self, make: Callable[[Any], Sequence[Any]], described: Any, count: int) -> list[Any]:
-        """Outputs of ``count`` points, each made from its description."""
+    def _in_one_call(
+        self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
+    ) -> tuple[list[Any] | None, Any]:
+        """Evaluates all points of all leaves as one batch, the centre first if it rides."""
+        count = points.count
+        block = Block(range(len(points.x)), 0, count)
+        at_x, outputs = self._one_shot(points, block, ride=ride)
+        centre = at_x if ride else centre
+        return centre, reduce(centre, outputs, slice(0, count))
+
+    def _cloud_in_one_call(
+        self, cloud: Cloud, signs: np.ndarray, ride: bool
+    ) -> tuple[list[Any] | None, list[Any]]:
+        """Evaluates all points of a cloud, made as arrays, as one batch."""
+        nodes, count = len(signs), cloud.count
+        ids = jnp.tile(lax.iota(np.int32, count), nodes)
+        points = jax.vmap(cloud.array)(ids, jnp.repeat(signs, count))
+        centre, outputs = self.line(cloud.x, points, ride)
+        return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
+
+    def _centre_first(self, outputs: list[Any], ride: bool) -> tuple[list[Any] | None, list[Any]]:
+        """Takes the outputs at ``x`` from those of a batch that it leads, if it does."""
+        if not ride:
+            return None, outputs
+        return [o[0] for o in outputs], [o[1:] for o in outputs[: len(self.program.out)]]
+
+    def _run(
+        self,
+        make: Callable[[Any], Sequence[Any]],
+        described: Any,
+        count: int,
+        every: bool = False,
+    ) -> list[Any]:
+        """Outputs of ``count`` points, each made from its description: the wanted ones, or all."""
+        wanted = None if every else len(self.program.out)
 
         def one(description: Any) -> list[Any]:
-            return self.program.call(make(description))[: len(self.program.out)]
+            return self.program.call(make(description))[:wanted]
 
-        return _each(one, described, count, self._chunk_size or count)
+        return self._schedule.each(one, described, count)
 
     def _one_shot(
-        self, moves: Moves, block: Block, ride: bool
+        self, moves: Coordinates, block: Block, ride: bool
     ) -> tuple[list[Any] | None, list[Any]]:
         nodes, count = moves.nodes, block.stop - block.start
         directions = np.arange(block.start, block.stop, dtype=np.int32)
         ids, values = [], []
-        for moved in moves.moved(directions):
+        for moved in moves.moving(directions):
             own = jnp.tile(jnp.asarray(moved, dtype=jnp.int32), nodes)
             value = (
                 moves.values[:, moved]
-                if moves.coordinates
+                if moves.entries
                 else moves.values[:, block.start : block.stop]
             ).reshape(-1)
             if ride:
@@ -279,13 +312,13 @@ class Kernel:
             ids.append(own)
             values.append(value)
         outputs = self._run(
-            lambda d: moves.leaves(block, *d), (ids, values), nodes * count + int(ride)
+            lambda d: moves.leaves(block, *d), (ids, values), nodes * count + int(ride), every=ride
         )
-        centre = [o[0] for o in outputs] if ride else None
-        return centre, [o[int(ride) :].reshape(nodes, count, *o.shape[1:]) for o in outputs]
+        centre, outputs = self._centre_first(outputs, ride)
+        return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
     def _chunked(
-        self, moves: Moves, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
+        self, moves: Coordinates, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
     ) -> Any:
         count = block.stop - block.start
 
@@ -302,14 +335,20 @@ class Kernel:
             results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
         return results
 
-    def _along(self, moves: Moves, block: Block, directions: Int[Any, "m"]) -> list[Any]:
+    def _along(self, moves: Coordinates, block: Block, directions: Int[Any, "m"]) -> list[Any]:
         """Outputs of all nodes along some directions: shape ``(K, m, *out)``."""
         nodes, m = moves.nodes, directions.size
         ids, values = [], []
-        for moved in moves.moved(directions):
+        for moved in moves.moving(directions):
             # Concatenation keeps XLA from computing ids and values anew for every entry of
             # every point: twice to three times faster on CPU than a tiled array.
             ids.append(jnp.concatenate([moved] * nodes))
             values.append(jnp.concatenate([moves.values[k][moved] for k in range(nodes)]))
         outputs = self._run(lambda d: moves.leaves(block, *d), (ids, values), nodes * m)
         return [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]
+
+
+def _calls_host(program: TracedFunction) -> bool:
+    """Whether there is a black box in a function."""
+    closed = program.closed
+    return closed is not None and host_call_p.name in primitives(closed.jaxpr)

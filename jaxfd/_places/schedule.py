@@ -1,10 +1,11 @@
-"""How many points are evaluated at once.
+"""The schedule: how many points are evaluated at once.
 
-Measured with ``python -m benchmarks speed``. This room must not know what the points are.
+It exists so that chunks are sized in one room. It must not know what the points are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -19,23 +20,82 @@ _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS = 16
 # Coordinates that are looked at once more are run so many at once.
 _CPU_FEW, _GPU_FEW = 16, 4096
+# Bytes of points that are given to a vectorised host function at once.
+_HOST_CHUNK = 2**28
 
 
-def chunk_bytes() -> tuple[int, int]:
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How many points are evaluated at once.
+
+    Attributes:
+        chunk_size: how many of them; None for as many as fill the memory of a chunk.
+    """
+
+    chunk_size: int | None = None
+
+    def directions(self, count: int, nodes: int, point_bytes: int) -> int | None:
+        """How many of ``count`` directions of ``nodes`` points share a chunk; None for all."""
+        if self.chunk_size is not None:
+            size = max(1, self.chunk_size // nodes)
+            return None if self.chunk_size > count * nodes else min(size, count)
+        chunk, one_shot = _chunk_bytes()
+        per_point = max(point_bytes, 1)
+        if count * nodes * per_point <= one_shot or count * nodes <= _LEAST_POINTS:
+            return None
+        most = max(chunk // per_point, _LEAST_POINTS) // nodes or 1
+        return _evenly(count, most)
+
+    def few(self, count: int, nodes: int, point_bytes: int) -> int:
+        """How many directions share a chunk where most chunks are not run at all."""
+        few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
+        return min(self.directions(count, nodes, point_bytes) or count, few, count)
+
+    def points(self, count: int, point_bytes: int) -> int:
+        """How many of ``count`` points are run at once, whatever ``chunk_size``: 0 for one by one.
+
+        A value may depend in its last bit on how many others are computed beside it.
+        """
+        chunk, one_shot = _chunk_bytes()
+        per_point = max(point_bytes, 1)
+        return count if count * per_point <= one_shot else max(1, chunk // per_point)
+
+    def small(self, count: int, point_bytes: int) -> int:
+        """How many of ``count`` points are run at once where each takes little memory."""
+        chunk, one_shot = _chunk_bytes()
+        if count * point_bytes <= one_shot:
+            return count
+        return _evenly(count, max(chunk // point_bytes, _LEAST_POINTS))
+
+    def each(self, fun: Callable[[Any], Any], items: Any, count: int) -> Any:
+        """A function of each of so many items, ``chunk_size`` of them at once."""
+        return each(fun, items, count, self.chunk_size or count)
+
+    def rows(self, point_bytes: int) -> int:
+        """How many points a vectorised host function gets at once."""
+        return self.chunk_size or max(1, _HOST_CHUNK // max(point_bytes, 1))
+
+
+def each(fun: Callable[[Any], Any], items: Any, count: int, at_once: int) -> Any:
+    """A function of each of so many items, of which so many are computed at once."""
+    if at_once >= count:
+        return jax.vmap(fun)(items)
+    return lax.map(fun, items, batch_size=at_once)
+
+
+def batch_size(count: int, item_bytes: int) -> int:
+    """How many of so many items fill the memory of a chunk."""
+    return _evenly(count, max(1, _chunk_bytes()[0] // max(1, item_bytes)))
+
+
+def _chunk_bytes() -> tuple[int, int]:
     """Bytes of one chunk, and of the largest batch in one shot."""
     if jax.default_backend() == "cpu":
         return _CPU_CHUNK, _CPU_ONE_SHOT
     return _GPU_CHUNK, _GPU_ONE_SHOT
 
 
-def evenly(count: int, most: int) -> int:
+def _evenly(count: int, most: int) -> int:
     """How many of so many to run at once: a divisor leaves no remainder to compile besides."""
     most = min(count, most)
     return next((m for m in range(most, most // 2, -1) if count % m == 0), most)
-
-
-def _each(fun: Callable[[Any], Any], items: Any, count: int, at_once: int) -> Any:
-    """A function of each of so many items, of which so many are computed at once."""
-    if at_once >= count:
-        return jax.vmap(fun)(items)
-    return lax.map(fun, items, batch_size=at_once)

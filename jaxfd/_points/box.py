@@ -6,7 +6,9 @@ know which method lays the points, nor who evaluates them.
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,8 +16,130 @@ from jaxtyping import Bool, Float, Int
 
 from jaxfd._arrays import Arguments, is_complex
 
+# The share of the way to a wall that points may use when ``x`` itself is inside: functions
+# are often singular on the wall, and a point next to it would sample that.
+_SHARE_OF_ROOM = 0.875
 
-def walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
+
+class Row(NamedTuple):
+    """A row of points fitted into a box, for every entry of a leaf.
+
+    Attributes:
+        h: the step, shape ``(*lead, *shape)``.
+        which: the number of points below ``x`` of a row of neighbouring points; `own_row` where the
+            points are those that were asked for.
+        wide: whether the box has any width.
+    """
+
+    h: Float[Any, "*n"]
+    which: Int[Any, "*n"]
+    wide: Bool[Any, "*n"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Where the points of a leaf may lie.
+
+    Attributes:
+        xp: the array namespace.
+        x: the leaf, shape ``(*lead, *shape)``.
+        lower: the lower wall of every entry, of the same shape and dtype.
+        upper: the upper wall.
+    """
+
+    xp: Any
+    x: Float[Any, "*n"]
+    lower: Float[Any, "*n"]
+    upper: Float[Any, "*n"]
+
+    @property
+    def below(self) -> Float[Any, "*n"]:
+        """The room below ``x``."""
+        return self.xp.where(self.x > self.lower, self.x - self.lower, 0) * _SHARE_OF_ROOM
+
+    @property
+    def above(self) -> Float[Any, "*n"]:
+        """The room above ``x``."""
+        return self.xp.where(self.x < self.upper, self.upper - self.x, 0) * _SHARE_OF_ROOM
+
+    @property
+    def outside(self) -> Bool[Any, "*n"]:
+        """Where ``x`` itself is outside."""
+        return (self.x < self.lower) | (self.x > self.upper)
+
+    def flat(self, wide: Bool[Any, "*n"]) -> Float[Any, "*n"]:
+        """What a derivative is multiplied by: 0 where there is no width, NaN where ``x`` is out."""
+        known = self.xp.where(wide, 1.0, 0.0)
+        return self.xp.where(self.outside, np.nan, known).astype(self.x.dtype)
+
+    def clip(self, points: Float[Any, "*k n"]) -> Float[Any, "*k n"]:
+        """The nearest points inside."""
+        return self.xp.clip(points, self.lower, self.upper)
+
+    def fit(self, h: Float[Any, "*n"], offsets: Sequence[Any]) -> Row:
+        """Fits a row of points into the box.
+
+        Where the walls leave no room for the offsets that are asked for, the row becomes one of as
+        many neighbouring points, moved sideways; where the box is too narrow for it the step
+        shrinks.
+
+        Args:
+            h: the step.
+            offsets: the points in units of the step, in rising order, without ``x`` itself.
+        """
+        xp, nodes, below, above = self.xp, len(offsets), self.below, self.above
+        home = sum(1 for s in offsets if s < 0)
+        # Two steps to spare, for the floors below. A box too narrow for that has no width.
+        widest = (below + above) / (nodes + 2)
+        wide = widest > 0
+        h = xp.where(wide, xp.minimum(h, widest), h)
+        steps_below, steps_above = xp.floor(below / h), xp.floor(above / h)
+        fits_below, fits_above = xp.minimum(steps_below, nodes), xp.minimum(steps_above, nodes)
+        which = xp.clip(home, nodes - fits_above, xp.maximum(fits_below, nodes - fits_above))
+        own = (steps_below >= max(-offsets[0], 0)) & (steps_above >= max(offsets[-1], 0))
+        which = xp.where(own | ~wide, own_row(nodes), which)
+        return Row(h, which.astype(np.int32), wide)
+
+    def unclipped(self, reach: Float[Any, "*n"]) -> Float[Any, "*n"]:
+        """By how much a sum over points at ``x + reach`` and ``x - reach`` falls short by clipping.
+
+        NaN where ``x`` is outside, 0 where there is no width.
+        """
+        xp = self.xp
+        span = self.clip(self.x + reach) - self.clip(self.x - reach)
+        factor = xp.where(span > 0, 2 * reach / xp.where(span > 0, span, 1), 0)
+        return xp.where(self.outside, np.nan, factor)
+
+
+def own_row(nodes: int) -> int:
+    """The number in `Row.which` of a row of so many points that is as it was asked for."""
+    return nodes + 1
+
+
+def boxes_of(
+    xp: Any, arguments: Arguments, bounds: Any, real: Sequence[Any], owner: Sequence[int]
+) -> list[Box]:
+    """The boxes of the real leaves of a call.
+
+    Args:
+        xp: the array namespace.
+        arguments: the call.
+        bounds: the pair of lower and upper bounds, as the user gave them.
+        real: the real leaves, shape ``(*lead, *shape)``.
+        owner: for each of them, the number of the argument leaf it is a part of.
+    """
+    walls = _walls_of(arguments, bounds)
+
+    def spread(wall: Any, x: Any) -> Any:
+        return xp.broadcast_to(xp.asarray(wall, dtype=x.dtype), x.shape)
+
+    return [
+        Box(xp, x, *(spread(wall[number], x) for wall in walls))
+        for x, number in zip(real, owner, strict=True)
+    ]
+
+
+def _walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
     """The walls of every leaf of a call."""
     lower, upper = bounds
     return (
@@ -26,7 +150,7 @@ def walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
 
 def check_bounds(arguments: Arguments, bounds: Any) -> None:
     """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
-    for leaf, *walls in zip(arguments.leaves, *walls_of(arguments, bounds), strict=True):
+    for leaf, *walls in zip(arguments.leaves, *_walls_of(arguments, bounds), strict=True):
         if is_complex(leaf):
             raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
         if any(isinstance(wall, jax.core.Tracer) for wall in walls):
@@ -47,39 +171,3 @@ def check_bounds(arguments: Arguments, bounds: Any) -> None:
                 f"x lies outside bounds: entry {where} is {x[where]}, not between {low} and "
                 f"{high}: move x into the box, or widen it."
             )
-
-
-# The share of the way to a wall that points may use when ``x`` itself is inside: functions
-# are often singular on the wall, and a point next to it would sample that.
-SHARE_OF_ROOM = 0.875
-
-
-def fit(
-    xp: Any,
-    x: Float[Any, "*n"],
-    h: Float[Any, "*n"],
-    lower: Float[Any, "*n"],
-    upper: Float[Any, "*n"],
-    nodes: int,
-    below: int,
-) -> tuple[Float[Any, "*n"], Int[Any, "*n"], Bool[Any, "*n"]]:
-    """Fits a row of equally spaced points into a box, moving it sideways where it must.
-
-    The row has ``nodes`` points besides ``x``, of which ``below`` lie below it if there is room.
-    Where the box is too narrow for the row the step shrinks.
-
-    Returns:
-        The step, the number of points below ``x`` (an integer array), and whether the box has
-        any width at all.
-    """
-    room_below = xp.where(x > lower, x - lower, 0) * SHARE_OF_ROOM
-    room_above = xp.where(x < upper, upper - x, 0) * SHARE_OF_ROOM
-    # Two steps to spare, for the floors below. A box that is too narrow for that has no width.
-    widest = (room_below + room_above) / (nodes + 2)
-    wide = widest > 0
-    h = xp.where(wide, xp.minimum(h, widest), h)
-    fits_below = xp.minimum(xp.floor(room_below / h), nodes)
-    fits_above = xp.minimum(xp.floor(room_above / h), nodes)
-    taken = xp.clip(below, nodes - fits_above, xp.maximum(fits_below, nodes - fits_above))
-    taken = xp.where(wide, taken, below)
-    return h, taken.astype(xp.int32), wide

@@ -11,9 +11,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+
+from jaxfd._points.box import Box
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Cloud:
         h: for each leaf how far points go, shape ``(*lead,)``.
         signs: the signs of each sample's points.
         count: the number N of samples.
-        box: for each leaf its lower and upper bounds, which points are clipped to, or None.
+        boxes: for each leaf the box that points are clipped to, or None.
     """
 
     directions: Any
@@ -37,15 +38,23 @@ class Cloud:
     h: Sequence[Float[Any, "*lead"]]
     signs: tuple[int, ...]
     count: int
-    box: Sequence[tuple[Any, Any]] | None = None
+    boxes: Sequence[Box] | None = None
 
     def point(self, i: Any, sign: Any) -> list[Any]:
-        """One point, made inside a kernel."""
-        scales = [sign.astype(h.dtype) * h for h in self.h]
-        if self.box is None:
-            return self.directions.points(self.x, i, scales)
-        moved = self.directions.add(self.x, i, scales)
-        return [jnp.clip(x, *walls) for x, walls in zip(moved, self.box, strict=True)]
+        """One point, made inside a kernel, in whatever form a program can be run on."""
+        if self.boxes is None:
+            return self.directions.points(self.x, i, self._scales(sign))
+        return self.array(i, sign)
+
+    def array(self, i: Any, sign: Any) -> list[Any]:
+        """One point as arrays, made inside a kernel."""
+        moved = self.directions.add(self.x, i, self._scales(sign))
+        if self.boxes is None:
+            return moved
+        return [box.clip(x) for x, box in zip(moved, self.boxes, strict=True)]
+
+    def _scales(self, sign: Any) -> list[Any]:
+        return [sign.astype(h.dtype) * h for h in self.h]
 
     def rows(self) -> list[np.ndarray]:
         """All points, made on the host: leaves of shape ``(K * N, B, *shape)``."""
@@ -54,5 +63,5 @@ class Cloud:
             scale = h.reshape(h.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
             step = scale * u[:, None].astype(x.dtype)
             points = np.concatenate([x + np.asarray(sign, x.dtype) * step for sign in self.signs])
-            result.append(points if self.box is None else np.clip(points, *self.box[number]))
+            result.append(points if self.boxes is None else self.boxes[number].clip(points))
         return result

@@ -1,7 +1,7 @@
-"""Directions: which coordinates each point moves, described by small integers.
+"""Coordinates: points that move one entry of the argument, or two, described by small integers.
 
 A point is (direction, node). It becomes an array only where it is evaluated:
-`Moves.leaves` makes one inside a kernel, `Moves.rows` makes a run of them on the
+`Coordinates.leaves` makes one inside a kernel, `Coordinates.rows` makes a run of them on the
 host. This room must not know what the values are combined into.
 """
 
@@ -39,24 +39,24 @@ class Block:
 
 
 @dataclasses.dataclass(frozen=True)
-class Moves:
+class Coordinates:
     """Points that differ from ``x`` in one or two coordinates.
 
-    Coordinates are numbered through all leaves. Direction ``d`` moves coordinate
-    ``coordinates[r][d]`` for each ``r``; node ``k`` puts it to ``values[k, ..., coordinate]``.
+    Entries are numbered through all leaves. Direction ``d`` moves entry ``entries[r][d]`` for each
+    ``r``; node ``k`` puts it to ``values[k, ..., entry]``.
 
     Attributes:
         x: the real leaves, shape ``(*lead, *shape)``.
         lead: the leading batch axes: none in a kernel, one on the host.
-        values: shape ``(K, *lead, N)``, where node ``k`` puts each coordinate.
-        coordinates: one integer array of shape ``(count,)`` per moved coordinate; empty means
-            every coordinate alone, in order.
+        values: shape ``(K, *lead, N)``, where node ``k`` puts each entry.
+        entries: one integer array of shape ``(count,)`` per moved entry; empty means every entry
+            alone, in order.
     """
 
     x: Sequence[Any]
     lead: tuple[int, ...]
     values: Shaped[Any, "k *lead n"]
-    coordinates: tuple[Int[Any, "count"], ...] = ()
+    entries: tuple[Int[Any, "count"], ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -66,7 +66,7 @@ class Moves:
     @property
     def count(self) -> int:
         """The number of directions."""
-        return self.coordinates[0].size if self.coordinates else self.values.shape[-1]
+        return self.entries[0].size if self.entries else self.values.shape[-1]
 
     @property
     def sizes(self) -> list[int]:
@@ -75,7 +75,7 @@ class Moves:
 
     def blocks(self) -> list[Block]:
         """Groups the directions into batches by the leaves they perturb."""
-        if self.coordinates:
+        if self.entries:
             return [Block(range(len(self.x)), 0, self.count)] if self.count else []
         blocks: list[Block] = []
         start = 0
@@ -89,14 +89,14 @@ class Moves:
             start = stop
         return blocks
 
-    def moved(self, directions: Any) -> list[Any]:
-        """The coordinates that each of the given directions moves (in a kernel)."""
-        if not self.coordinates:
+    def moving(self, directions: Any) -> list[Any]:
+        """The entries that each of the given directions moves (in a kernel)."""
+        if not self.entries:
             return [directions]
-        return [jnp.asarray(c, dtype=jnp.int32)[directions] for c in self.coordinates]
+        return [jnp.asarray(c, dtype=jnp.int32)[directions] for c in self.entries]
 
     def leaves(self, block: Block, ids: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-        """One point, made inside a kernel: coordinate ``ids[r]`` is put to ``values[r]``.
+        """One point, made inside a kernel: entry ``ids[r]`` is put to ``values[r]``.
 
         An id of -1 moves nothing.
         """
@@ -105,8 +105,8 @@ class Moves:
         for number in block.leaves:
             leaf = result[number]
             where = lax.iota(np.int32, leaf.size).reshape(leaf.shape) + np.int32(offsets[number])
-            for coordinate, value in zip(ids, values, strict=True):
-                leaf = jnp.where(where == coordinate, value.astype(leaf.dtype), leaf)
+            for entry, value in zip(ids, values, strict=True):
+                leaf = jnp.where(where == entry, value.astype(leaf.dtype), leaf)
             result[number] = leaf
         return result
 
@@ -126,8 +126,8 @@ class Moves:
         for x, size in zip(self.x, self.sizes, strict=True):
             leaf = x[batch]
             flat = leaf.reshape(len(batch), size)
-            for coordinate in self.coordinates or (None,):
-                moved = directions if coordinate is None else coordinate[directions]
+            for entry in self.entries or (None,):
+                moved = directions if entry is None else entry[directions]
                 row = np.nonzero((moved >= start) & (moved < start + size) & ~centre)[0]
                 moved = moved[row]
                 flat[row, moved - start] = self.values[nodes[row], batch[row], moved]
@@ -136,19 +136,19 @@ class Moves:
         return result
 
     def every_row(self, ride: bool) -> list[Any]:
-        """All points of coordinates moved one by one, centre first; see `rows`."""
+        """All points of entries moved one by one, centre first; see `rows`."""
         size, nodes, count = self.lead[0], self.nodes, self.count
         result = []
         start = 0
-        for x, entries in zip(self.x, self.sizes, strict=True):
-            flat = x.reshape(size, 1, entries)
-            leaf = np.empty((size, nodes * count + int(ride), entries), x.dtype)
+        for x, width in zip(self.x, self.sizes, strict=True):
+            flat = x.reshape(size, 1, width)
+            leaf = np.empty((size, nodes * count + int(ride), width), x.dtype)
             leaf[:] = flat
             for k in range(nodes):
                 first = int(ride) + k * count + start
                 # Row by row the next entry moves: the diagonal of a square of rows.
-                square = leaf[:, first : first + entries]
-                np.einsum("bii->bi", square)[:] = self.values[k, :, start : start + entries]
+                square = leaf[:, first : first + width]
+                np.einsum("bii->bi", square)[:] = self.values[k, :, start : start + width]
             result.append(leaf.reshape(leaf.shape[0] * leaf.shape[1], *x.shape[1:]))
-            start += entries
+            start += width
         return result

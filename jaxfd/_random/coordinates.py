@@ -16,7 +16,7 @@ from jaxfd._random.directions import Directions, Leaves, added
 from jaxfd._random.methods import RandomDirections
 
 
-class Coordinates(Directions):
+class UnitVectors(Directions):
     """Unit vectors of a random choice of coordinates."""
 
     def __init__(self, key: Any, like: Leaves, count: int) -> None:
@@ -97,7 +97,7 @@ class RandomCoordinates(RandomDirections):
             )
 
     def directions(self, like: Sequence[Any]) -> Directions:
-        return Coordinates(self.key, like, self.num_samples)
+        return UnitVectors(self.key, like, self.num_samples)
 
     def weights(self, xp: Any, good: Any, size: int) -> Any:
         return super().weights(xp, good, size) * np.asarray(size, good.dtype)

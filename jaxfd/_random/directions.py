@@ -155,7 +155,7 @@ class Directions(abc.ABC):
         return jax.random.fold_in(jax.random.fold_in(self.key, i), leaf)
 
 
-class Stored:
+class DirectionTable:
     """Directions given as arrays: what a host function gets, drawn before the call.
 
     Args:

@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,15 @@ from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._arrays import register
-from jaxfd._methods import Method, Relative, Stencil, central, check_positive, one_sided
-from jaxfd._random.directions import Directions
+from jaxfd._methods import (
+    Relative,
+    Stencil,
+    StencilMethod,
+    central,
+    check_positive,
+    one_sided,
+)
+from jaxfd._random.directions import Directions, DirectionTable
 from jaxfd._random.shaping import SHAPINGS
 
 _BASELINES = ("centre", "leave_one_out")
@@ -56,7 +63,7 @@ def count_of(name: str, option: str, value: Any) -> int:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class RandomDirections(Method):
+class RandomDirections(StencilMethod):
     """Differences along random directions: the cost does not grow with the parameters.
 
     With directions ``u_i`` of mean zero and unit variance, ``mean_i (f(x + sigma u_i) -
@@ -71,6 +78,7 @@ class RandomDirections(Method):
     shaping: str | None = dataclasses.field(default=None, kw_only=True, metadata=STATIC)
     combine: str = dataclasses.field(default="mean", kw_only=True, metadata=STATIC)
 
+    random = True
     # Whether directions are drawn independently of each other.
     independent = True
     # How many of them, the first ones, are not random.
@@ -124,6 +132,11 @@ class RandomDirections(Method):
     def step(self) -> Any:
         return self.sigma
 
+    @property
+    def family(self) -> RandomDirections:
+        """The method itself; see `TabledDirections`."""
+        return self
+
     def stencil(self, derivative: int = 1) -> Stencil:
         return central(derivative, 2) if self.antithetic else one_sided(derivative, 1, 1)
 
@@ -167,24 +180,39 @@ class RandomDirections(Method):
         del size
         return good / xp.maximum(xp.sum(good, axis=0), 1)
 
+    def started(self, params: PyTree) -> RandomDirections:
+        """The method of the first step, with all the numbers that it follows gradients with."""
+        del params
+        return self
+
     def following(self, key: Any, gradient: PyTree) -> RandomDirections:
         """The method of the next step, after one that estimated ``gradient`` (None: unknown)."""
         del gradient
         return dataclasses.replace(self, key=key)
 
 
+def is_random(method: object) -> TypeGuard[RandomDirections]:
+    """Whether a method draws random directions from a key."""
+    return bool(getattr(method, "random", False))
+
+
 @register
 @dataclasses.dataclass(frozen=True)
-class Drawn(Method):
-    """A random method whose directions are drawn already: what a host function gets.
+class TabledDirections(StencilMethod):
+    """A random method whose directions are a table: what a host function gets.
 
     Attributes:
-        method: the method, without its key.
+        family: the method, without its key.
         u: for each real leaf the directions, shape ``(N, *shape)``.
     """
 
-    method: Any
-    u: Any
+    family: RandomDirections
+    u: Sequence[Any]
 
     def stencil(self, derivative: int = 1) -> Stencil:
-        return self.method.stencil(derivative)
+        return self.family.stencil(derivative)
+
+    def directions(self, like: Sequence[Any]) -> DirectionTable:
+        """The directions, for whatever leaves."""
+        del like
+        return DirectionTable(self.u)

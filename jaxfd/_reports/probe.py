@@ -17,7 +17,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._arrays import bind, power_of_two
-from jaxfd._estimate import HostProgram, program_of
+from jaxfd._estimate import program_of
 from jaxfd._reports.names import check_real
 from jaxfd._transforms import samples
 
@@ -98,9 +98,9 @@ def eps_of(fun: Callable[..., Any], leaves: Sequence[Any]) -> float:
         fun: the function.
         leaves: its arguments, and its value where that is known.
     """
-    program = program_of(fun)
-    if isinstance(program, HostProgram):
-        return program.function.eps
+    known = program_of(fun).eps
+    if known is not None:
+        return known
     return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves)
 
 

@@ -7,6 +7,7 @@ must not know how the result is drawn, nor where the function is run.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,8 @@ from jaxtyping import Bool, Float, PyTree
 from numpy.lib.stride_tricks import sliding_window_view
 
 from jaxfd._arrays import bind, realise, register
-from jaxfd._estimate import HostProgram, program_of
-from jaxfd._methods import Adaptive, Backward, Central, Forward, Method, Relative
+from jaxfd._estimate import program_of
+from jaxfd._methods import Adaptive, Central, FiniteDifference, Method, Relative, Stencil
 from jaxfd._reports.names import entry_names, flat, like, unflat
 from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._transforms import estimate, grad, samples
@@ -150,12 +151,7 @@ def step_sweep(
         for the two branches.
     """
     leaves = leaves_of("step_sweep", x)
-    if not isinstance(method, (Forward, Backward, Central)):
-        raise TypeError(
-            f"method must be Forward, Backward or Central, got {method!r}: others choose their "
-            "steps themselves, or lose nothing by short ones."
-        )
-    stencil = method.stencil()
+    stencil = _swept(method)
     check_output("step_sweep", fun, x)
     usual = estimate(fun, method=method)(x)
     concrete("step_sweep", usual.value)
@@ -168,7 +164,7 @@ def step_sweep(
     else:
         reference = _exact(exact(x) if callable(exact) else exact, x)
         uncertainty = np.zeros_like(reference)
-    if isinstance(program_of(fun), HostProgram):
+    if not program_of(fun).traced:
         derivative, made = _on_host(fun, x, method, wanted)
         centres = len(reference)
     else:
@@ -208,6 +204,20 @@ def _exact(tree: Any, x: PyTree) -> Float[np.ndarray, "n"]:
     if any(map(np.iscomplexobj, jax.tree.leaves(tree))):
         raise TypeError(f"exact must be real, as the gradient of a real function is, got {tree!r}.")
     return flat(tree)
+
+
+@functools.singledispatch
+def _swept(method: Any) -> Stencil:
+    """The stencil whose step is swept."""
+    raise TypeError(
+        f"method must be Forward, Backward or Central, got {method!r}: others choose their "
+        "steps themselves, or lose nothing by short ones."
+    )
+
+
+@_swept.register
+def _(method: FiniteDifference) -> Stencil:
+    return method.stencil()
 
 
 def _steps(x: PyTree, method: Any, steps: Any, eps: float) -> _Table:

@@ -12,8 +12,8 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import promote, real_of
-from jaxfd._estimate import FirstOrder, Line, Samples, program_of
-from jaxfd._methods import Central, Method
+from jaxfd._estimate import Answer, FirstOrder, Line, Needs, Sampling, program_of
+from jaxfd._methods import Central, Method, stencil_of
 from jaxfd._transforms.options import check, door, tangent_leaves, with_aux
 
 
@@ -56,9 +56,9 @@ def jvp(
     leaves = tangent_leaves("jvp", primals, tangents)
     task = Line("jvp", tuple(range(len(primals))), has_aux, allow_int=True)
     program = program_of(fun, compiled=False)
-    result = program.run(task, tuple(primals), {}, method, leaves)
-    pair = (result["value"], result["derivative"])
-    return (*pair, result["aux"]) if has_aux else pair
+    answer: Answer = program.run(task, tuple(primals), {}, method, Needs(tangents=leaves))
+    pair = (answer.value, answer.derivative)
+    return (*pair, answer.aux) if has_aux else pair
 
 
 def samples(
@@ -85,10 +85,10 @@ def samples(
     distances = jnp.asarray(
         distances, promote(np.float32, *(real_of(leaf.dtype) for leaf in leaves))
     )
-    task = Samples(name)
     program = program_of(fun, compiled=False)
-    result = program.run(task, (x,), {}, Central(), (distances, leaves))
-    return result["value"], result["change"], result["moved"]
+    needs = Needs(tangents=leaves, distances=distances)
+    found = program.run(Sampling(name), (x,), {}, Central(), needs)
+    return found.value, found.change, found.distances
 
 
 def derivative(
@@ -119,9 +119,9 @@ def derivative(
     if order < 1:
         raise ValueError(f"order must be 1 or more, got {order}.")
     if order > 1:
-        method.stencil(order)  # refuses an order that it has none for
+        stencil_of(method, order)  # refuses an order that it has none for
     task = FirstOrder("derivative", derivative=order)
-    inner = door(fun, task, method, with_aux)
+    inner = door(fun, task, method, with_aux(False))
 
     @functools.wraps(fun, updated=())
     def wrapped(x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -10,9 +10,8 @@ from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._arrays import is_inexact
-from jaxfd._estimate import FirstOrder
+from jaxfd._estimate import Answer, FirstOrder
 from jaxfd._methods import Central, Method
-from jaxfd._random import RandomDirections
 from jaxfd._transforms.options import Argnums, check, door, static, with_aux
 from jaxfd._transforms.result import Estimate
 
@@ -66,17 +65,17 @@ def grad(
     Reference:
         B. Fornberg, Mathematics of Computation 51 (1988) 699-706, for the weights.
     """
-    check(method, chunk_size, bounds)
+    schedule = check(method, chunk_size, bounds)
     task = FirstOrder(
         "grad",
         static(argnums),
         has_aux,
         holomorphic,
         allow_int,
-        chunk_size,
+        schedule,
         scalar=True,
     )
-    return door(fun, task, method, with_aux, bounds)
+    return door(fun, task, method, with_aux(has_aux), bounds)
 
 
 def value_and_grad(
@@ -116,21 +115,21 @@ def value_and_grad(
         >>> print(f"{value:.3f} {slope:.3f}")
         8.000 12.000
     """
-    check(method, chunk_size, bounds)
+    schedule = check(method, chunk_size, bounds)
     task = FirstOrder(
         "value_and_grad",
         static(argnums),
         has_aux,
         holomorphic,
         allow_int,
-        chunk_size,
+        schedule,
         scalar=True,
         value=True,
     )
 
-    def finish(result: Any) -> Any:
-        value = (result["value"], result["aux"]) if has_aux else result["value"]
-        return value, result["derivative"]
+    def finish(answer: Answer) -> Any:
+        value = (answer.value, answer.aux) if has_aux else answer.value
+        return value, answer.derivative
 
     return door(fun, task, method, finish, bounds)
 
@@ -171,9 +170,9 @@ def jacobian(
         [[2. 0.]
          [0. 4.]]
     """
-    check(method, chunk_size, bounds)
-    task = FirstOrder("jacobian", static(argnums), has_aux, holomorphic, allow_int, chunk_size)
-    return door(fun, task, method, with_aux, bounds)
+    schedule = check(method, chunk_size, bounds)
+    task = FirstOrder("jacobian", static(argnums), has_aux, holomorphic, allow_int, schedule)
+    return door(fun, task, method, with_aux(has_aux), bounds)
 
 
 def estimate(
@@ -208,27 +207,27 @@ def estimate(
         >>> print(result.evaluations, abs(result.grad - 12.0) < result.error)
         3 True
     """
-    check(method, chunk_size, bounds)
+    schedule = check(method, chunk_size, bounds)
     task = FirstOrder(
         "estimate",
         static(argnums),
         has_aux,
-        chunk_size=chunk_size,
+        schedule=schedule,
         scalar=True,
         value=True,
         error=True,
     )
 
-    def finish(result: Any) -> Estimate:
+    def finish(answer: Answer) -> Estimate:
         return Estimate(
-            value=result["value"],
-            grad=result["derivative"],
-            error=tree_util.tree_map(_rounded, result["error"], result["derivative"]),
-            step=result["step"],
-            one_sided=result["one_sided"],
-            evaluations=result["evaluations"],
-            aux=result.get("aux"),
-            bound=not isinstance(method, RandomDirections),
+            value=answer.value,
+            grad=answer.derivative,
+            error=tree_util.tree_map(_rounded, answer.error, answer.derivative),
+            step=answer.step,
+            one_sided=answer.one_sided,
+            evaluations=answer.evaluations,
+            aux=answer.aux,
+            bound=not method.random,
         )
 
     return door(fun, task, method, finish, bounds)

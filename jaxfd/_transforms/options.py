@@ -12,8 +12,9 @@ from jax import tree_util
 from jaxtyping import PyTree
 
 from jaxfd._arrays import positions
-from jaxfd._estimate import Task, check_call, program_of
+from jaxfd._estimate import Answer, Needs, Task, check_call, program_of
 from jaxfd._methods import Method
+from jaxfd._places import Schedule
 
 Argnums = int | Sequence[int]
 
@@ -26,8 +27,12 @@ def check_method(method: Any) -> None:
     method.check()
 
 
-def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> None:
-    """Raises TypeError or ValueError for options that no call could make right."""
+def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> Schedule:
+    """Checks options, as far as no call could make them right, and returns the schedule.
+
+    Raises:
+        TypeError, ValueError: an option is no such thing, or out of range.
+    """
     check_method(method)
     if chunk_size is not None:
         if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
@@ -38,6 +43,7 @@ def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> None:
                 "evaluated at once."
             )
     check_pair(bounds)
+    return Schedule(chunk_size)
 
 
 def check_pair(bounds: Any) -> None:
@@ -56,24 +62,24 @@ def door(
     fun: Callable[..., Any],
     task: Task,
     method: Method,
-    finish: Callable[[Any], Any],
+    finish: Callable[[Answer], Any],
     bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """A function of the user's arguments that runs a task and unpacks its result."""
     program = program_of(fun)
-    extra = None if bounds is None else tuple(bounds)
+    needs = Needs(bounds=None if bounds is None else (bounds[0], bounds[1]))
 
     @functools.wraps(fun, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        check_call(task, args, kwargs, extra)
-        return finish(program.run(task, args, kwargs, method, extra))
+        check_call(task, args, kwargs, needs)
+        return finish(program.run(task, args, kwargs, method, needs))
 
     return wrapped
 
 
-def with_aux(result: Any) -> Any:
-    """The derivative, and the auxiliary data where there are any."""
-    return (result["derivative"], result["aux"]) if "aux" in result else result["derivative"]
+def with_aux(has_aux: bool) -> Callable[[Answer], Any]:
+    """What hands out the derivative, and the auxiliary data where there are any."""
+    return lambda answer: (answer.derivative, answer.aux) if has_aux else answer.derivative
 
 
 def tangent_leaves(name: str, primals: Any, tangents: Any) -> list[Any]:

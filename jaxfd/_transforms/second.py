@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from jaxfd._estimate import Hessian, HessianVector, program_of
+from jaxfd._estimate import Answer, Hessian, HessianVector, Needs, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import Argnums, check, door, static, tangent_leaves, with_aux
 
@@ -45,9 +45,9 @@ def hessian(
         [[2. 1.]
          [1. 0.]]
     """
-    check(method, chunk_size)
-    task = Hessian("hessian", static(argnums), has_aux, chunk_size=chunk_size)
-    return door(fun, task, method, with_aux)
+    schedule = check(method, chunk_size)
+    task = Hessian("hessian", static(argnums), has_aux, schedule=schedule)
+    return door(fun, task, method, with_aux(has_aux))
 
 
 def hvp(
@@ -84,4 +84,5 @@ def hvp(
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
     task = HessianVector("hvp", argnums)
     program = program_of(fun, compiled=False)
-    return program.run(task, tuple(primals), {}, method, leaves)["derivative"]
+    answer: Answer = program.run(task, tuple(primals), {}, method, Needs(tangents=leaves))
+    return answer.derivative

@@ -19,9 +19,9 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxfd._arrays import path_name
-from jaxfd._estimate import WithProgram, program_of
+from jaxfd._estimate import ProgramHolder, program_of
 from jaxfd._methods import Method
-from jaxfd._random import Guided, RandomDirections
+from jaxfd._random import RandomDirections, is_random
 from jaxfd._reports import check_one_number
 from jaxfd._transforms import check_method, estimate, grad
 
@@ -127,7 +127,7 @@ def estimate_gradient(
         zero = jnp.zeros((), jnp.int32)
         unknown = jnp.full((), jnp.nan, value_dtype("estimate_gradient", params))
         first = at(zero)
-        if not isinstance(first, RandomDirections):
+        if not is_random(first):
             return EstimateState(zero, zero, zero, unknown, None, ())
         follows = first is method
         first = _started(first, params) if follows else first
@@ -166,12 +166,12 @@ def estimate_gradient(
         args, named = (params, full_params) if masked else (params,), _named(value_fn, extra)
         now = at(state.count)
         key, carried = state.key, state.carried
-        if isinstance(now, RandomDirections):
+        if is_random(now):
             pair = jax.random.split(key_of(key, now.key))
             now = _resumed(_started(now, params) if carried else now, pair[1], carried)
             key = key_bits(pair[0])
         try:
-            if isinstance(now, RandomDirections) and now.antithetic and not value:
+            if is_random(now) and now.antithetic and not value:
                 cost: Any = 2 * now.num_samples
                 raw, seen = grad(fun, method=now, bounds=bounds)(*args, **named), jnp.nan
             else:
@@ -182,7 +182,7 @@ def estimate_gradient(
             check_loss("estimate_gradient", functools.partial(whole, **named), *args)
             raise
         gradient, finite = finite_entries(raw)
-        if carried and isinstance(now, RandomDirections):
+        if carried and is_random(now):
             carried = _carried(now.following(None, gradient))
         return gradient, EstimateState(
             optax.safe_increment(state.count),
@@ -211,7 +211,7 @@ def key_of(bits: Any, like: Any) -> Any:
 
 def _started(method: Any, params: PyTree) -> Any:
     """A method that has all the numbers that it follows gradients with."""
-    return method.started(params) if isinstance(method, Guided) else method
+    return method.started(params) if is_random(method) else method
 
 
 def _carried(method: RandomDirections) -> tuple[Any, ...]:
@@ -302,7 +302,7 @@ def _whole(fun: Callable[..., Any]) -> Callable[..., Any]:
     return whole
 
 
-class _Programmed(WithProgram):
+class _Programmed(ProgramHolder):
     """A function with its program."""
 
     def __init__(self, fun: Callable[..., Any]) -> None:

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxfd._estimate import InPlace, program_of
-from jaxfd._random import RandomDirections
+from jaxfd._estimate import Needs, StepInPlace, program_of
+from jaxfd._random import RandomDirections, is_random
 from jaxfd._transforms import check_method
 from jaxfd.optim._gradient import bound, check_loss, key_bits, key_of, value_dtype
 
@@ -88,7 +88,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         S. Malladi et al., "Fine-tuning language models with just forward passes", NeurIPS 2023.
     """
     check_method(method)
-    if not isinstance(method, RandomDirections):
+    if not is_random(method):
         raise TypeError(
             f"mezo needs a random method, got {method!r}: take jaxfd.SPSA(key), say; for others "
             "estimate_gradient with optax.sgd."
@@ -120,14 +120,15 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
         fun = bound(value_fn, extra)
         try:
-            found = program_of(fun).run(InPlace("mezo"), (params,), {}, now, jnp.asarray(rate))
+            needs = Needs(rate=jnp.asarray(rate))
+            found = program_of(fun).run(StepInPlace("mezo"), (params,), {}, now, needs)
         except TypeError:
             check_loss("mezo", fun, params)
             raise
-        return found["moved"], MezoState(
+        return found.argument, MezoState(
             optax.safe_increment(state.count),
-            state.skipped + found["lost"].astype(jnp.int32),
-            found["value"].astype(state.value.dtype),
+            state.skipped + found.lost.astype(jnp.int32),
+            found.value.astype(state.value.dtype),
             key_bits(pair[0]),
         )
 

@@ -18,9 +18,9 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._estimate import HostProgram, program_of
+from jaxfd._estimate import program_of
 from jaxfd._methods import Method
-from jaxfd._random import RandomDirections
+from jaxfd._random import is_random
 from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import noticed, noticing, own_errors
@@ -172,7 +172,7 @@ def minimize(
             steps,
             run,
             limits,
-            one_by_one=isinstance(function, HostProgram),
+            one_by_one=not function.traced,
             tally=tally,
             checkpoint=saved,
             history=history,
@@ -248,7 +248,7 @@ def _keyed(method: Any, key: Any) -> Any:
     """The method with the key it is given."""
     if key is None:
         return method
-    if not isinstance(method, RandomDirections):
+    if not is_random(method):
         raise ValueError(
             f"key is for random methods such as jaxfd.SPSA(), but method is {method!r}: leave key "
             "out, or give such a method."
@@ -264,8 +264,8 @@ def _steps_of(
     method: Any,
 ) -> Steps:
     """The way to go that suits what was asked for."""
-    fixed = method is None or isinstance(method, Method)
-    if optimizer is None and fixed and not isinstance(method, RandomDirections):
+    fixed = method is None or (isinstance(method, Method) and not is_random(method))
+    if optimizer is None and fixed:
         return Quasi(fun, x, box, method)
     if optimizer is None:
         optimizer = optax.adam(1e-2)

@@ -1,1 +1,3 @@
 """The search for step and derivative along every coordinate: a ladder of steps, and fits."""
+
+from jaxfd._estimate.adaptive.search import search as search

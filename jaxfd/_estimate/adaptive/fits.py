@@ -156,13 +156,13 @@ def _fits(
 
 
 @functools.cache
-def two_sided() -> Fits:
+def two_sided_fits() -> Fits:
     """Fits to odd and even parts at ``1/8 ... 8/8`` of the radius."""
     return _fits([Fraction(i, 8) for i in range(1, 9)], range(4, 9), ("odd", "even"), 8)
 
 
 @functools.cache
-def one_sided() -> Fits:
+def one_sided_fits() -> Fits:
     """Fits to changes at ``0/16 ... 16/16`` of the radius, all to one side."""
     return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
 
@@ -232,7 +232,7 @@ def add(old: Evidence, new: Evidence) -> Evidence:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class BestFit:
     """The best fit, entry by entry.
 
     Attributes:
@@ -248,7 +248,7 @@ class Judged:
     gain: Any
 
 
-def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> Judged:
+def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> BestFit:
     """Keeps the fit that promises the smallest error.
 
     The error promised by a fit is that from noise, ``student * gain * residual / radius``, and
@@ -279,7 +279,7 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> J
         return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
 
     lost, scale = xp.isinf(chosen(error)), unit / evidence.radius
-    return Judged(
+    return BestFit(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,
         chosen(column(fits.reach, unit)),

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import Parts, constant, flatten, is_complex, promote, real_of
+from jaxfd._arrays import constant, flatten, is_complex, promote, real_of
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
-from jaxfd._points import SHARE_OF_ROOM, Moves, walls_of
+from jaxfd._places import Place
+from jaxfd._points import Box, Coordinates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,28 +26,31 @@ class Ground:
     Attributes:
         place: where they are evaluated.
         leaves: the real leaves, shape ``(*lead, *shape)``.
-        walls: for each leaf its lower and upper wall, or None.
+        boxes: for each leaf its box, or None.
         size: ``|x|`` of every entry, shape ``(*lead, N)``.
         scale: the larger of that and what is typical.
         eps: the relative spacing of the coarser of leaf and output.
         below: the room below ``x``.
         above: the room above.
         flat: 0 where the box has no width, NaN where ``x`` is outside, else 1.
-        boxed: whether there are walls.
         repeats: how many times each point is evaluated.
     """
 
-    place: Any
+    place: Place
     leaves: Sequence[Any]
-    walls: Sequence[tuple[Any, Any] | None]
+    boxes: Sequence[Box | None]
     size: Float[Any, "*lead n"]
     scale: Float[Any, "*lead n"]
     eps: Float[np.ndarray, "n"]
     below: Float[Any, "*lead n"]
     above: Float[Any, "*lead n"]
     flat: Float[Any, "*lead n"]
-    boxed: bool
     repeats: int
+
+    @property
+    def boxed(self) -> bool:
+        """Whether there are walls."""
+        return any(box is not None for box in self.boxes)
 
     def room(self, side: Float[Any, "*lead n"]) -> Float[Any, "*lead n"]:
         """How far points may go below ``x`` (-1), above it (1), or to both sides (0)."""
@@ -54,28 +58,30 @@ class Ground:
         both = xp.minimum(self.below, self.above)
         return xp.where(side == 0, both, xp.where(side > 0, self.above, self.below))
 
-    def points(self, distances: Float[Any, "k *lead n"]) -> tuple[Moves, Float[Any, "k *lead n"]]:
+    def points(
+        self, distances: Float[Any, "k *lead n"]
+    ) -> tuple[Coordinates, Float[Any, "k *lead n"]]:
         """The points at signed distances from ``x``, and the distances really moved."""
         xp, axis = self.place.xp, len(self.place.lead)
         values, moved, start = [], [], 0
-        for x, wall in zip(self.leaves, self.walls, strict=True):
+        for x, box in zip(self.leaves, self.boxes, strict=True):
             count = int(np.prod(x.shape[axis:], dtype=int))
             t = distances[..., start : start + count].astype(x.dtype)
             t = constant(xp, t).reshape(len(t), *x.shape)
             still = constant(xp, x)
             nodes, away = x + t, still + t
-            if wall is not None:
-                nodes, away = xp.clip(nodes, *wall), xp.clip(away, *wall)
+            if box is not None:
+                nodes, away = box.clip(nodes), box.clip(away)
             values.append(nodes)
             moved.append(away - still)
             start += count
         if not values:
             values, moved = [distances], [distances]
-        moves = Moves(self.leaves, self.place.lead, flatten(xp, values, axis + 1))
+        points = Coordinates(self.leaves, self.place.lead, flatten(xp, values, axis + 1))
         if self.repeats > 1:
-            again = xp.concatenate([moves.values] * self.repeats)
-            moves = dataclasses.replace(moves, values=again)
-        return moves, flatten(xp, moved, axis + 1).astype(distances.dtype)
+            again = xp.concatenate([points.values] * self.repeats)
+            points = dataclasses.replace(points, values=again)
+        return points, flatten(xp, moved, axis + 1).astype(distances.dtype)
 
     def changes(
         self, outputs: Sequence[Any], centre: Sequence[Any], dtype: Any
@@ -135,33 +141,26 @@ def _in_a_row(xp: Any, outputs: Sequence[Any], dtype: Any) -> Any:
     return xp.concatenate([row.astype(dtype) for row in rows], axis=-1)
 
 
-def survey(place: Any, call: Call, method: Adaptive, parts: Parts, bounds: Any) -> Ground:
+def survey(place: Place, call: Call, method: Adaptive) -> Ground:
     """Looks at the coordinates of a call."""
-    xp, axis = place.xp, len(place.lead)
+    xp, axis, parts = place.xp, len(place.lead), call.parts
     typical = call.arguments.spread(method.typical, "typical", 1.0)
-    box = None if bounds is None else walls_of(call.arguments, bounds)
-    walls: list[tuple[Any, Any] | None] = []
+    boxes: list[Box | None] = [None] * len(parts.real) if call.boxes is None else [*call.boxes]
     size, scale, eps, below, above, flat = [], [], [], [], [], []
-    for x, owner in zip(parts.real, parts.owner, strict=True):
+    for x, owner, box in zip(parts.real, parts.owner, boxes, strict=True):
         still = constant(xp, x)
         size.append(xp.abs(still))
         scale.append(xp.maximum(size[-1], xp.asarray(typical[owner], dtype=x.dtype)))
         eps.append(np.full(int(np.prod(x.shape[axis:], dtype=int)), place.eps(x.dtype)))
         if box is None:
-            walls.append(None)
             below.append(xp.full_like(still, np.inf))
             above.append(xp.full_like(still, np.inf))
             flat.append(xp.ones_like(still))
             continue
-        low, high = (
-            xp.broadcast_to(xp.asarray(wall[owner], dtype=x.dtype), x.shape) for wall in box
-        )
-        walls.append((low, high))
-        below.append(xp.where(still > low, still - low, 0) * SHARE_OF_ROOM)
-        above.append(xp.where(still < high, high - still, 0) * SHARE_OF_ROOM)
-        outside = (still < low) | (still > high)
-        wide = below[-1] + above[-1] > 0
-        flat.append(xp.where(outside, np.nan, xp.where(wide, 1.0, 0.0)).astype(x.dtype))
+        box = dataclasses.replace(box, x=still)
+        below.append(box.below)
+        above.append(box.above)
+        flat.append(box.flat(box.below + box.above > 0))
     dtype: Any = np.float32
     for x in parts.real:
         dtype = promote(dtype, real_of(x.dtype))
@@ -172,13 +171,12 @@ def survey(place: Any, call: Call, method: Adaptive, parts: Parts, bounds: Any) 
     return Ground(
         place,
         parts.real,
-        walls,
+        boxes,
         size=rows[0],
         scale=rows[1],
         eps=np.concatenate(eps) if eps else np.zeros(0),
         below=rows[2],
         above=rows[3],
         flat=rows[4],
-        boxed=box is not None,
         repeats=method.repeats,
     )

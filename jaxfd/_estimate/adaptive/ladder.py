@@ -2,7 +2,7 @@
 
 What a polynomial of low degree leaves of a smooth function falls fast from rung to rung; what it
 leaves of noise does not. Where it stands out of the noise it tells the scale of the function, and
-with it the radius where truncation meets noise. Numbers only, as in `_ladder`: this room must not
+with it the radius where truncation meets noise. Numbers only, as in `fits`: this room must not
 know who evaluates the points.
 """
 
@@ -75,6 +75,11 @@ class Ladder:
     most: np.ndarray
     share: float
     order: int
+
+    @property
+    def points(self) -> int:
+        """The number of points."""
+        return len(self.offsets)
 
 
 def _ladder(
@@ -150,7 +155,7 @@ def _ladder(
 
 
 @functools.cache
-def two_sided() -> Ladder:
+def two_sided_ladder() -> Ladder:
     """Five rungs to both sides, each a quarter of the one above."""
     shares = 4.0 ** -np.arange(5)
     return _ladder(
@@ -167,7 +172,7 @@ def two_sided() -> Ladder:
 
 
 @functools.cache
-def one_sided() -> Ladder:
+def one_sided_ladder() -> Ladder:
     """Ten rungs to one side, each half of the one above."""
     return _ladder(
         2.0 ** -np.arange(10),
@@ -184,7 +189,7 @@ def one_sided() -> Ladder:
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Scouted:
+class Reading:
     """What a ladder told, entry by entry.
 
     Attributes:
@@ -207,7 +212,7 @@ class Scouted:
     any: Bool[Any, "*s"]
 
 
-def scout(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Scouted:
+def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Reading:
     """Reads a ladder.
 
     Args:
@@ -256,4 +261,4 @@ def scout(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -
     )
     moves = largest > 0
     straight = still & moves & (bar > _FINE * xp.abs(slope))
-    return Scouted(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))
+    return Reading(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))

@@ -6,14 +6,14 @@ not know what is fitted.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxfd._arrays import constant, power_of_two, promote, real_of
-from jaxfd._estimate.adaptive import ladder as _scout
-from jaxfd._estimate.adaptive.fits import Judged
+from jaxfd._estimate.adaptive.fits import BestFit
 from jaxfd._estimate.adaptive.ground import Ground
+from jaxfd._estimate.adaptive.ladder import LIFT, Reading
 from jaxfd._estimate.adaptive.reading import Search, evaluate_all, rungs
 
 # Ladders after the first.
@@ -31,10 +31,58 @@ _SAME = 1.25
 # The slope very close to x speaks against another one by so many times the noise.
 _DENIED = 10.0
 
-State = dict[str, Any]
+
+class Climb(NamedTuple):
+    """The state of a search for the radius: where every coordinate is, and what it keeps.
+
+    Attributes:
+        side: to which side of ``x`` the next ladder lies, 0 for both, shape ``(*lead, N)``.
+        top: its top step.
+        low: the lowest top so far.
+        high: the highest.
+        went: -1 where ladders went down, 1 where they went up, else 0.
+        spent: how many points were evaluated.
+        active: where another ladder is wanted.
+        kept_side: the side of the ladder that is kept.
+        kept_top: its top step.
+        changes: the changes on it, shape ``(K, *lead, N, O)``.
+        moved: its distances, shape ``(K, *lead, N)``.
+        radius: the radius that it promises.
+        score: how good it is, in logarithms.
+        unresolved: whether the function's scale lies below it.
+        slope: its estimate of the derivative, shape ``(*lead, N, O)``.
+        bar: a bound of the error of that.
+        doubt: by how much ladders that resolved nothing differed.
+        close: the changes at the two points closest to ``x``, shape ``(2, *lead, N, O)``.
+        close_side: to which side these lie.
+        close_moved: their distances.
+        jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
+    """
+
+    side: Any
+    top: Any
+    low: Any
+    high: Any
+    went: Any
+    spent: Any
+    active: Any
+    kept_side: Any
+    kept_top: Any
+    changes: Any
+    moved: Any
+    radius: Any
+    score: Any
+    unresolved: Any
+    slope: Any
+    bar: Any
+    doubt: Any
+    close: Any
+    close_side: Any
+    close_moved: Any
+    jump: Any
 
 
-def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
+def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
     """The first batch: a ladder, and two points very close to ``x``.
 
     Returns:
@@ -52,9 +100,10 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
     close = xp.minimum(close, top / 1024)
     first = xp.where(side == 0, close, side * close)
     second = xp.where(side == 0, -close, 2 * side * close)
-    moves, moved = ground.points(xp.concatenate([rungs(xp, side, top), xp.stack([first, second])]))
-    centre, outputs = evaluate_all(ground, moves, centre, ride=centre is None)
-    centre = list(centre)
+    ladder = rungs(xp, side, top)
+    count = len(ladder)
+    points, moved = ground.points(xp.concatenate([ladder, xp.stack([first, second])]))
+    centre, outputs = evaluate_all(ground, points, None, ride=True)
     base = centre[: len(outputs)]
     dtype = promote(size.dtype, *(real_of(c.dtype) for c in base))
     changes, scatter = ground.changes(outputs, base, dtype)
@@ -67,32 +116,32 @@ def begin(ground: Ground, noise: Any, centre: Any) -> tuple[Search, Any, State]:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
         floor, lift = level, xp.ones_like(level)
     search = Search(ground, base, dtype, level, lift, floor / 2**0.5, rounding)
-    scouted = search.read(side, changes[:10], moved[:10], top)
+    told = search.read(side, changes[:count], moved[:count], top)
     coordinates = xp.ones_like(top)
-    state = {
-        "side": side,
-        "top": top,
-        "low": top,
-        "high": top,
-        "went": xp.zeros_like(top),
-        "spent": 12 * coordinates,
-        "active": ground.flat != 0,
-        "kept_side": side,
-        "kept_top": top,
-        "changes": changes[:10],
-        "moved": moved[:10],
-        "radius": xp.zeros_like(top),
-        "score": xp.zeros_like(top).astype(dtype),
-        "unresolved": coordinates > 0,
-        "slope": scouted.slope,
-        "bar": scouted.bar,
-        "doubt": xp.zeros_like(scouted.bar),
-        "close": changes[10:],
-        "close_side": side,
-        "close_moved": moved[10:],
-        "jump": xp.zeros(scouted.bar.shape, bool),
-    }
-    state = consider(search, state, scouted, changes[:10], moved[:10], first=True)
+    state = Climb(
+        side=side,
+        top=top,
+        low=top,
+        high=top,
+        went=xp.zeros_like(top),
+        spent=len(moved) * coordinates,
+        active=ground.flat != 0,
+        kept_side=side,
+        kept_top=top,
+        changes=changes[:count],
+        moved=moved[:count],
+        radius=xp.zeros_like(top),
+        score=xp.zeros_like(top).astype(dtype),
+        unresolved=coordinates > 0,
+        slope=told.slope,
+        bar=told.bar,
+        doubt=xp.zeros_like(told.bar),
+        close=changes[count:],
+        close_side=side,
+        close_moved=moved[count:],
+        jump=xp.zeros(told.bar.shape, bool),
+    )
+    state = consider(search, state, told, changes[:count], moved[:count], first=True)
     return search, centre, state
 
 
@@ -110,7 +159,7 @@ def _noise(
         rounding: the rounding of the value.
     """
     xp, dtype = ground.place.xp, changes.dtype
-    near, far, bottom = (constant(xp, changes[k]) for k in (10, 11, 4))
+    near, far, bottom = (constant(xp, changes[k]) for k in (-2, -1, 4))
     both = (side == 0)[..., None]
     odd, even = _apart(xp, both, near, far)
     slope = xp.abs(
@@ -122,7 +171,7 @@ def _noise(
     seen = xp.sqrt((even**2 / of_even + own**2 / of_odd).astype(dtype) / 2)
     # A function that stands still there, where its slope should show, moves in stairs.
     stairs = (near == 0) & (far == 0) & (slope * close.astype(dtype)[..., None] > 4 * rounding)
-    lift = xp.where(stairs, np.inf, _scout.LIFT).astype(dtype)
+    lift = xp.where(stairs, np.inf, LIFT).astype(dtype)
     return xp.where(xp.isfinite(seen), seen, 0), lift
 
 
@@ -145,28 +194,28 @@ def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:
     return xp.where(both, odd, near), xp.where(both, even, far - 2 * near)
 
 
-def kinks(search: Search, state: State) -> Any:
+def kinks(search: Search, state: Climb) -> Any:
     """Half the jump of the slope at ``x``: there the even part falls like the step."""
-    xp, changes = search.xp, constant(search.xp, state["changes"])
+    xp, changes = search.xp, constant(search.xp, state.changes)
     upper, lower = (changes[3:5] + changes[8:10]) / 2
-    kink = (state["kept_side"] == 0)[..., None] & _same(search, 4 * lower, upper)
-    bottom = state["kept_top"].astype(search.dtype) / _SPAN
+    kink = (state.kept_side == 0)[..., None] & _same(search, 4 * lower, upper)
+    bottom = state.kept_top.astype(search.dtype) / _SPAN
     return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
 
 
-def denied(search: Search, state: State, judged: Judged, radius: Any) -> Any:
+def denied(search: Search, state: Climb, best: BestFit, radius: Any) -> Any:
     """By how much the slope very close to ``x`` differs from the one found, where noise cannot.
 
     A function that waves many times between any two points of a ladder looks smooth on it.
     """
     xp = search.xp
-    moved = state["close_moved"].astype(search.dtype)[..., None]
-    both = (state["close_side"] == 0)[..., None]
-    odd, even = _apart(xp, both, *constant(xp, state["close"]))
+    moved = state.close_moved.astype(search.dtype)[..., None]
+    both = (state.close_side == 0)[..., None]
+    odd, even = _apart(xp, both, *constant(xp, state.close))
     t = xp.where(both, (moved[0] - moved[1]) / 2, moved[0])
-    spread = judged.error * radius.astype(search.dtype)[..., None] / judged.gain
+    spread = best.error * radius.astype(search.dtype)[..., None] / best.gain
     known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)
-    gap = xp.abs(odd - judged.value * t)
+    gap = xp.abs(odd - best.value * t)
     return xp.where(gap > known, gap / xp.abs(t), 0)
 
 
@@ -180,64 +229,62 @@ def _same(search: Search, *numbers: Any) -> Any:
 
 def consider(
     search: Search,
-    state: State,
-    scouted: _scout.Scouted,
+    state: Climb,
+    told: Reading,
     changes: Any,
     moved: Any,
     first: bool = False,
-) -> State:
+) -> Climb:
     """Keeps the ladder just read where it is the better one, and plans the next."""
     xp, ground = search.xp, search.ground
-    active, went, side = state["active"], state["went"], state["side"]
-    seen = xp.any(scouted.any, axis=-1)
-    unresolved = xp.any(scouted.unresolved & (scouted.any | ~seen[..., None]), axis=-1)
-    straight = xp.all(scouted.straight | ~scouted.moves, axis=-1) & xp.any(
-        scouted.straight, axis=-1
-    )
-    score = search.score(scouted.bar)
-    apart = xp.abs(scouted.slope - state["slope"]) > _APART * (scouted.bar + state["bar"])
+    active, went, side = state.active, state.went, state.side
+    seen = xp.any(told.any, axis=-1)
+    unresolved = xp.any(told.unresolved & (told.any | ~seen[..., None]), axis=-1)
+    straight = xp.all(told.straight | ~told.moves, axis=-1) & xp.any(told.straight, axis=-1)
+    score = search.score(told.bar)
+    apart = xp.abs(told.slope - state.slope) > _APART * (told.bar + state.bar)
     keep = active & (
-        (state["unresolved"] & ~unresolved)
-        | ((state["unresolved"] == unresolved) & (score < state["score"]))
+        (state.unresolved & ~unresolved)
+        | ((state.unresolved == unresolved) & (score < state.score))
     )
     # Far out a bounded function looks flat: only a slope that is seen there says anything.
-    shown = xp.any(xp.abs(scouted.slope) > 2 * scouted.bar, axis=-1)
+    shown = xp.any(xp.abs(told.slope) > 2 * told.bar, axis=-1)
     keep = keep & ((went <= 0) | (shown & ~xp.any(apart, axis=-1)))
     if first:
         keep = active
     # Ladder after ladder another slope, and none of them resolved: no fit knows how wrong it is.
-    change = xp.abs(scouted.slope - state["slope"])
-    lasting = (active & state["unresolved"] & unresolved)[..., None] & apart
-    doubt = xp.where(lasting & (not first), xp.maximum(state["doubt"], change), state["doubt"])
-    radius = xp.min(scouted.radius, axis=-1).astype(state["top"].dtype)
+    change = xp.abs(told.slope - state.slope)
+    lasting = (active & state.unresolved & unresolved)[..., None] & apart
+    doubt = xp.where(lasting & (not first), xp.maximum(state.doubt, change), state.doubt)
+    radius = xp.min(told.radius, axis=-1).astype(state.top.dtype)
     kept = {
         "kept_side": side,
-        "kept_top": state["top"],
+        "kept_top": state.top,
         "radius": radius,
         "score": score,
         "unresolved": unresolved,
     }
-    result = {name: xp.where(keep, new, state[name]) for name, new in kept.items()}
+    result = {name: xp.where(keep, new, getattr(state, name)) for name, new in kept.items()}
     wide = keep[..., None]
-    result["changes"] = xp.where(wide, changes, state["changes"])
-    result["moved"] = xp.where(keep, moved, state["moved"])
-    result["slope"] = xp.where(wide, scouted.slope, state["slope"])
-    result["bar"] = xp.where(wide, scouted.bar, state["bar"])
+    result["changes"] = xp.where(wide, changes, state.changes)
+    result["moved"] = xp.where(keep, moved, state.moved)
+    result["slope"] = xp.where(wide, told.slope, state.slope)
+    result["bar"] = xp.where(wide, told.bar, state.bar)
     # Down where the scale lies below, up where nothing but a straight line and noise is seen.
     half = power_of_two(xp, ground.size) / 2
-    lower = state["low"] / _SPAN
+    lower = state.low / _SPAN
     leap = ~seen & (ground.size > 0) & (half < lower)
     lower = xp.where(leap, half, lower)
     eps = ground.eps.astype(lower.dtype)
     down = active & unresolved & (went <= 0) & (lower > eps * ground.size)
     room = ground.room(side)
-    higher = state["high"] * _RISE
+    higher = state.high * _RISE
     higher = xp.where(room < higher, power_of_two(xp, room), higher)
-    up = active & ~unresolved & straight & (went >= 0) & (higher > state["high"])
-    result["low"] = xp.where(down, lower, state["low"])
-    result["high"] = xp.where(up, higher, state["high"])
+    up = active & ~unresolved & straight & (went >= 0) & (higher > state.high)
+    result["low"] = xp.where(down, lower, state.low)
+    result["high"] = xp.where(up, higher, state.high)
     result["went"] = xp.where(down, -1.0, xp.where(up, 1.0, went)).astype(went.dtype)
-    result["top"] = xp.where(down, lower, xp.where(up, higher, state["top"]))
+    result["top"] = xp.where(down, lower, xp.where(up, higher, state.top))
     # Where a wall is near and what lies beyond it does not resolve: to both sides, within the room.
     near = xp.minimum(ground.below, ground.above)
     enter = active & (side != 0) & unresolved & (near > 16 * eps * ground.size)
@@ -246,21 +293,21 @@ def consider(
     for name in ("low", "high", "top"):
         result[name] = xp.where(enter, inside, result[name])
     result["went"] = xp.where(enter, 0.0, result["went"]).astype(went.dtype)
-    jump = _jumps(search, side, constant(xp, changes), constant(xp, state["close"]))
-    jump = jump & (active & (side == state["close_side"]))[..., None]
-    result["jump"] = state["jump"] | jump
+    jump = _jumps(search, side, constant(xp, changes), constant(xp, state.close))
+    jump = jump & (active & (side == state.close_side))[..., None]
+    result["jump"] = state.jump | jump
     result["active"] = (down | up | enter) & ~xp.all(result["jump"], axis=-1)
-    return {**state, **result, "doubt": doubt}
+    return state._replace(**result, doubt=doubt)
 
 
-def climb(search: Search, state: State) -> State:
+def climb(search: Search, state: Climb) -> Climb:
     """Reads further ladders, until every coordinate has the one it needs."""
     xp = search.xp
 
-    def step(state: State) -> State:
-        changes, moved = search.sample(rungs(xp, state["side"], state["top"]), state["active"])
-        scouted = search.read(state["side"], changes, moved, state["top"])
-        spent = state["spent"] + xp.where(state["active"], 10, 0).astype(state["spent"].dtype)
-        return consider(search, {**state, "spent": spent}, scouted, changes, moved)
+    def step(state: Climb) -> Climb:
+        changes, moved = search.sample(rungs(xp, state.side, state.top), state.active)
+        told = search.read(state.side, changes, moved, state.top)
+        spent = state.spent + xp.where(state.active, len(moved), 0).astype(state.spent.dtype)
+        return consider(search, state._replace(spent=spent), told, changes, moved)
 
-    return search.ground.place.repeat(step, state, _LADDERS, lambda s: xp.any(s["active"]))
+    return search.ground.place.repeat(step, state, _LADDERS, lambda s: xp.any(s.active))

@@ -1,6 +1,6 @@
 """A search seen as numbers: points laid out on ladders and in fits, and what they tell.
 
-What `_scout` and `_ladder` read, to both sides of ``x`` or to one, entry by entry. Must not know in
+What `ladder` and `fits` read, to both sides of ``x`` or to one, entry by entry. Must not know in
 which order ladders and fits follow one another.
 """
 
@@ -14,9 +14,22 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import column, constant
-from jaxfd._estimate.adaptive import ladder as _scout
-from jaxfd._estimate.adaptive.fits import Evidence, Judged, judge, one_sided, two_sided, weigh
+from jaxfd._estimate.adaptive.fits import (
+    BestFit,
+    Evidence,
+    judge,
+    one_sided_fits,
+    two_sided_fits,
+    weigh,
+)
 from jaxfd._estimate.adaptive.ground import Ground
+from jaxfd._estimate.adaptive.ladder import (
+    Reading,
+    one_sided_ladder,
+    read,
+    two_sided_ladder,
+)
+from jaxfd._points import Coordinates
 
 
 def _symmetric(shares: Sequence[float]) -> np.ndarray:
@@ -42,7 +55,8 @@ _SOURCE = np.array(
     ],
     np.int32,
 )
-_LADDER_ROWS = 12
+# Points of a fit, and those of them that the ladder does not have.
+FIT_POINTS, FRESH_POINTS = len(POINTS[0]), len(_FRESH[0])
 # How many times the top of a ladder may be halved for the radius: to both sides, to one.
 _HALVINGS = (6, 5)
 
@@ -75,14 +89,14 @@ class Search:
 
     def sample(self, distances: Any, wanted: Any) -> tuple[Any, Any]:
         """Changes at signed distances along the wanted coordinates, and the distances moved."""
-        moves, moved = self.ground.points(distances)
-        outputs = self.ground.place.some(moves, wanted)
+        points, moved = self.ground.points(distances)
+        outputs = self.ground.place.some(points, wanted)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
     def sample_all(self, distances: Any, centre: Any) -> tuple[Any, Any]:
         """The same along all coordinates."""
-        moves, moved = self.ground.points(distances)
-        _, outputs = evaluate_all(self.ground, moves, centre, ride=False)
+        points, moved = self.ground.points(distances)
+        _, outputs = evaluate_all(self.ground, points, centre, ride=False)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
     def sign(self, side: Any) -> Any:
@@ -101,30 +115,30 @@ class Search:
         even = (side == 0)[..., None]
         return tree_util.tree_map(lambda a, b: self.xp.where(even, a, b), *found)
 
-    def read(self, side: Any, changes: Any, moved: Any, top: Any) -> _scout.Scouted:
+    def read(self, side: Any, changes: Any, moved: Any, top: Any) -> Reading:
         """What a ladder tells."""
         xp, top = self.xp, top.astype(self.dtype)[..., None]
         changes, found = constant(xp, changes), []
         for single in self._both:
-            ladder = _scout.one_sided() if single else _scout.two_sided()
+            ladder = one_sided_ladder() if single else two_sided_ladder()
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
-            found.append(_scout.scout(xp, ladder, data, top, self.noise, self.lift))
+            found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best = self._pick(side, found)
         return dataclasses.replace(best, slope=best.slope * self.sign(side))
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
         xp, r = self.xp, radius.astype(self.dtype)[..., None]
-        found = [weigh(xp, two_sided(), halves(xp, changes, moved, POINTS[0], r), r)]
+        found = [weigh(xp, two_sided_fits(), halves(xp, changes, moved, POINTS[0], r), r)]
         if self.ground.boxed:
             data = row(xp, changes, moved, POINTS[1], r)
             data = xp.concatenate([xp.zeros_like(data[:1]), data])
-            found.append(weigh(xp, one_sided(), data, r))
+            found.append(weigh(xp, one_sided_fits(), data, r))
         return found
 
-    def judge(self, side: Any, evidence: Sequence[Evidence]) -> Judged:
+    def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
-        fits = (two_sided(), one_sided())
+        fits = (two_sided_fits(), one_sided_fits())
         # Changes are rounded too, where they are larger than the value at x.
         eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
         found = []
@@ -159,11 +173,13 @@ def row(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> A
 
 def rungs(xp: Any, side: Any, top: Any) -> Any:
     """The signed distances of a ladder's points."""
-    two, one = _scout.two_sided().offsets, _scout.one_sided().offsets
+    two, one = two_sided_ladder().offsets, one_sided_ladder().offsets
     return xp.where(side == 0, column(two, top) * top, column(one, top) * (side * top))
 
 
-def evaluate_all(ground: Ground, moves: Any, centre: Any, ride: bool) -> tuple[Any, list[Any]]:
+def evaluate_all(
+    ground: Ground, points: Coordinates, centre: Any, ride: bool
+) -> tuple[Any, list[Any]]:
     """Outputs at the centre, and of shape ``(K, *lead, N, *out)`` along all coordinates."""
     place, axis = ground.place, len(ground.place.lead)
 
@@ -171,7 +187,7 @@ def evaluate_all(ground: Ground, moves: Any, centre: Any, ride: bool) -> tuple[A
         del centre, d
         return [place.xp.moveaxis(output, 0, axis + 1) for output in outputs]
 
-    centre, outputs = place.evaluate(moves, keep, centre, ride)
+    centre, outputs = place.evaluate(points, keep, centre, ride)
     return centre, [place.xp.moveaxis(output, axis + 1, 0) for output in outputs]
 
 
@@ -194,7 +210,7 @@ def gather(xp: Any, side: Any, halvings: Any, new: Any, old: Any) -> Any:
     table = xp.asarray(_SOURCE.T)
     where = table[:, case]
     rung = xp.where(side == 0, halvings // 2, halvings).astype(np.int32)
-    where = where + xp.where(where >= _LADDER_ROWS, rung, 0)
+    where = where + xp.where(where >= FRESH_POINTS, rung, 0)
     both = xp.concatenate([new, old])
     where = where.reshape(where.shape + (1,) * (both.ndim - where.ndim))
     return xp.take_along_axis(both, where, axis=0)

@@ -6,27 +6,37 @@
 4. Where the fit shows truncation, a fit in a smaller radius; where noise makes its bar wide, more
    points, or a larger radius.
 
-Steps 1 and 2 are `_radius`. This room fits.
+Steps 1 and 2 are in `radius`. This room fits.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Parts, constant
-from jaxfd._estimate.adaptive.fits import MOST_SETS, add
+from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
-from jaxfd._estimate.adaptive.radius import begin, climb, denied, kinks
-from jaxfd._estimate.adaptive.reading import Search, fresh, gather, halvings_of, spread
-from jaxfd._estimate.found import Found, found_by_leaf
+from jaxfd._estimate.adaptive.radius import Climb, begin, climb, denied, kinks
+from jaxfd._estimate.adaptive.reading import (
+    FIT_POINTS,
+    FRESH_POINTS,
+    Search,
+    fresh,
+    gather,
+    halvings_of,
+    spread,
+)
+from jaxfd._estimate.estimator import Wish, derivatives
+from jaxfd._estimate.found import Derivatives, derivatives_by_leaf
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Adaptive
+from jaxfd._methods import Adaptive, stencil_of
+from jaxfd._places import Place
 
-# An entry that has had so many evaluations gets no further fit: that would pass sixty.
-_ENOUGH = 43
+# An entry gets no further fit where that would pass so many evaluations, the centre among them.
+_MOST = 60
 # A bar is this many times the error that a fit promises, for it is the best of many.
 _BAR = 2.5
 # To one side of a wall a scale that is not resolved makes bars so many times too short.
@@ -41,118 +51,126 @@ _LOST = 4.0
 # A smaller radius against truncation, a larger one against noise.
 _SHRINK, _GROW = 1 / 16, 64.0
 
-State = dict[str, Any]
+
+class Round(NamedTuple):
+    """The state of the fits: the best one of every coordinate so far.
+
+    Attributes:
+        side: to which side of ``x`` its points lie, 0 for both, shape ``(*lead, N)``.
+        radius: how far they may go.
+        jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
+        best: what it says.
+        evidence: what all fits make of the points.
+        number: how often was fitted again.
+        spent: how many points were evaluated.
+    """
+
+    side: Any
+    radius: Any
+    jump: Any
+    best: BestFit
+    evidence: list[Evidence]
+    number: Any
+    spent: Any
 
 
-def search(
-    place: Any,
-    call: Call,
-    method: Adaptive,
-    parts: Parts,
-    bounds: Any,
-    centre: Any,
-) -> Found:
+@derivatives.register
+def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivatives:
     """Finds the derivative along every coordinate, and how far it can be trusted.
 
-    Args:
-        place: where the points are evaluated.
-        call: the call.
-        method: its method.
-        parts: the real leaves.
-        bounds: a pair of lower and upper bounds, or None.
-        centre: the outputs at ``x`` where they are known already.
+    See `derivatives`; the outputs at ``x`` and the errors come along whether wanted or not.
     """
+    if wish.order is not None and wish.order > 1:
+        stencil_of(method, wish.order)  # refuses
     with np.errstate(all="ignore"):
-        ground = survey(place, call, method, parts, bounds)
-        found, centre, state = begin(ground, method.noise, centre)
-        scouted = climb(found, state)
-        state = _refine(found, _fit(found, scouted, centre))
-        xp, judged = (
-            place.xp,
-            tree_util.tree_map(lambda leaf: constant(place.xp, leaf), state["judged"]),
-        )
-        value, error = state["judged"].value, _BAR * judged.error
-        vague = scouted["unresolved"]
+        ground = survey(place, call, method)
+        found, centre, start = begin(ground, method.noise)
+        climbed = climb(found, start)
+        state = _refine(found, _fit(found, climbed, centre))
+        xp = place.xp
+        best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
+        value, error = state.best.value, _BAR * best.error
+        vague = climbed.unresolved
         error = (
-            xp.where((vague & (state["side"] != 0))[..., None], _VAGUE, 1.0).astype(error.dtype)
+            xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype)
             * error
         )
-        doubt = xp.where(vague[..., None], scouted["doubt"], 0)
-        denial = denied(found, scouted, judged, state["radius"])
-        for more in (kinks(found, scouted), doubt, denial):
+        doubt = xp.where(vague[..., None], climbed.doubt, 0)
+        denial = denied(found, climbed, best, state.radius)
+        for more in (kinks(found, climbed), doubt, denial):
             error = xp.maximum(error, more)
-        lost = state["jump"] | ~xp.isfinite(value)
+        lost = state.jump | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
         flat = ground.flat.astype(found.dtype)[..., None]
         value = xp.where(flat == 0, 0, value * flat)
         error = xp.where(flat == 0, 0, error)
         base = found.centre
-        evaluations = xp.sum(state["spent"], axis=-1) * ground.repeats + 1
-        return found_by_leaf(
+        evaluations = xp.sum(state.spent, axis=-1) * ground.repeats + 1
+        return derivatives_by_leaf(
             place,
-            parts.real,
+            call.parts.real,
             centre=centre,
             values=ground.restore(value, base),
             errors=ground.restore(error, base),
-            step=state["radius"] * xp.max(judged.reach, axis=-1).astype(state["radius"].dtype),
-            one_sided=state["side"] != 0,
+            step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+            one_sided=state.side != 0,
             evaluations=evaluations.astype(np.int32),
         )
 
 
-def _fit(search: Search, state: State, centre: Any) -> State:
+def _fit(search: Search, state: Climb, centre: Any) -> Round:
     """The first fit along every coordinate, with what the ladder has in it already."""
     xp = search.xp
-    side, top, ladder = state["kept_side"], state["kept_top"], constant(xp, state["changes"])
-    halvings = halvings_of(xp, side, top, state["radius"], ladder)
+    side, top, ladder = state.kept_side, state.kept_top, constant(xp, state.changes)
+    halvings = halvings_of(xp, side, top, state.radius, ladder)
     radius = xp.ldexp(top, -halvings)
     changes, moved = search.sample_all(fresh(xp, side, halvings, radius), centre)
-    changes = gather(xp, side, halvings, changes, state["changes"])
-    moved = gather(xp, side, halvings, moved, state["moved"])
+    changes = gather(xp, side, halvings, changes, state.changes)
+    moved = gather(xp, side, halvings, moved, state.moved)
     evidence = search.weigh(changes, moved, radius)
-    return {
-        "side": side,
-        "radius": radius,
-        "jump": state["jump"],
-        "judged": search.judge(side, evidence),
-        "evidence": evidence,
-        "round": xp.zeros((), np.int32),
-        "spent": state["spent"] + 12,
-    }
+    return Round(
+        side=side,
+        radius=radius,
+        jump=state.jump,
+        best=search.judge(side, evidence),
+        evidence=evidence,
+        number=xp.zeros((), np.int32),
+        spent=state.spent + FRESH_POINTS,
+    )
 
 
-def _refine(search: Search, state: State) -> State:
+def _refine(search: Search, state: Round) -> Round:
     """Fits once more where the bar is wider than it should be."""
     xp, ground = search.xp, search.ground
-    room = ground.room(state["side"])
+    room = ground.room(state.side)
 
-    def look(state: State) -> tuple[Any, Any, Any]:
+    def look(state: Round) -> tuple[Any, Any, Any]:
         """Where the bar is too wide; there, whether noise is the reason, and all there is."""
-        judged = tree_util.tree_map(lambda leaf: constant(xp, leaf), state["judged"])
-        value, error = xp.abs(judged.value), judged.error
-        alone = judged.gain / state["radius"].astype(search.dtype)[..., None]
+        best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
+        value, error = xp.abs(best.value), best.error
+        alone = best.gain / state.radius.astype(search.dtype)[..., None]
         noisy = error < _NOISY * alone * search.noise
         fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
         wide = error > xp.where(noisy, _COARSE, fine) * value
         wide = (wide & (error > _ROUNDING * alone * search.rounding)) | xp.isinf(error)
-        unsettled = xp.any(wide, axis=-1) & (state["spent"] <= _ENOUGH) & (ground.flat != 0)
-        unsettled = unsettled & ~xp.all(state["jump"], axis=-1)
+        unsettled = xp.any(wide, axis=-1) & (state.spent + FIT_POINTS < _MOST) & (ground.flat != 0)
+        unsettled = unsettled & ~xp.all(state.jump, axis=-1)
         by_noise = xp.all(noisy | ~wide, axis=-1)
         lost = xp.all((error > _LOST * value) | ~wide, axis=-1)
         return unsettled, by_noise, lost
 
-    def step(state: State) -> State:
+    def step(state: Round) -> Round:
         unsettled, by_noise, lost = look(state)
-        side, radius, old = state["side"], state["radius"], state["judged"]
+        side, radius, old = state.side, state.radius, state.best
         higher = radius * _GROW
         grow = by_noise & lost & (higher <= room)
         again = by_noise & ~grow
         # The same points once more would show the same noise, were it a function of the point.
-        nudge = (1 - (state["round"] + 1).astype(radius.dtype) / 16) * radius
+        nudge = (1 - (state.number + 1).astype(radius.dtype) / 16) * radius
         new = xp.where(grow, higher, xp.where(again, nudge, radius * _SHRINK))
         changes, moved = search.sample(spread(xp, side, new), unsettled)
         alone = search.weigh(changes, moved, new)
-        more = [add(a, b) for a, b in zip(state["evidence"], alone, strict=True)]
+        more = [add(a, b) for a, b in zip(state.evidence, alone, strict=True)]
         fresh, joined = search.judge(side, alone), search.judge(side, more)
         near = xp.abs(fresh.value - old.value) <= _BAR * (fresh.error + old.error)
         near = xp.all(near | ~by_noise[..., None], axis=-1)
@@ -165,14 +183,14 @@ def _refine(search: Search, state: State) -> State:
             kept = xp.where(stay[..., None], joined, was)
             return xp.where(move[..., None], moved, kept)
 
-        return {
-            "side": side,
-            "jump": state["jump"],
-            "radius": xp.where(move, new, radius),
-            "judged": tree_util.tree_map(choose, fresh, joined, old),
-            "evidence": tree_util.tree_map(choose, alone, more, state["evidence"]),
-            "round": state["round"] + 1,
-            "spent": state["spent"] + xp.where(unsettled, 16, 0).astype(radius.dtype),
-        }
+        return Round(
+            side=side,
+            jump=state.jump,
+            radius=xp.where(move, new, radius),
+            best=tree_util.tree_map(choose, fresh, joined, old),
+            evidence=tree_util.tree_map(choose, alone, more, state.evidence),
+            number=state.number + 1,
+            spent=state.spent + xp.where(unsettled, FIT_POINTS, 0).astype(radius.dtype),
+        )
 
     return ground.place.repeat(step, state, MOST_SETS - 1, lambda s: xp.any(look(s)[0]))

@@ -14,22 +14,41 @@ from typing import Any
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import Parts
-from jaxfd._estimate import Call, FirstOrder, HostProgram, by_leaf, cast, float0, lay, program_of
-from jaxfd._methods import Central, Forward
+from jaxfd._arrays import register
+from jaxfd._estimate.found import by_leaf
+from jaxfd._estimate.layout import lay
+from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.task import Call, Task, cast, float0
+from jaxfd._estimate.traced import program_of
+from jaxfd._methods import Central, Forward, stencil_of
+from jaxfd._places import Place
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class ValueAndSlopes:
+    """What a quasi-Newton method asks for; a pytree.
+
+    Attributes:
+        value: the value at ``x``.
+        slopes: shaped as the argument.
+        curvatures: second derivatives by each entry alone; the slopes again where points lie on one
+            side only.
+    """
+
+    value: PyTree
+    slopes: PyTree
+    curvatures: PyTree
 
 
 @dataclasses.dataclass(frozen=True)
-class _Slopes(FirstOrder):
-    """Value, slopes and curvatures. If ``known``, ``extra`` is the value and the bounds."""
+class Slopes(Task):
+    """Value, slopes and curvatures; returns `ValueAndSlopes`. The value may be known already."""
 
-    known: bool = False
-
-    def run(self, place: Any, call: Call, parts: Parts) -> Any:
+    def run(self, place: Place, call: Call) -> ValueAndSlopes:
         self.check_output(call, scalar=True)
-        known, bounds = call.extra if self.known else (None, call.extra)
-        stencil = call.method.stencil(1)
-        layout = lay(place, call, parts, stencil, bounds)
+        stencil = stencil_of(call.method)
+        layout = lay(place, call, stencil)
 
         def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
             slope = layout.combine(place, centre[0], outputs[0], d)
@@ -37,20 +56,23 @@ class _Slopes(FirstOrder):
                 return [(slope, slope)]
             xp, dtype = place.xp, slope.dtype
             middle = xp.expand_dims(centre[0], len(place.lead)).astype(dtype)
-            low, high = (layout.moved[k][..., d].astype(dtype) for k in range(2))
+            low, high = (layout.distances[k][..., d].astype(dtype) for k in range(2))
             below, above = ((outputs[0][k].astype(dtype) - middle) for k in range(2))
             width = xp.where(high == low, xp.inf, high - low)
             return [(slope, 2 * (above / high - below / low) / width)]
 
-        centre = [known] if self.known else None
-        found, reduced = place.evaluate(layout.moves, reduce, centre, not self.known)
-        assert found is not None
-        result = {"value": tree_util.tree_unflatten(call.out_tree, found[:1])}
-        for name, values in zip(("slopes", "curvatures"), reduced[0], strict=True):
-            row = by_leaf(place, [values], parts.real)[0]
+        known = call.needs.value
+        centre = None if known is None else [known]
+        centre, reduced = place.evaluate(layout.points, reduce, centre, known is None)
+        assert centre is not None
+
+        def tree(values: Any) -> PyTree:
+            row = by_leaf(place, [values], call.parts.real)[0]
             leaves = [cast(v, x) for v, x in zip(row, call.leaves, strict=True)]
-            result[name] = call.arguments.restore(leaves, float0)
-        return result
+            return call.arguments.restore(leaves, float0)
+
+        value = tree_util.tree_unflatten(call.out_tree, centre[:1])
+        return ValueAndSlopes(value, *map(tree, reduced[0]))
 
 
 def slopes(
@@ -69,12 +91,13 @@ def slopes(
     """
     program = program_of(fun)
     # A black box computes its differences in float64, and the value that JAX has may be rounded.
-    known = not isinstance(program, HostProgram)
-    task = _Slopes("minimize", scalar=True, value=True, known=known)
+    known = program.traced
+    task = Slopes("minimize")
 
     def run(x: PyTree, value: Any, step: PyTree, both: bool) -> tuple[Any, PyTree, PyTree]:
         method = Central(step=step) if both else Forward(step=step)
-        found = program.run(task, (x,), {}, method, (value, bounds) if known else bounds)
-        return found["value"], found["slopes"], found["curvatures"]
+        needs = Needs(bounds, value=value if known else None)
+        found = program.run(task, (x,), {}, method, needs)
+        return found.value, found.slopes, found.curvatures
 
     return run, int(not known)
