@@ -28,11 +28,11 @@ def rows_of(array: np.ndarray, row: Any) -> np.ndarray:
     """What some points see of an argument that is not moved; a view where they all see the same."""
     if np.ndim(row) and array.strides[0] == 0:
         return np.broadcast_to(array[0], (len(row), *array.shape[1:]))
-    return array[row]
+    return np.asarray(array[row])
 
 
 def contract_rows(
-    cotangents: Sequence[Any], imaginary: bool, outputs: list, row: Any
+    cotangents: Sequence[Any], imaginary: bool, outputs: list[Any], row: Any
 ) -> list[np.ndarray]:
     """Contracts the outputs of one call, or of many, with the cotangents of their rows."""
     if np.ndim(row) == 0:

@@ -85,10 +85,11 @@ class _HostCall:
         rows = [self._estimate([a[i : i + 1] for a in full], 1) for i in range(count)]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
-    def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple, dict]:
+    def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of one call of the function."""
         pair = tree_util.tree_unflatten(self._inputs_tree, inputs)
-        return thaw(pair) if self._frozen else pair
+        args, kwargs = thaw(pair) if self._frozen else pair
+        return args, kwargs
 
     def _bind(self, inputs: list[np.ndarray]) -> tuple[Arguments, list[int]]:
         """The bound call, and where its leaves stand among the inputs."""
@@ -120,7 +121,7 @@ class _HostCall:
         parts = task.split(leaves, method)
         rest = [i for i in range(self._count) if i not in where]
 
-        def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple, dict]:
+        def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
             inputs: list[Any] = [None] * self._count
             joined = parts.join(Host.complex, real, lambda leaf: rows_of(leaf, row))
             for i, leaf in zip(where, joined, strict=True):

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Bool, PyTree, Shaped
 
 from jaxfd._arrays import constant, is_complex, over, promote, register
@@ -75,7 +74,7 @@ def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    return method.directions(like).several(lax.iota(np.int32, method.num_samples))
+    return method.directions(like).arrays(method.num_samples)
 
 
 def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
@@ -253,7 +252,7 @@ def _counted(
 def _summed(place: Place, directions: Any, shares: Sequence[Any]) -> list[Any]:
     """The sum of what directions count; of a complex output both parts."""
     if not any(map(is_complex, shares)):
-        return directions.sum(shares)
+        return list(directions.sum(shares))
     parts = [directions.sum([part(s) for s in shares]) for part in (place.xp.real, place.xp.imag)]
     return [place.complex(re, im) for re, im in zip(*parts, strict=True)]
 

@@ -211,10 +211,11 @@ class _Tangent(LinearMap):
 
     def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
         task = Line("differentiable", everything=True, active=self.active, raw=True)
-        return self.hook.run(task, operands, Needs(tangents=list(tangents)))
+        images: list[Any] = self.hook.run(task, operands, Needs(tangents=list(tangents)))
+        return images
 
     def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        return _once(self.hook, self.active, list(operands), list(cotangents))
+        return list(_once(self.hook, self.active, list(operands), list(cotangents)))
 
     def refuse(self) -> None:
         _no_second(self.hook)

@@ -32,7 +32,7 @@ class _HostPoints(Points):
         self._leaves = leaves
         self._rows = rows
 
-    def call(self, which: Any) -> tuple[tuple, dict]:
+    def call(self, which: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return self._host.rebuild([leaf[which] for leaf in self._leaves], self._rows[which])
 
     def accept(self, value: Any, size: int | None) -> list[np.ndarray]:
@@ -62,10 +62,10 @@ class Host:
         self,
         function: HostFunction,
         declared: Declaration,
-        rebuild: Callable[[Sequence[Any], Any], tuple[tuple, dict]],
+        rebuild: Callable[[Sequence[Any], Any], tuple[tuple[Any, ...], dict[str, Any]]],
         size: int,
         schedule: Schedule,
-        post: Callable[[list, Any], list] | None = None,
+        post: Callable[[list[Any], Any], list[Any]] | None = None,
     ) -> None:
         self.lead: tuple[int, ...] = (size,)
         self.lossy = function.runner.lossy
@@ -91,7 +91,7 @@ class Host:
         result.real, result.imag = re, im
         return result
 
-    def finish(self, outputs: list, row: Any) -> list:
+    def finish(self, outputs: list[Any], row: Any) -> list[Any]:
         if self._post is None:
             return outputs
         return self._post(outputs[: self.declared.wanted], row) + outputs[self.declared.wanted :]

@@ -21,13 +21,13 @@ _NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
 
 def widen(array: Any) -> np.ndarray:
     """Turns every floating array into float64 and every complex one into complex128."""
-    array = np.asarray(array)
-    if array.dtype in _NARROW:
-        return array
-    kind = _kind(array.dtype)
+    numbers: np.ndarray = np.asarray(array)
+    if numbers.dtype in _NARROW:
+        return numbers
+    kind = _kind(numbers.dtype)
     if kind == "complexfloating":
-        return array.astype(np.complex128)
-    return array.astype(np.float64) if kind == "floating" else array
+        return numbers.astype(np.complex128)
+    return numbers.astype(np.float64) if kind == "floating" else numbers
 
 
 @functools.cache
@@ -76,7 +76,9 @@ class HostFunction:
         self.name = runner.name
         self.eps = _DOUBLE
 
-    def __call__(self, args: tuple, kwargs: dict, declared: Declaration) -> list[np.ndarray]:
+    def __call__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: Declaration
+    ) -> list[np.ndarray]:
         """Calls the function at one point and returns its outputs, checked and widened."""
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))

@@ -1,9 +1,8 @@
-"""Evaluation in a kernel: points made from ids and run in chunks under ``vmap``.
+"""The place inside a kernel: points made from ids and run in chunks under ``vmap``.
 
-The user's function arrives as a program traced once; it is replayed for every
-chunk. Points exist only inside a chunk, both signs of a coordinate in the same
-one, so that temporaries stay in cache. This room must not know what a method is,
-nor how values become derivatives: it is handed a ``reduce``.
+The user's function arrives traced once; it is replayed for every chunk, and points exist only
+inside of one. This room must not know what a method is, nor how values become derivatives: it is
+handed a ``reduce``.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import is_inexact, promote
 from jaxfd._jaxpr import TracedFunction, follow, primitives
+from jaxfd._places.chunks import Chunks
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule, each
 from jaxfd._points import Block, Cloud, Coordinates
@@ -39,6 +39,7 @@ class Kernel:
     def __init__(self, program: TracedFunction, schedule: Schedule) -> None:
         self.program = program
         self._schedule = schedule
+        self._chunks = Chunks(program, schedule)
         # A function with a black box inside makes one host call for all of its points.
         self._together = _calls_host(program) and schedule.chunk_size is None
 
@@ -65,11 +66,13 @@ class Kernel:
     ) -> tuple[list[Any] | None, list[Shaped[Any, "k ..."]]]:
         """Outputs at a few points given whole; see `Place.line`."""
         if self._apart and ride:
-            return self.centre(x), self._run(lambda leaves: leaves, tuple(points), len(points[0]))
+            return self.centre(x), self._chunks.run(
+                lambda leaves: leaves, tuple(points), len(points[0])
+            )
         if ride:
             points = [jnp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
-        outputs = self._run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
-        return self._centre_first(outputs, ride)
+        outputs = self._chunks.run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
+        return self._chunks.centre_first(outputs, ride)
 
     def evaluate(
         self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
@@ -84,7 +87,7 @@ class Kernel:
         if ride and self._apart:
             centre, ride = self.centre(points.x), False
         blocks = points.blocks()
-        chunks = {b: self._directions_per_chunk(points, b) for b in blocks}
+        chunks = {b: self._chunks.size(points, b) for b in blocks}
         whole: dict[Block, list[Any]] = {}
         for block in blocks:
             followed = self._followed(points, block, chunks[block])
@@ -96,28 +99,28 @@ class Kernel:
             if carrier is None:
                 centre = self.centre(points.x)
             else:
-                centre, whole[carrier] = self._one_shot(points, carrier, ride=True)
+                centre, whole[carrier] = self._chunks.one_shot(points, carrier, ride=True)
         parts = []
         for block in blocks:
             size = chunks[block]
             if block not in whole and size is None:
-                _, whole[block] = self._one_shot(points, block, ride=False)
+                _, whole[block] = self._chunks.one_shot(points, block, ride=False)
             if block in whole:
                 parts.append(reduce(centre, whole[block], slice(block.start, block.stop)))
             else:
                 assert size is not None
-                parts.append(self._chunked(points, block, size, reduce, centre))
+                parts.append(self._chunks.chunked(points, block, size, reduce, centre))
         if not parts:
             empty = [jnp.zeros((points.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
 
-    def some(self, moves: Coordinates, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
+    def some(self, points: Coordinates, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
         """Outputs along those coordinates that are wanted, NaN along the others.
 
         Coordinates are run in chunks, and chunks without a wanted one not at all.
         """
-        nodes, count = moves.nodes, moves.count
+        nodes, count = points.nodes, points.count
         if not count:
             return [jnp.zeros((nodes, 0, *o.shape), o.dtype) for o in self.program.out]
         # Wanted ones first: where each coordinate goes, and who comes where.
@@ -126,13 +129,13 @@ class Kernel:
         every = lax.iota(np.int32, count)
         place = jnp.where(wanted, before - 1, number + every - before)
         order = jnp.zeros_like(every).at[place].set(every, unique_indices=True)
-        moves = dataclasses.replace(moves, entries=(order,))
-        block = Block(range(len(moves.x)), 0, count)
-        size = self._schedule.few(count, nodes, self._point_bytes(moves, block))
+        points = dataclasses.replace(points, entries=(order,))
+        block = Block(range(len(points.x)), 0, count)
+        size = self._schedule.few(count, nodes, self._chunks.point_bytes(points, block))
 
         def run(first: Any) -> list[Any]:
             directions = jnp.minimum(first + lax.iota(np.int32, size), np.int32(count - 1))
-            return [jnp.moveaxis(o, 0, 1) for o in self._along(moves, block, directions)]
+            return [jnp.moveaxis(o, 0, 1) for o in self._chunks.along(points, block, directions)]
 
         def skip(first: Any) -> list[Any]:
             del first
@@ -193,15 +196,15 @@ class Kernel:
         return lax.cond(going(state), steps, lambda state: state, state)
 
     def _followed(
-        self, moves: Coordinates, block: Block, size: int | None
+        self, points: Coordinates, block: Block, size: int | None
     ) -> tuple[list[Any], list[Any]] | None:
         """Outputs by following changes, at ``x`` and of shape ``(K, m)``; None where it cannot."""
-        nodes, count = moves.nodes, block.stop - block.start
+        nodes, count = points.nodes, block.stop - block.start
         closed = self.program.closed
         if (
             closed is None
             or self._schedule.chunk_size is not None
-            or moves.entries
+            or points.entries
             or len(block.leaves) > 1
             or count < _LEAST_FOLLOWED
         ):
@@ -214,18 +217,18 @@ class Kernel:
 
         def as_arrays() -> list[Any]:
             if size is None:
-                return [o.reshape(-1) for o in self._one_shot(moves, block, ride=False)[1]]
-            return [o.T.reshape(-1) for o in self._chunked(moves, block, size, keep, None)]
+                return [o.reshape(-1) for o in self._chunks.one_shot(points, block, ride=False)[1]]
+            return [o.T.reshape(-1) for o in self._chunks.chunked(points, block, size, keep, None)]
 
-        following = follow(closed, len(self.program.out), moves.x, number)
+        following = follow(closed, len(self.program.out), points.x, number)
         if following is None:
             return None
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
-        values = moves.values[:, block.start : block.stop].reshape(-1)
-        described = (ids, values.astype(moves.x[number].dtype))
+        values = points.values[:, block.start : block.stop].reshape(-1)
+        described = (ids, values.astype(points.x[number].dtype))
         at_once = self._schedule.small(nodes * count, following.largest)
 
-        def followed() -> list[Any]:
+        def followed() -> Any:
             return each(lambda entry: following.point(*entry), described, nodes * count, at_once)
 
         outputs = (
@@ -243,22 +246,13 @@ class Kernel:
         """
         return self.program.aux_tree.num_leaves > 0 and not self._together
 
-    def _point_bytes(self, moves: Coordinates, block: Block) -> int:
-        leaf_bytes = sum(moves.x[i].size * moves.x[i].dtype.itemsize for i in block.leaves)
-        return max(leaf_bytes, self.program.largest)
-
-    def _directions_per_chunk(self, moves: Coordinates, block: Block) -> int | None:
-        """How many directions share a chunk; None for all in one shot."""
-        count = block.stop - block.start
-        return self._schedule.directions(count, moves.nodes, self._point_bytes(moves, block))
-
     def _in_one_call(
         self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
     ) -> tuple[list[Any] | None, Any]:
         """Evaluates all points of all leaves as one batch, the centre first if it rides."""
         count = points.count
         block = Block(range(len(points.x)), 0, count)
-        at_x, outputs = self._one_shot(points, block, ride=ride)
+        at_x, outputs = self._chunks.one_shot(points, block, ride=ride)
         centre = at_x if ride else centre
         return centre, reduce(centre, outputs, slice(0, count))
 
@@ -271,81 +265,6 @@ class Kernel:
         points = jax.vmap(cloud.array)(ids, jnp.repeat(signs, count))
         centre, outputs = self.line(cloud.x, points, ride)
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
-
-    def _centre_first(self, outputs: list[Any], ride: bool) -> tuple[list[Any] | None, list[Any]]:
-        """Takes the outputs at ``x`` from those of a batch that it leads, if it does."""
-        if not ride:
-            return None, outputs
-        return [o[0] for o in outputs], [o[1:] for o in outputs[: len(self.program.out)]]
-
-    def _run(
-        self,
-        make: Callable[[Any], Sequence[Any]],
-        described: Any,
-        count: int,
-        every: bool = False,
-    ) -> list[Any]:
-        """Outputs of ``count`` points, each made from its description: the wanted ones, or all."""
-        wanted = None if every else len(self.program.out)
-
-        def one(description: Any) -> list[Any]:
-            return self.program.call(make(description))[:wanted]
-
-        return self._schedule.each(one, described, count)
-
-    def _one_shot(
-        self, moves: Coordinates, block: Block, ride: bool
-    ) -> tuple[list[Any] | None, list[Any]]:
-        nodes, count = moves.nodes, block.stop - block.start
-        directions = np.arange(block.start, block.stop, dtype=np.int32)
-        ids, values = [], []
-        for moved in moves.moving(directions):
-            own = jnp.tile(jnp.asarray(moved, dtype=jnp.int32), nodes)
-            value = (
-                moves.values[:, moved]
-                if moves.entries
-                else moves.values[:, block.start : block.stop]
-            ).reshape(-1)
-            if ride:
-                own = jnp.concatenate([jnp.full(1, -1, jnp.int32), own])
-                value = jnp.concatenate([value[:1], value])
-            ids.append(own)
-            values.append(value)
-        outputs = self._run(
-            lambda d: moves.leaves(block, *d), (ids, values), nodes * count + int(ride), every=ride
-        )
-        centre, outputs = self._centre_first(outputs, ride)
-        return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
-
-    def _chunked(
-        self, moves: Coordinates, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
-    ) -> Any:
-        count = block.stop - block.start
-
-        def chunk(first: Any, m: int) -> Any:
-            directions = first + lax.iota(np.int32, m)
-            return reduce(centre, self._along(moves, block, directions), directions)
-
-        full, rest = divmod(count, size)
-        starts = block.start + size * np.arange(full, dtype=np.int32)
-        results = lax.map(lambda first: chunk(first, size), starts)
-        results = jax.tree.map(lambda r: r.reshape(full * size, *r.shape[2:]), results)
-        if rest:
-            last = chunk(np.int32(block.start + full * size), rest)
-            results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
-        return results
-
-    def _along(self, moves: Coordinates, block: Block, directions: Int[Any, "m"]) -> list[Any]:
-        """Outputs of all nodes along some directions: shape ``(K, m, *out)``."""
-        nodes, m = moves.nodes, directions.size
-        ids, values = [], []
-        for moved in moves.moving(directions):
-            # Concatenation keeps XLA from computing ids and values anew for every entry of
-            # every point: twice to three times faster on CPU than a tiled array.
-            ids.append(jnp.concatenate([moved] * nodes))
-            values.append(jnp.concatenate([moves.values[k][moved] for k in range(nodes)]))
-        outputs = self._run(lambda d: moves.leaves(block, *d), (ids, values), nodes * m)
-        return [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]
 
 
 def _calls_host(program: TracedFunction) -> bool:

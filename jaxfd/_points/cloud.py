@@ -9,12 +9,37 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxfd._points.box import Box
+
+
+class CloudDirections(Protocol):
+    """The directions that points lie along, as a cloud needs them: N lists of real leaves."""
+
+    @property
+    def point_bytes(self) -> int:
+        """What a point takes besides ``x``."""
+
+    def add(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any]) -> list[Any]:
+        """The leaves plus their scale times direction ``i``."""
+
+    def points(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any]) -> list[Any]:
+        """The same, in whatever form a program can be run on."""
+
+    def arrays(self, count: int) -> Sequence[Shaped[Any, "n ..."]]:
+        """The first ``N`` directions: for each leaf an array of shape ``(N, *shape)``."""
+
+    def sum(
+        self,
+        coefficients: Sequence[Any],
+        squared: bool = False,
+        onto: Sequence[Any] | None = None,
+    ) -> list[Any]:
+        """``sum_i c_i u_i``, for coefficients of shape ``(N, *out)`` of each leaf."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +47,7 @@ class Cloud:
     """The points ``x + sign h u_i``.
 
     Attributes:
-        directions: the directions ``u_i``: in a kernel with `points`, on the host arrays ``u``
-            of shape ``(N, *shape)``.
+        directions: the directions ``u_i``.
         x: the real leaves, shape ``(*lead, *shape)``.
         lead: the leading batch axes: none in a kernel, one on the host.
         h: for each leaf how far points go, shape ``(*lead,)``.
@@ -32,7 +56,7 @@ class Cloud:
         boxes: for each leaf the box that points are clipped to, or None.
     """
 
-    directions: Any
+    directions: CloudDirections
     x: Sequence[Any]
     lead: tuple[int, ...]
     h: Sequence[Float[Any, "*lead"]]
@@ -59,7 +83,9 @@ class Cloud:
     def rows(self) -> list[np.ndarray]:
         """All points, made on the host: leaves of shape ``(K * N, B, *shape)``."""
         result = []
-        for number, (x, h, u) in enumerate(zip(self.x, self.h, self.directions.u, strict=True)):
+        for number, (x, h, u) in enumerate(
+            zip(self.x, self.h, self.directions.arrays(self.count), strict=True)
+        ):
             scale = h.reshape(h.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
             step = scale * u[:, None].astype(x.dtype)
             points = np.concatenate([x + np.asarray(sign, x.dtype) * step for sign in self.signs])

@@ -61,12 +61,12 @@ class Coordinates:
     @property
     def nodes(self) -> int:
         """The number of points along one direction."""
-        return self.values.shape[0]
+        return int(self.values.shape[0])
 
     @property
     def count(self) -> int:
         """The number of directions."""
-        return self.entries[0].size if self.entries else self.values.shape[-1]
+        return int(self.entries[0].size if self.entries else self.values.shape[-1])
 
     @property
     def sizes(self) -> list[int]:

@@ -74,6 +74,10 @@ class Directions(abc.ABC):
         """Some directions as arrays of shape ``(b, *shape)``."""
         return jax.vmap(self.one)(ids)
 
+    def arrays(self, count: int) -> list[Any]:
+        """The first directions as arrays of shape ``(count, *shape)``."""
+        return self.several(lax.iota(np.int32, count))
+
     def sum(
         self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None
     ) -> list[Any]:
@@ -173,6 +177,10 @@ class DirectionTable:
         return [x + scale.astype(x.dtype) * u[i].astype(x.dtype) for x, scale, u in moved]
 
     points = add
+
+    def arrays(self, count: int) -> Leaves:
+        """See `Directions.arrays`."""
+        return [u[:count] for u in self.u]
 
     def sum(
         self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None

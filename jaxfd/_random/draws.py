@@ -51,7 +51,8 @@ def hadamard(row: Any, count: int) -> UInt32[Array, "w"]:
     column = np.arange(WORD, dtype=np.uint32)
     pattern = jnp.sum(_parity(row & column) << column, dtype=np.uint32)
     word = lax.iota(np.uint32, count)
-    return pattern ^ (jnp.zeros((), np.uint32) - _parity((row >> np.uint32(5)) & word))
+    turned: Any = jnp.zeros((), np.uint32) - _parity((row >> np.uint32(5)) & word)
+    return jnp.bitwise_xor(pattern, turned)
 
 
 def _parity(x: Any) -> Any:
@@ -89,9 +90,9 @@ def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Fl
     """``x`` plus ``scale`` times normal numbers, at least in float32."""
     dtype = promote(x.dtype, np.float32)
 
-    def add(part: Any, key: Any) -> Any:
+    def add(part: Array, key: Any) -> Array:
         drawn = jax.random.normal(key, part.shape, dtype)
-        return part + (scale.astype(dtype) * drawn).astype(part.dtype)
+        return jnp.add(part, (scale.astype(dtype) * drawn).astype(part.dtype))
 
     if x.size <= _SLAB:
         return add(x, key)
@@ -101,7 +102,7 @@ def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Fl
         part = lax.dynamic_slice(flat, (k * _SLAB,), (_SLAB,))
         return lax.dynamic_update_slice(flat, add(part, jax.random.fold_in(key, k)), (k * _SLAB,))
 
-    flat = lax.fori_loop(0, count, slab, x.reshape(-1))
+    flat: Array = lax.fori_loop(0, count, slab, x.reshape(-1))
     if rest:
         last = add(flat[-rest:], jax.random.fold_in(key, count))
         flat = lax.dynamic_update_slice(flat, last, (count * _SLAB,))
@@ -111,14 +112,14 @@ def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Fl
 def squared_length(key: Any, size: int, dtype: Any) -> Shaped[Array, ""]:
     """The sum of the squares of the numbers that `add_normals` adds."""
 
-    def square(key: Any, size: int) -> Any:
+    def square(key: Any, size: int) -> Array:
         drawn = jax.random.normal(key, (size,), dtype)
         return jnp.sum(drawn * drawn)
 
     if size <= _SLAB:
         return square(key, size)
     count, rest = divmod(size, _SLAB)
-    total = lax.fori_loop(
+    total: Array = lax.fori_loop(
         0,
         count,
         lambda k, total: total + square(jax.random.fold_in(key, k), _SLAB),

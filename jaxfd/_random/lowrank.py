@@ -31,7 +31,7 @@ class LowRankMatrices(Directions):
     def _is_matrix(self, leaf: int) -> bool:
         """Whether factors are smaller than the leaf."""
         *rows, columns = self.shapes[leaf] or (1,)
-        return self._rank * (math.prod(rows) + columns) < self.sizes[leaf]
+        return bool(self._rank * (math.prod(rows) + columns) < self.sizes[leaf])
 
     def _factors(self, i: Any, leaf: int) -> tuple[Any, Any]:
         *rows, columns = self.shapes[leaf]

@@ -6,15 +6,14 @@ not know what is fitted.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from jaxfd._arrays import constant, power_of_two, promote, real_of
-from jaxfd._estimate.adaptive.fits import BestFit
+from jaxfd._estimate.adaptive.climb import Climb
+from jaxfd._estimate.adaptive.close import jumps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
-from jaxfd._estimate.adaptive.ladder import LIFT, Reading
-from jaxfd._estimate.adaptive.reading import Search, evaluate_all, rungs
+from jaxfd._estimate.adaptive.ladder import Reading
+from jaxfd._estimate.adaptive.reading import SPAN, Search, evaluate_all, rungs
 
 # Ladders after the first.
 _LADDERS = 3
@@ -22,64 +21,10 @@ _LADDERS = 3
 _NEAR = 1 / 64
 # Points this close to x, in powers of eps times |x|, show noise and nothing else.
 _CLOSE = 0.75
-# From the top of a ladder to its bottom, and from one top to the next above.
-_SPAN, _RISE = 256.0, 1024.0
+# From one top of a ladder to the next above.
+_RISE = 1024.0
 # Two estimates of a derivative may differ by so many bars.
 _APART = 3.0
-# Changes that stay within this factor while the step falls by orders are a jump.
-_SAME = 1.25
-# The slope very close to x speaks against another one by so many times the noise.
-_DENIED = 10.0
-
-
-class Climb(NamedTuple):
-    """The state of a search for the radius: where every coordinate is, and what it keeps.
-
-    Attributes:
-        side: to which side of ``x`` the next ladder lies, 0 for both, shape ``(*lead, N)``.
-        top: its top step.
-        low: the lowest top so far.
-        high: the highest.
-        went: -1 where ladders went down, 1 where they went up, else 0.
-        spent: how many points were evaluated.
-        active: where another ladder is wanted.
-        kept_side: the side of the ladder that is kept.
-        kept_top: its top step.
-        changes: the changes on it, shape ``(K, *lead, N, O)``.
-        moved: its distances, shape ``(K, *lead, N)``.
-        radius: the radius that it promises.
-        score: how good it is, in logarithms.
-        unresolved: whether the function's scale lies below it.
-        slope: its estimate of the derivative, shape ``(*lead, N, O)``.
-        bar: a bound of the error of that.
-        doubt: by how much ladders that resolved nothing differed.
-        close: the changes at the two points closest to ``x``, shape ``(2, *lead, N, O)``.
-        close_side: to which side these lie.
-        close_moved: their distances.
-        jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
-    """
-
-    side: Any
-    top: Any
-    low: Any
-    high: Any
-    went: Any
-    spent: Any
-    active: Any
-    kept_side: Any
-    kept_top: Any
-    changes: Any
-    moved: Any
-    radius: Any
-    score: Any
-    unresolved: Any
-    slope: Any
-    bar: Any
-    doubt: Any
-    close: Any
-    close_side: Any
-    close_moved: Any
-    jump: Any
 
 
 def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
@@ -110,7 +55,7 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
     rounding = (
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
-    level, lift = _noise(ground, side, close, changes, moved, rounding)
+    level, lift = noise_near(ground, side, close, changes, moved, rounding)
     level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
@@ -143,88 +88,6 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
     )
     state = consider(search, state, told, changes[:count], moved[:count], first=True)
     return search, centre, state
-
-
-def _noise(
-    ground: Ground, side: Any, close: Any, changes: Any, moved: Any, rounding: Any
-) -> tuple[Any, Any]:
-    """The noise, where the function itself hardly changes, and by how much it may be larger.
-
-    Args:
-        ground: the coordinates.
-        side: to which side of ``x`` the points lie, 0 for both.
-        close: the distance of the closest points.
-        changes: changes on the ladder, and at these two points.
-        moved: the distances.
-        rounding: the rounding of the value.
-    """
-    xp, dtype = ground.place.xp, changes.dtype
-    near, far, bottom = (constant(xp, changes[k]) for k in (-2, -1, 4))
-    both = (side == 0)[..., None]
-    odd, even = _apart(xp, both, near, far)
-    slope = xp.abs(
-        xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4]).astype(dtype)[..., None]
-    )
-    own = xp.maximum(xp.abs(odd) - 2 * slope * close.astype(dtype)[..., None], 0)
-    # The variances of these parts for noise of size 1.
-    of_even, of_odd = xp.where(both, 1.5, 6.0), xp.where(both, 0.5, 2.0)
-    seen = xp.sqrt((even**2 / of_even + own**2 / of_odd).astype(dtype) / 2)
-    # A function that stands still there, where its slope should show, moves in stairs.
-    stairs = (near == 0) & (far == 0) & (slope * close.astype(dtype)[..., None] > 4 * rounding)
-    lift = xp.where(stairs, np.inf, LIFT).astype(dtype)
-    return xp.where(xp.isfinite(seen), seen, 0), lift
-
-
-def _jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
-    """Where changes stay the same while the step falls by orders."""
-    xp, both = search.xp, (side == 0)[..., None]
-    odd, even = _apart(xp, both, *close)
-    # Three rungs besides, so that noise hardly ever looks like that.
-    up, down = changes[2:5], changes[7:10]
-    return xp.where(
-        both,
-        _same(search, odd, *((up - down) / 2)) | _same(search, even, *((up + down) / 2)),
-        _same(search, odd, *down),
-    )
-
-
-def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:
-    """Odd and even part of the closest changes; to one side, change and second difference."""
-    odd, even = (near - far) / 2, (near + far) / 2
-    return xp.where(both, odd, near), xp.where(both, even, far - 2 * near)
-
-
-def kinks(search: Search, state: Climb) -> Any:
-    """Half the jump of the slope at ``x``: there the even part falls like the step."""
-    xp, changes = search.xp, constant(search.xp, state.changes)
-    upper, lower = (changes[3:5] + changes[8:10]) / 2
-    kink = (state.kept_side == 0)[..., None] & _same(search, 4 * lower, upper)
-    bottom = state.kept_top.astype(search.dtype) / _SPAN
-    return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
-
-
-def denied(search: Search, state: Climb, best: BestFit, radius: Any) -> Any:
-    """By how much the slope very close to ``x`` differs from the one found, where noise cannot.
-
-    A function that waves many times between any two points of a ladder looks smooth on it.
-    """
-    xp = search.xp
-    moved = state.close_moved.astype(search.dtype)[..., None]
-    both = (state.close_side == 0)[..., None]
-    odd, even = _apart(xp, both, *constant(xp, state.close))
-    t = xp.where(both, (moved[0] - moved[1]) / 2, moved[0])
-    spread = best.error * radius.astype(search.dtype)[..., None] / best.gain
-    known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)
-    gap = xp.abs(odd - best.value * t)
-    return xp.where(gap > known, gap / xp.abs(t), 0)
-
-
-def _same(search: Search, *numbers: Any) -> Any:
-    """Whether numbers are about the same, and more than rounding."""
-    xp, stack = search.xp, search.xp.stack(numbers)
-    big, small = xp.max(xp.abs(stack), axis=0), xp.min(xp.abs(stack), axis=0)
-    together = xp.abs(xp.sum(xp.sign(stack), axis=0)) == len(numbers)
-    return together & (big <= _SAME * small) & (small > 4 * search.rounding)
 
 
 def consider(
@@ -272,7 +135,7 @@ def consider(
     result["bar"] = xp.where(wide, told.bar, state.bar)
     # Down where the scale lies below, up where nothing but a straight line and noise is seen.
     half = power_of_two(xp, ground.size) / 2
-    lower = state.low / _SPAN
+    lower = state.low / SPAN
     leap = ~seen & (ground.size > 0) & (half < lower)
     lower = xp.where(leap, half, lower)
     eps = ground.eps.astype(lower.dtype)
@@ -293,7 +156,7 @@ def consider(
     for name in ("low", "high", "top"):
         result[name] = xp.where(enter, inside, result[name])
     result["went"] = xp.where(enter, 0.0, result["went"]).astype(went.dtype)
-    jump = _jumps(search, side, constant(xp, changes), constant(xp, state.close))
+    jump = jumps(search, side, constant(xp, changes), constant(xp, state.close))
     jump = jump & (active & (side == state.close_side))[..., None]
     result["jump"] = state.jump | jump
     result["active"] = (down | up | enter) & ~xp.all(result["jump"], axis=-1)

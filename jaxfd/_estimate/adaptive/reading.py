@@ -55,6 +55,8 @@ _SOURCE = np.array(
     ],
     np.int32,
 )
+# From the top of a ladder to its bottom.
+SPAN = 256.0
 # Points of a fit, and those of them that the ladder does not have.
 FIT_POINTS, FRESH_POINTS = len(POINTS[0]), len(_FRESH[0])
 # How many times the top of a ladder may be halved for the radius: to both sides, to one.
@@ -123,7 +125,7 @@ class Search:
             ladder = one_sided_ladder() if single else two_sided_ladder()
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
-        best = self._pick(side, found)
+        best: Reading = self._pick(side, found)
         return dataclasses.replace(best, slope=best.slope * self.sign(side))
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
@@ -146,7 +148,7 @@ class Search:
             moves = self.xp.max(self.xp.abs(e.slope), axis=0) > 0
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))
-        best = self._pick(side, found)
+        best: BestFit = self._pick(side, found)
         return dataclasses.replace(best, value=best.value * self.sign(side))
 
     def score(self, error: Any) -> Any:

@@ -17,9 +17,11 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.climb import Climb
+from jaxfd._estimate.adaptive.close import denied, kinks
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
-from jaxfd._estimate.adaptive.radius import Climb, begin, climb, denied, kinks
+from jaxfd._estimate.adaptive.radius import begin, climb
 from jaxfd._estimate.adaptive.reading import (
     FIT_POINTS,
     FRESH_POINTS,

@@ -1,0 +1,105 @@
+"""What the points closest to ``x`` tell, beside a ladder: noise, jumps, kinks, waves.
+
+It exists because no ladder shows what happens between ``x`` and its lowest rung. It must not know
+which ladders were climbed, nor what is fitted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.climb import Climb
+from jaxfd._estimate.adaptive.fits import BestFit
+from jaxfd._estimate.adaptive.ground import Ground
+from jaxfd._estimate.adaptive.ladder import LIFT
+from jaxfd._estimate.adaptive.reading import SPAN, Search
+
+# Changes that stay within this factor while the step falls by orders are a jump.
+_SAME = 1.25
+# The slope very close to x speaks against another one by so many times the noise.
+_DENIED = 10.0
+
+
+def noise_near(
+    ground: Ground, side: Any, close: Any, changes: Any, moved: Any, rounding: Any
+) -> tuple[Any, Any]:
+    """The noise, where the function itself hardly changes, and by how much it may be larger.
+
+    Args:
+        ground: the coordinates.
+        side: to which side of ``x`` the points lie, 0 for both.
+        close: the distance of the closest points.
+        changes: changes on the ladder, and at these two points.
+        moved: the distances.
+        rounding: the rounding of the value.
+    """
+    xp, dtype = ground.place.xp, changes.dtype
+    near, far, bottom = (constant(xp, changes[k]) for k in (-2, -1, 4))
+    both = (side == 0)[..., None]
+    odd, even = _apart(xp, both, near, far)
+    slope = xp.abs(
+        xp.where(xp.isfinite(bottom), bottom, 0) / xp.abs(moved[4]).astype(dtype)[..., None]
+    )
+    own = xp.maximum(xp.abs(odd) - 2 * slope * close.astype(dtype)[..., None], 0)
+    # The variances of these parts for noise of size 1.
+    of_even, of_odd = xp.where(both, 1.5, 6.0), xp.where(both, 0.5, 2.0)
+    seen = xp.sqrt((even**2 / of_even + own**2 / of_odd).astype(dtype) / 2)
+    # A function that stands still there, where its slope should show, moves in stairs.
+    stairs = (near == 0) & (far == 0) & (slope * close.astype(dtype)[..., None] > 4 * rounding)
+    lift = xp.where(stairs, np.inf, LIFT).astype(dtype)
+    return xp.where(xp.isfinite(seen), seen, 0), lift
+
+
+def jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
+    """Where changes stay the same while the step falls by orders."""
+    xp, both = search.xp, (side == 0)[..., None]
+    odd, even = _apart(xp, both, *close)
+    # Three rungs besides, so that noise hardly ever looks like that.
+    up, down = changes[2:5], changes[7:10]
+    return xp.where(
+        both,
+        _same(search, odd, *((up - down) / 2)) | _same(search, even, *((up + down) / 2)),
+        _same(search, odd, *down),
+    )
+
+
+def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:
+    """Odd and even part of the closest changes; to one side, change and second difference."""
+    odd, even = (near - far) / 2, (near + far) / 2
+    return xp.where(both, odd, near), xp.where(both, even, far - 2 * near)
+
+
+def kinks(search: Search, climbed: Climb) -> Any:
+    """Half the jump of the slope at ``x``: there the even part falls like the step."""
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    upper, lower = (changes[3:5] + changes[8:10]) / 2
+    kink = (climbed.kept_side == 0)[..., None] & _same(search, 4 * lower, upper)
+    bottom = climbed.kept_top.astype(search.dtype) / SPAN
+    return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
+
+
+def denied(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:
+    """By how much the slope very close to ``x`` differs from the one found, where noise cannot.
+
+    A function that waves many times between any two points of a ladder looks smooth on it.
+    """
+    xp = search.xp
+    moved = climbed.close_moved.astype(search.dtype)[..., None]
+    both = (climbed.close_side == 0)[..., None]
+    odd, even = _apart(xp, both, *constant(xp, climbed.close))
+    t = xp.where(both, (moved[0] - moved[1]) / 2, moved[0])
+    spread = best.error * radius.astype(search.dtype)[..., None] / best.gain
+    known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)
+    gap = xp.abs(odd - best.value * t)
+    return xp.where(gap > known, gap / xp.abs(t), 0)
+
+
+def _same(search: Search, *numbers: Any) -> Any:
+    """Whether numbers are about the same, and more than rounding."""
+    xp, stack = search.xp, search.xp.stack(numbers)
+    big, small = xp.max(xp.abs(stack), axis=0), xp.min(xp.abs(stack), axis=0)
+    together = xp.abs(xp.sum(xp.sign(stack), axis=0)) == len(numbers)
+    return together & (big <= _SAME * small) & (small > 4 * search.rounding)
