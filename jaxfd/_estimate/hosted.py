@@ -22,7 +22,7 @@ from jaxfd._estimate.first import Value
 from jaxfd._estimate.program import Program, split_aux
 from jaxfd._estimate.sampled import drawn
 from jaxfd._estimate.task import LEAF, Call, Task
-from jaxfd._jaxpr import Program as Traced
+from jaxfd._jaxpr import TracedFunction
 from jaxfd._methods import Method
 from jaxfd._places import Declared, Host, HostFunction, Kernel, widen
 from jaxfd._points import check_bounds
@@ -157,7 +157,7 @@ class _HostTask:
             outputs = [*out, *aux]
             arguments = task.bind(thaw(args), thaw(kwargs))
             parts = task.split(arguments.leaves, method)
-            program = Traced(
+            program = TracedFunction(
                 lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
                 tuple(out),
                 out_tree,

@@ -14,22 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
-from jaxfd._jaxpr import factored as _factored
+from jaxfd._jaxpr.factored import Factored, outputs
+from jaxfd._jaxpr.walk import every_eqn
 
 
-def _sizes(jaxpr: Any) -> int:
+def _largest(jaxpr: Any) -> int:
     """Bytes of the largest value that a program makes."""
-    largest = 0
-    for eqn in jaxpr.eqns:
-        for var in eqn.outvars:
-            aval = var.aval
-            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
-                largest = max(largest, math.prod(aval.shape) * aval.dtype.itemsize)
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                largest = max(largest, _sizes(inner))
-    return largest
+    avals = [var.aval for eqn in every_eqn(jaxpr) for var in eqn.outvars]
+    sizes = [
+        math.prod(aval.shape) * aval.dtype.itemsize
+        for aval in avals
+        if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize")
+    ]
+    return max(sizes, default=0)
 
 
 def _is_differentiated(value: Any) -> bool:
@@ -40,7 +37,7 @@ def _is_differentiated(value: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class TracedFunction:
     """A function of a list of leaves, traced once.
 
     Attributes:
@@ -65,7 +62,7 @@ class Program:
         return any(map(_is_differentiated, self.closed.consts))
 
 
-def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> Program:
+def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]) -> TracedFunction:
     """Traces ``fun(leaves) -> (out, aux)`` at full matrix precision.
 
     GPUs multiply matrices in a reduced precision by default, and its noise would drown a
@@ -77,19 +74,19 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     flat, out_tree = jax.tree.flatten(out)
 
     def call(values: Sequence[Any]) -> list[Any]:
-        factored = any(isinstance(value, _factored.Factored) for value in values)
-        found = _factored.outputs(closed, values) if factored else plain(*values)
+        factored = any(isinstance(value, Factored) for value in values)
+        found = outputs(closed, values) if factored else plain(*values)
         # A constant output comes back as a literal, not as an array.
         return [
             jnp.asarray(v, var.aval.dtype)
             for v, var in zip(found, closed.jaxpr.outvars, strict=True)
         ]
 
-    return Program(
+    return TracedFunction(
         call=call,
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
-        largest=_sizes(closed.jaxpr),
+        largest=_largest(closed),
         closed=closed,
     )

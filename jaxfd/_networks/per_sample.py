@@ -24,7 +24,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxfd._arrays import Static, freeze, is_array, is_inexact, path_name, positions, promote, thaw
 from jaxfd._methods import Central, Method
-from jaxfd._networks.layer import Network
+from jaxfd._networks.network import Network
 from jaxfd._places import chunk_bytes, evenly
 from jaxfd._random import RandomDirections
 from jaxfd._transforms import check, grad

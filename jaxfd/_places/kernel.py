@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Bool, Int, Shaped
 
 from jaxfd._arrays import is_inexact, promote
-from jaxfd._jaxpr import Program, follow as _structured
+from jaxfd._jaxpr import TracedFunction, follow
 from jaxfd._places.schedule import _CPU_FEW, _GPU_FEW, _LEAST_POINTS, _each, chunk_bytes, evenly
 from jaxfd._points import Block, Cloud, Moves
 
@@ -36,7 +36,7 @@ class Kernel:
     lead: tuple[int, ...] = ()
     lossy = False
 
-    def __init__(self, program: Program, chunk_size: int | None) -> None:
+    def __init__(self, program: TracedFunction, chunk_size: int | None) -> None:
         self.program = program
         self._chunk_size = chunk_size
 
@@ -217,7 +217,7 @@ class Kernel:
                 return [o.reshape(-1) for o in self._one_shot(moves, block, ride=False)[1]]
             return [o.T.reshape(-1) for o in self._chunked(moves, block, size, keep, None)]
 
-        following = _structured.follow(closed, len(self.program.out), moves.x, number)
+        following = follow(closed, len(self.program.out), moves.x, number)
         if following is None:
             return None
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
