@@ -17,9 +17,9 @@ from jax import lax
 from jaxfd._jaxpr import evaluate, every_eqn, subprograms, walk
 from jaxfd._networks.layer import INPUT, OUTPUT, is_marked
 
-# Calls that are run as if they were written out.
+# Calls that are always run as if they were written out.
 _WRITTEN_OUT = ("jit", "pjit", "closed_call")
-# Those that are where a layer is inside; JAX would forget there to keep less in memory.
+# Those that are so only where a layer is inside: elsewhere they keep memory small.
 _RUN_AGAIN = ("checkpoint", "remat", "remat2")
 # Operations on real numbers whose derivative is zero for JAX.
 _FLAT = ("ceil", "floor", "round", "sign")
