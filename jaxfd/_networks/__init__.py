@@ -1,6 +1,6 @@
 """Networks: marked layers, and gradients made sample by sample.
 
-Stands on the public transforms alone; must not know places, points or stencils.
+Stands on the transforms; must not know points, stencils, or how a function is evaluated.
 """
 
 from jaxfd._networks.layer import layer as layer

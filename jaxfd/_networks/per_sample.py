@@ -89,12 +89,12 @@ def per_sample(
             "Central() there."
         )
     chosen = None if batch_argnums is None else positions(batch_argnums)
-    result: Callable[..., Any] = _PerSample(loss, chosen, method, chunk_size)
+    result: Callable[..., Any] = _BatchLoss(loss, chosen, method, chunk_size)
     return functools.wraps(loss, updated=())(result)
 
 
-class _PerSample:
-    """What `per_sample` returns."""
+class _BatchLoss:
+    """A loss that JAX differentiates by differences: what `per_sample` returns."""
 
     def __init__(
         self,
