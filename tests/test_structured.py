@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _followed import outcomes_of, room
 from hypothesis import given, settings, strategies as st
 
 import jaxfd
-from jaxfd._jaxpr import follow as _structured
 
 N = 100
 
@@ -27,16 +27,7 @@ def _agree(fun, x, tolerance, method=jaxfd.Central()):
 @pytest.fixture
 def outcomes(monkeypatch):
     """Whether each program was followed."""
-    seen = []
-    original = _structured.follow
-
-    def spy(*args):
-        result = original(*args)
-        seen.append(result is not None)
-        return result
-
-    monkeypatch.setattr(_structured, "follow", spy)
-    return seen
+    return outcomes_of(monkeypatch)
 
 
 def _square(x):
@@ -188,7 +179,7 @@ def test_other_leaves_and_bounds():
 @pytest.fixture
 def always(monkeypatch):
     """Has every program followed, worthwhile or not."""
-    monkeypatch.setattr(_structured, "_WORTHWHILE", 0)
+    monkeypatch.setattr(room, "_WORTHWHILE", 0)
 
 
 @pytest.mark.parametrize("name", NOT_FOLLOWED)

@@ -1,7 +1,19 @@
-"""Programs that JAX traced, followed operation by operation."""
+"""Programs that JAX traced, followed operation by operation.
+
+This folder must not know what a program is run for: points, steps and methods are above it.
+"""
 
 from jaxfd._jaxpr.analytic import lost_in as lost_in
+from jaxfd._jaxpr.change import added as added, changes as changes, sum_dtype as sum_dtype
 from jaxfd._jaxpr.factored import Factored as Factored
-from jaxfd._jaxpr.follow import follow as follow
+from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow
+from jaxfd._jaxpr.patch import Patch as Patch, PatchedValue as PatchedValue, Refusal as Refusal
+from jaxfd._jaxpr.rules import PatchRule as PatchRule, forget_rule as forget_rule, rule as rule
 from jaxfd._jaxpr.trace import TracedFunction as TracedFunction, trace as trace
-from jaxfd._jaxpr.walk import evaluate as evaluate, primitives as primitives, walk as walk
+from jaxfd._jaxpr.walk import (
+    evaluate as evaluate,
+    every_eqn as every_eqn,
+    primitives as primitives,
+    subprograms as subprograms,
+    walk as walk,
+)

@@ -72,7 +72,7 @@ def _follow(jaxpr: Any, arguments: Sequence[_Part | None]) -> _Parts:
             else [None] * len(eqn.outvars)
         )
 
-    return walk(jaxpr, [None] * len(jaxpr.constvars), arguments, apply, lambda value: None)
+    return walk(jaxpr, jaxpr.constvars, arguments, apply, lambda value: None)
 
 
 def _after(eqn: Any, parts: _Parts) -> _Parts:

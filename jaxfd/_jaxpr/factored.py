@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
-from jaxfd._jaxpr.walk import called, evaluate, walk
+from jaxfd._jaxpr.walk import evaluate, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,32 +87,30 @@ _RULES: dict[str, Callable[..., Any]] = {
 }
 
 
-def run(jaxpr: Any, consts: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+def outputs(closed: Any, values: Sequence[Any]) -> list[Any]:
     """Runs a program on values of which some are `Factored`.
 
     Args:
-        jaxpr: the program.
-        consts: its constants.
+        closed: the program, a closed jaxpr.
         values: its inputs.
 
     Returns:
-        Its outputs; some may be `Factored`.
+        Its outputs, arrays.
     """
-    return walk(jaxpr, consts, values, _apply)
+
+    def enter(eqn: Any, operands: Sequence[Any]) -> bool:
+        del eqn
+        return any(isinstance(operand, Factored) for operand in operands)
+
+    found = walk(closed.jaxpr, closed.consts, values, _apply, enter=enter)
+    return [_dense(value) for value in found]
 
 
-def _apply(eqn: Any, values: Sequence[Any]) -> list[Any]:
+def _apply(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """What one operation results in."""
-    if any(isinstance(value, Factored) for value in values):
+    if any(isinstance(operand, Factored) for operand in operands):
         rule = _RULES.get(eqn.primitive.name)
-        found = rule(eqn.params, *values) if rule else None
+        found = rule(eqn.params, *operands) if rule else None
         if found is not None:
             return [found]
-        if (inner := called(eqn)) is not None:
-            return run(*inner, values)
-    return evaluate(eqn, [_dense(value) for value in values])
-
-
-def outputs(closed: Any, values: Sequence[Any]) -> list[Any]:
-    """Outputs of a closed program as arrays."""
-    return [_dense(value) for value in run(closed.jaxpr, closed.consts, values)]
+    return evaluate(eqn, [_dense(operand) for operand in operands])

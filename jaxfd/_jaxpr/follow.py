@@ -4,14 +4,13 @@ A point that moves one entry of an argument differs from ``x`` in a part of ever
 value: an entry after elementwise operations, a column after a product of matrices. These parts
 are carried beside the values at ``x``, which are computed once for all points, as far as they are
 small; what an operation spreads over all of a value is computed whole from there on. This room
-must not know what the points are for.
+must not know what the points are for, nor what any primitive does.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from jaxfd._jaxpr.patch import TRUE, Followed, Patch, Unstructured
-from jaxfd._jaxpr.patch_rules import RULES, SUMS
-from jaxfd._jaxpr.walk import called, evaluate, walk
+from jaxfd._jaxpr.patch import TRUE, Patch, PatchedValue, Refusal
+from jaxfd._jaxpr.rules import rule_of
+from jaxfd._jaxpr.walk import always, evaluate, walk
 
 # Parts of one value that may change at a point before it is computed whole.
 _MOST = 12
@@ -30,95 +29,85 @@ _WORTHWHILE = 2
 
 
 @dataclasses.dataclass
-class _Log:
-    """What it took to follow a change through a program.
+class _Bill:
+    """What it takes to follow a change through a program.
 
     Attributes:
-        done: how many operations were run.
-        work: numbers that were computed at the point.
+        work: numbers that are computed at the point.
         whole: the same for values computed whole.
-        largest: bytes of the largest part.
-        sums: the numbers of those operations whose result at ``x`` changes were added to.
+        largest: bytes of the largest value that is computed at the point.
+        sums: the results at ``x`` that changes are added to.
     """
 
-    done: int = 0
     work: int = 0
     whole: int = 0
     largest: int = 0
-    sums: list[int] = dataclasses.field(default_factory=list)
+    sums: list[Any] = dataclasses.field(default_factory=list)
 
 
-def _at_x(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any], tape: list[Any]) -> list[Any]:
-    """Runs a program; what every operation results in, in called programs too, goes on tape."""
+def _tape(closed: Any, leaves: Sequence[Any]) -> tuple[list[list[Any]], list[Any]]:
+    """What every operation of a program, in called programs too, results in; and its outputs."""
+    tape: list[list[Any]] = []
 
-    def apply(eqn: Any, values: Sequence[Any]) -> list[Any]:
-        if (inner := called(eqn)) is not None:
-            return _at_x(*inner, values, tape)
-        results = evaluate(eqn, values)
+    def apply(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+        results = evaluate(eqn, operands)
         tape.append(results)
         return results
 
-    return walk(jaxpr, consts, inputs, apply)
+    return tape, walk(closed.jaxpr, closed.consts, leaves, apply, enter=always)
 
 
-def _changed(
-    jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Followed], tape: Sequence[Any], log: _Log
-) -> list[Followed]:
-    """Runs a program on followed values, given what its operations result in at ``x``."""
+def _patched(
+    closed: Any, inputs: Sequence[PatchedValue], tape: Iterator[list[Any]], bill: _Bill
+) -> list[PatchedValue]:
+    """Runs a program on patched values, given what its operations result in at ``x``."""
 
-    def apply(eqn: Any, values: Sequence[Followed]) -> list[Followed]:
-        if (inner := called(eqn)) is not None:
-            return _changed(*inner, values, tape, log)
-        at_x = tape[log.done]
-        moved = any(v.patches for v in values)
-        results = _one(eqn, values, at_x, log) if moved else [Followed(v) for v in at_x]
-        log.done += 1
-        return results
+    def apply(eqn: Any, operands: Sequence[PatchedValue]) -> list[PatchedValue]:
+        at_x = next(tape)
+        if not any(v.patches for v in operands):
+            return [PatchedValue(v) for v in at_x]
+        return _results(eqn, operands, at_x, bill)
 
-    return walk(jaxpr, [Followed(c) for c in consts], inputs, apply, Followed)
+    return walk(closed.jaxpr, closed.consts, inputs, apply, PatchedValue, always)
 
 
-def _one(eqn: Any, values: Sequence[Followed], at_x: Sequence[Any], log: _Log) -> list[Followed]:
-    """What one operation does to changes."""
-    name, moved = eqn.primitive.name, [v for v in values if v.patches]
-    summed: Sequence[int] = ()
-    if name == "dot_general":
-        summed = eqn.params["dimension_numbers"][0][0 if values[0].patches else 1]
-    whole = max(math.prod(jnp.shape(v)) for v in (*(m.base for m in moved), *at_x))
-    whole *= math.prod(moved[0].shape[a] for a in summed)
+def _results(
+    eqn: Any, operands: Sequence[PatchedValue], at_x: Sequence[Any], bill: _Bill
+) -> list[PatchedValue]:
+    """What one operation makes of patches, and what that is billed as."""
+    rule = rule_of(eqn.primitive.name)
+    everywhere = [PatchedValue.anew(v.at_x, v.at_x) if v.patches else v for v in operands]
+    whole = rule.cost(eqn, everywhere, [PatchedValue.anew(v, v) for v in at_x])
+    bill.whole += whole
     try:
-        patches = RULES[name](eqn, values, at_x[0])
+        patches = rule.patches(eqn, operands, at_x[0])
         if len(patches) > _MOST:
-            raise Unstructured("too many parts")
-    except (KeyError, Unstructured):
-        work = whole
-        results = [
-            Followed(base, (Patch((None,) * jnp.ndim(base), TRUE, value),))
-            for base, value in zip(at_x, evaluate(eqn, [v.whole() for v in values]), strict=True)
-        ]
+            raise Refusal("too many parts")
+    except Refusal:
+        values = evaluate(eqn, [v.whole() for v in operands])
+        results = [PatchedValue.anew(*pair) for pair in zip(at_x, values, strict=True)]
+        bill.work += whole
     else:
-        results = [Followed(at_x[0], tuple(patches))]
-        first = moved[0].patches[0]
-        work = max(sum(p.value.size for p in v.patches) for v in (*moved, *results))
-        work *= math.prod(moved[0].shape[a] for a in summed if first.index[a] is None)
-        if name in SUMS:
-            log.sums.append(log.done)
+        results = [PatchedValue(at_x[0], tuple(patches))]
+        bill.work += rule.cost(eqn, operands, results)
+        if rule.adds:
+            bill.sums.append(at_x[0])
     parts = [p.value for r in results for p in r.patches]
-    log.work, log.whole = log.work + work, log.whole + whole
-    log.largest = max(log.largest, *(p.size * p.dtype.itemsize for p in parts), 0)
+    bill.largest = max(bill.largest, *(p.size * p.dtype.itemsize for p in parts), 0)
     return results
 
 
 @dataclasses.dataclass(frozen=True)
-class Following:
-    """A program of which one entry of one leaf is moved.
+class PatchedProgram:
+    """A program of which one entry of one leaf is moved; its outputs are scalars.
 
     Attributes:
         at_x: the outputs at ``x``.
-        trusted: whether the outputs at points can be: from a sum on that is not finite at ``x``,
-            differences would say nothing. None where there is no such sum.
+        trusted: whether the outputs at points can be, a boolean: from a sum on that is not finite
+            at ``x``, differences would say nothing. None where there is no such sum.
         largest: bytes of the largest value that is computed at a point.
-        point: the outputs at a point, given which entry is moved and to which value.
+        point: the outputs at a point, given which entry is moved (an int32, counted in the leaf
+            laid flat) and to which value (a scalar in the leaf's dtype).
     """
 
     at_x: list[Any]
@@ -127,7 +116,7 @@ class Following:
     point: Callable[[Any, Any], list[Any]]
 
 
-def follow(closed: Any, count: int, leaves: Sequence[Any], number: int) -> Following | None:
+def follow(closed: Any, count: int, leaves: Sequence[Any], number: int) -> PatchedProgram | None:
     """Follows the changes of a leaf through a program; None where that saves no work.
 
     Args:
@@ -141,30 +130,29 @@ def follow(closed: Any, count: int, leaves: Sequence[Any], number: int) -> Follo
         return None
     shape = leaves[number].shape
     dtypes = [v.aval.dtype for v in outvars]
-    tape: list[Any] = []
-    at_x = _at_x(closed.jaxpr, closed.consts, leaves, tape)[:count]
-    log = _Log()
+    tape, at_x = _tape(closed, leaves)
+    bill = _Bill()
 
     def outputs(values: Sequence[Any]) -> list[Any]:
         return [jnp.asarray(v, dtype) for v, dtype in zip(values, dtypes, strict=True)]
 
     def point(flat: Any, value: Any) -> list[Any]:
         index = (flat,) if len(shape) == 1 else tuple(jnp.unravel_index(flat, shape))
-        inputs = [Followed(leaf) for leaf in leaves]
-        inputs[number] = Followed(leaves[number], (Patch(index, TRUE, value),))
-        found = _changed(closed.jaxpr, closed.consts, inputs, tape, log)[:count]
-        return outputs([f.whole() for f in found])
+        inputs = [PatchedValue(leaf) for leaf in leaves]
+        inputs[number] = PatchedValue(leaves[number], (Patch(index, TRUE, value),))
+        found = _patched(closed, inputs, iter(tape), bill)
+        return outputs([v.whole() for v in found[:count]])
 
     # Traced once, since the rules are slow, with an entry that stands for all of the leaf's.
     traced = jax.make_jaxpr(point)(np.int32(0), leaves[number].reshape(-1)[0])
-    if log.work * _WORTHWHILE > log.whole:
+    if bill.work * _WORTHWHILE > bill.whole:
         return None
-    finite = [jnp.all(jnp.isfinite(tape[k][0])) for k in log.sums]
+    finite = [jnp.all(jnp.isfinite(total)) for total in bill.sums]
     replay = jaxpr_as_fun(traced)
-    return Following(
-        at_x=outputs(at_x),
+    return PatchedProgram(
+        at_x=outputs(at_x[:count]),
         trusted=_by_all(jnp.stack(finite).all()) if finite else None,
-        largest=log.largest,
+        largest=bill.largest,
         point=lambda flat, value: list(replay(flat, value)),
     )
 

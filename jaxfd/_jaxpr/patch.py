@@ -1,6 +1,7 @@
-"""A value at ``x`` and the parts of it that a point changes.
+"""Patches: the parts of a value that a point changes, beside the value at ``x``.
 
-The nouns of structured evaluation, which is in `_structured`.
+These are the nouns of structured evaluation. They must not know any primitive, nor the program that
+a value stands in.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ TRUE = np.True_
 Index = tuple[Any, ...]
 
 
-class Unstructured(Exception):  # noqa: N818 - a signal, not an error
-    """An operation does something to the changes that is not followed."""
+class Refusal(Exception):  # noqa: N818 - a signal, not an error
+    """A rule cannot say which parts change: the result is computed whole from its operands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +29,10 @@ class Patch:
     """A part of a value that may differ from what it is at ``x``: an entry, a row, all of it.
 
     Attributes:
-        index: where it is.
-        valid: whether there is such a part at all.
-        value: all that it is at the point, an axis for each None of ``index``.
+        index: where it is: for each axis of the value an integer (int32), or None for all of it.
+        valid: whether there is such a part at all; a boolean, `TRUE` where that is certain.
+        value: all that it is at the point, an axis for each None of ``index``, in the dtype of the
+            value. In a change, by how much that differs from ``x``.
     """
 
     index: Index
@@ -59,7 +61,7 @@ class Patch:
         """A part of the value, with what this patch changes in it.
 
         Args:
-            part: the part.
+            part: the part, an axis for each None of ``index``.
             index: where that is.
             shape: the shape of the value.
         """
@@ -88,20 +90,31 @@ class Patch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Followed:
-    """A value: what it is at ``x``, and the parts that differ at the point."""
+class PatchedValue:
+    """A value at the point, written as the value at ``x`` and what differs from it.
 
-    base: Any
+    Attributes:
+        at_x: the value at ``x``.
+        patches: the parts that may differ. Each holds all that it is at the point, so that where
+            two of them overlap they agree.
+    """
+
+    at_x: Any
     patches: tuple[Patch, ...] = ()
+
+    @classmethod
+    def anew(cls, at_x: Any, value: Any) -> PatchedValue:
+        """A value that may differ everywhere: one patch, all of it."""
+        return cls(at_x, (Patch((None,) * jnp.ndim(at_x), TRUE, value),))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(jnp.shape(self.base))
+        return tuple(jnp.shape(self.at_x))
 
     def read(self, index: Index) -> Any:
-        """A part of it at the point. Scalars stand for every entry."""
+        """A part of it at the point, an axis for each None. Scalars stand for every entry."""
         index = index if self.shape else ()
-        part = part_of(self.base, index)
+        part = part_of(self.at_x, index)
         for patch in self.patches:
             part = patch.over(part, index, self.shape)
         return part
@@ -112,7 +125,7 @@ class Followed:
 
 
 def part_of(value: Any, index: Sequence[Any]) -> Any:
-    """The part of an array at an index."""
+    """The part of an array at an index, an axis for each None."""
     if all(i is None for i in index):
         return jnp.asarray(value)
     where = tuple(slice(None) if i is None else i for i in index)

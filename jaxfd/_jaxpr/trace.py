@@ -14,22 +14,19 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
-from jaxfd._jaxpr import factored as _factored
+from jaxfd._jaxpr.factored import Factored, outputs
+from jaxfd._jaxpr.walk import every_eqn
 
 
-def _sizes(jaxpr: Any) -> int:
+def _largest(jaxpr: Any) -> int:
     """Bytes of the largest value that a program makes."""
-    largest = 0
-    for eqn in jaxpr.eqns:
-        for var in eqn.outvars:
-            aval = var.aval
-            if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize"):
-                largest = max(largest, math.prod(aval.shape) * aval.dtype.itemsize)
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                largest = max(largest, _sizes(inner))
-    return largest
+    avals = [var.aval for eqn in every_eqn(jaxpr) for var in eqn.outvars]
+    sizes = [
+        math.prod(aval.shape) * aval.dtype.itemsize
+        for aval in avals
+        if hasattr(aval, "shape") and hasattr(aval.dtype, "itemsize")
+    ]
+    return max(sizes, default=0)
 
 
 def _is_differentiated(value: Any) -> bool:
@@ -77,8 +74,8 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     flat, out_tree = jax.tree.flatten(out)
 
     def call(values: Sequence[Any]) -> list[Any]:
-        factored = any(isinstance(value, _factored.Factored) for value in values)
-        found = _factored.outputs(closed, values) if factored else plain(*values)
+        factored = any(isinstance(value, Factored) for value in values)
+        found = outputs(closed, values) if factored else plain(*values)
         # A constant output comes back as a literal, not as an array.
         return [
             jnp.asarray(v, var.aval.dtype)
@@ -90,6 +87,6 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
-        largest=_sizes(closed.jaxpr),
+        largest=_largest(closed),
         closed=closed,
     )

@@ -1,13 +1,17 @@
-"""What the interpreters of programs share: the walk, running one operation, looking into calls."""
+"""What every reader of traced programs does: goes through the operations, and looks into calls.
+
+The one place that knows where JAX keeps the programs that an operation runs. It must not know what
+is looked for, nor what stands for the values of a program.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax.extend.core import Literal
 
-# Operations that call a program, and the parameter that holds it.
+# Operations that run one program once on all of their operands, and the parameter that holds it.
 _CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -15,6 +19,7 @@ _CALLS = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "checkpoint": "jaxpr",
+    "remat": "jaxpr",
     "remat2": "jaxpr",
 }
 
@@ -34,7 +39,48 @@ def called(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     if key is None:
         return None
     inner = eqn.params[key]
-    return getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
+    return _opened(inner), getattr(inner, "consts", ())
+
+
+def subprograms(eqn: Any) -> list[Any]:
+    """The programs that an operation may run: what it calls, a loop's body, all branches."""
+    found, waiting = [], list(eqn.params.values())
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, tuple | list):
+            waiting.extend(value)
+        elif hasattr(_opened(value), "eqns"):
+            found.append(_opened(value))
+    return found
+
+
+def every_eqn(program: Any) -> Iterator[Any]:
+    """All operations of a program and of the programs inside of it.
+
+    Args:
+        program: a jaxpr, closed or not.
+
+    Yields:
+        Each operation as it is written: once, however often a loop or a call runs it.
+    """
+    waiting, seen = [_opened(program)], {}
+    while waiting:
+        jaxpr = waiting.pop()
+        if id(jaxpr) not in seen:
+            seen[id(jaxpr)] = jaxpr  # held, since a number is given anew to what comes later
+            for eqn in jaxpr.eqns:
+                yield eqn
+                waiting.extend(subprograms(eqn))
+
+
+def primitives(program: Any) -> frozenset[str]:
+    """The names of all operations in a program and in the programs inside of it."""
+    return frozenset(eqn.primitive.name for eqn in every_eqn(program))
+
+
+def _opened(program: Any) -> Any:
+    """A program without its constants."""
+    return getattr(program, "jaxpr", program)
 
 
 def walk(
@@ -42,39 +88,42 @@ def walk(
     consts: Sequence[Any],
     inputs: Sequence[Any],
     apply: Callable[[Any, list[Any]], Sequence[Any]],
-    literal: Callable[[Any], Any] = lambda value: value,
+    constant: Callable[[Any], Any] = lambda value: value,
+    enter: Callable[[Any, list[Any]], bool] = lambda eqn, operands: False,
 ) -> list[Any]:
     """Runs a program, operation by operation, on whatever stands for its values.
 
     Args:
         jaxpr: the program.
-        consts: what stands for its constants.
+        consts: its constants.
         inputs: what stands for its arguments.
         apply: the results of an operation, given what stands for its operands.
-        literal: what stands for a number that is written in the program.
+        constant: what stands for a constant, or for a number that is written in the program.
+        enter: whether a call, given its operands, is run as if its program were written out; the
+            others are operations like any.
 
     Returns:
         What stands for its outputs.
     """
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+    variables = (*jaxpr.constvars, *jaxpr.invars)
+    known = dict(zip(variables, (*map(constant, consts), *inputs), strict=True))
 
     def read(atom: Any) -> Any:
-        return literal(atom.val) if isinstance(atom, Literal) else known[atom]
+        return constant(atom.val) if isinstance(atom, Literal) else known[atom]
 
     for eqn in jaxpr.eqns:
-        results = apply(eqn, [read(atom) for atom in eqn.invars])
+        operands = [read(atom) for atom in eqn.invars]
+        inner = called(eqn) if enter(eqn, operands) else None
+        results = (
+            apply(eqn, operands)
+            if inner is None
+            else walk(*inner, operands, apply, constant, enter)
+        )
         known.update(zip(eqn.outvars, results, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def primitives(jaxpr: Any) -> set[str]:
-    """TEMPORARY until h1 is merged."""
-    found = set()
-    for eqn in jaxpr.eqns:
-        found.add(eqn.primitive.name)
-        for value in eqn.params.values():
-            for v in value if isinstance(value, (tuple, list)) else (value,):
-                inner = getattr(v, "jaxpr", v)
-                if hasattr(inner, "eqns"):
-                    found |= primitives(inner)
-    return found
+def always(eqn: Any, operands: Sequence[Any]) -> bool:
+    """For ``enter``: every call."""
+    del eqn, operands
+    return True

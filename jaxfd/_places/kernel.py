@@ -65,14 +65,14 @@ class Kernel:
         self, x: Sequence[Any], points: Sequence[Shaped[Any, "k ..."]], ride: bool
     ) -> tuple[list[Any] | None, list[Shaped[Any, "k ..."]]]:
         """Outputs at a few points given whole; see `Place.line`."""
-        if self._apart and ride:
-            return self.centre(x), self._chunks.run(
-                lambda leaves: leaves, tuple(points), len(points[0])
-            )
+        centre = None
+        if ride and self._apart:
+            centre, ride = self.centre(x), False
         if ride:
             points = [jnp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
         outputs = self._chunks.run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
-        return self._chunks.centre_first(outputs, ride)
+        at_x, outputs = self._chunks.centre_first(outputs, ride)
+        return at_x if ride else centre, outputs
 
     def evaluate(
         self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
