@@ -15,6 +15,7 @@ from jaxfd._estimate.first import (
     Value as Value,
 )
 from jaxfd._estimate.fixed import along_coordinates as along_coordinates
+from jaxfd._estimate.found import Derivatives as Derivatives
 from jaxfd._estimate.hosted import HostProgram as HostProgram
 from jaxfd._estimate.needs import Needs as Needs
 from jaxfd._estimate.program import (

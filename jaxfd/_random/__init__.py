@@ -6,6 +6,7 @@ of the function's values.
 """
 
 from jaxfd._random.coordinates import RandomCoordinates as RandomCoordinates
+from jaxfd._random.directions import Directions as Directions
 from jaxfd._random.gaussian import GaussianSmoothing as GaussianSmoothing
 from jaxfd._random.guided import Guided as Guided
 from jaxfd._random.lowrank import LowRank as LowRank
