@@ -24,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxfd._primitives.sharding import vary, varying
-from jaxfd._system import fenv as _fenv, interrupt as _interrupt
+from jaxfd._system import ctrl_c, fenv, host_calls
 
 
 class Callback(Protocol):
@@ -100,25 +100,25 @@ def _run_below(
     environment = None
     try:
         # An interrupt may come at any line, this one included.
-        _interrupt.enter(_name_of(callback))
-        environment = _fenv.enter()
+        host_calls.enter(_name_of(callback))
+        environment = fenv.enter()
         return tuple(_run(callback, out, batched, size, arrays))
     except BaseException as error:
-        _interrupt.failed(error)
+        host_calls.failed(error)
         notes = getattr(error, "__notes__", None)
         if not notes or not isinstance(error, Exception):
             raise
         kind = type(type(error).__name__, (RuntimeError,), {})
         raise kind("\n".join([str(error), *notes])).with_traceback(error.__traceback__) from None
     finally:
-        _fenv.leave(environment)
-        _interrupt.leave()
+        fenv.leave(environment)
+        host_calls.leave()
 
 
 def _caller(callback: Callback, out: Any, batched: Any, size: int | None) -> Callable[..., Any]:
     """What a compiled program calls, with everything ready for it."""
     _prepare()
-    _interrupt.watch()
+    ctrl_c.watch()
 
     def call(*arrays: Any) -> tuple[np.ndarray, ...]:
         return _run_below(callback, out, batched, size, arrays)
@@ -129,7 +129,7 @@ def _caller(callback: Callback, out: Any, batched: Any, size: int | None) -> Cal
 @functools.cache
 def _prepare() -> None:
     """What the first compiled program with a host call needs done once."""
-    _interrupt.at_exit(jax.effects_barrier, _settle)
+    host_calls.at_exit(jax.effects_barrier, _settle)
 
 
 def _settle() -> None:

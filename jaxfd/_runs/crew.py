@@ -17,7 +17,7 @@ from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, ClassVar, Self
 
 from jaxfd import _worker
-from jaxfd._system import interrupt as _interrupt
+from jaxfd._system import host_calls, interrupt_thread
 from jaxfd._worker import Call, Failure, Lost
 
 Job = tuple[int, ...]
@@ -86,7 +86,7 @@ class Serial(Crew):
         self._jobs.append(job)
 
     def next(self) -> tuple[Job, list[Any]]:
-        _interrupt.check()
+        host_calls.check()
         job = self._jobs.popleft()
         results = []
         for call in self._calls(job):
@@ -165,7 +165,7 @@ class Pool(Crew):
 
     def _wait(self) -> Any:
         """The next future that is done, or None after a while."""
-        _interrupt.check()
+        host_calls.check()
         try:
             return self._done.get(timeout=self._patience)
         except queue.Empty:
@@ -301,7 +301,7 @@ class Threads(Pool):
             self._closed = True
             if interrupted:
                 for thread in self._running:
-                    _interrupt.stop(thread)
+                    interrupt_thread(thread)
 
 
 def picklable(fun: Callable[..., Any], dumps: Callable[[Any], Any], advice: str) -> None:

@@ -20,7 +20,7 @@ from jaxfd._runs.crew import Job
 from jaxfd._runs.page import Entry, Page
 from jaxfd._runs.progress import Tally
 from jaxfd._runs.runner import Runner
-from jaxfd._system import interrupt as _interrupt
+from jaxfd._system import host_calls
 from jaxfd._worker import Call, Failure
 
 ALL = slice(None)
@@ -109,7 +109,7 @@ class Evaluation:
                 args, kwargs = points.call(job)
                 return points.finish(points.accept(fun(*args, **kwargs), points.count), job)
             for job in range(points.count):
-                _interrupt.check()
+                host_calls.check()
                 args, kwargs = points.call(job)
                 rows.append(points.finish(points.accept(fun(*args, **kwargs), None), job))
         except Exception as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxfd._system import interrupt as _interrupt
+from jaxfd._system import host_calls
 
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock
@@ -169,7 +169,7 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor
         except sqlite3.OperationalError as error:
             if _code(error) != "SQLITE_BUSY" or time.monotonic() > deadline:
                 raise
-        _interrupt.check()
+        host_calls.check()
         time.sleep(0.01)
 
 
