@@ -108,9 +108,10 @@ class Store:
 
     @staticmethod
     def _connection_to(target: str, **options: Any) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection: sqlite3.Connection = sqlite3.connect(
             target, timeout=_LOOK, isolation_level=None, check_same_thread=False, **options
         )
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # Tables first: whoever makes the file writes both at once.

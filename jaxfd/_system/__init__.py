@@ -1,5 +1,6 @@
 """The process around a host call: Ctrl-C, the end of the program, subnormal numbers."""
 
+from jaxfd._system import fenv as fenv
 from jaxfd._system.aside import aside as aside
 from jaxfd._system.hostcalls import host_calls as host_calls
 from jaxfd._system.interrupt import ctrl_c as ctrl_c
