@@ -29,8 +29,8 @@ OPEN, CLOSED = SLOT.pack(0, 0.0), SLOT.pack(1, 0.0)
 DIED = "its worker process died"
 
 
-class Call(NamedTuple):
-    """One call of the user's function.
+class Invocation(NamedTuple):
+    """One call of the user's function: what it is called with, and where that is noted.
 
     Attributes:
         slot: its place on the board.
@@ -70,7 +70,7 @@ class Failure:
         return Failure, (error, text)
 
 
-class Lost(Failure):
+class Loss(Failure):
     """A call that raised nothing: it was given up, or its worker died."""
 
     lost = True
@@ -94,7 +94,10 @@ def kept(value: Any) -> Any:
 
 
 def run(
-    fun: Callable[..., Any], calls: Sequence[Call], board: str | None = None, unique: bytes = b""
+    fun: Callable[..., Any],
+    calls: Sequence[Invocation],
+    board: str | None = None,
+    unique: bytes = b"",
 ) -> list[Any]:
     """Makes calls one after the other; what one raises is returned in its place.
 
@@ -114,11 +117,11 @@ def run(
     for call in calls:
         try:
             _mark(board, call.slot, os.getpid())
-            _state.inside = True
+            _thread.inside = True
             try:
                 value = fun(*call.args, **call.kwargs)
             finally:
-                _state.inside = False
+                _thread.inside = False
             value = kept(value)
         except (Exception, SystemExit) as error:
             value = Failure(error)
@@ -131,15 +134,16 @@ def run(
     return results
 
 
-def run_once(fun: Callable[..., Any], calls: Sequence[Call], unique: bytes) -> list[Any]:
+def run_once(fun: Callable[..., Any], calls: Sequence[Invocation], unique: bytes) -> list[Any]:
     """Does what `run` does in a dask worker, once: dask gives what killed one to the next.
 
     Raises:
         BrokenExecutor: the worker that began it died.
     """
-    from distributed import Event
+    import distributed
 
-    begun = Event(f"jaxfd-{unique.hex()}")
+    dask: Any = distributed
+    begun = dask.Event(f"jaxfd-{unique.hex()}")
     if begun.is_set():
         begun.clear()
         raise BrokenExecutor(DIED)
@@ -149,13 +153,13 @@ def run_once(fun: Callable[..., Any], calls: Sequence[Call], unique: bytes) -> l
     return results
 
 
-class _State(threading.local):
+class _Whereabouts(threading.local):
     """Whether this thread is inside the user's function."""
 
     inside = False
 
 
-_state = _State()
+_thread = _Whereabouts()
 
 
 def _listen() -> None:
@@ -163,7 +167,7 @@ def _listen() -> None:
 
     def interrupt(number: int, frame: Any) -> None:
         del number, frame
-        if _state.inside:
+        if _thread.inside:
             raise KeyboardInterrupt
 
     in_main = threading.current_thread() is threading.main_thread()

@@ -3,43 +3,51 @@
 ``jax.pure_callback`` hands its arguments over as JAX arrays, copied by the very thread
 pool that the callback occupies; above about 100 KiB that can wait for itself for ever.
 This primitive hands plain NumPy arrays to the function and takes plain arrays back. It
-brings what ``pure_callback`` would have brought: lowering, a batching rule (every leading
-axis flattened into one call), a sharding annotation, and errors.
+brings what ``pure_callback`` would have brought: a batching rule (every leading axis
+flattened into one call), types on a mesh, errors, and in `lowering` how it is compiled.
 
-Nothing else may know the inside of this room, and it knows nothing of derivatives.
+No other folder may know the inside of these rooms, and they know nothing of derivatives.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.interpreters import ad, batching
 
-from jaxfd._primitives.sharding import vary, varying
-from jaxfd._system import fenv as _fenv, interrupt as _interrupt
+from jaxfd._primitives.outputs import Outputs, outputs_of
+from jaxfd._primitives.sharding import vary, varying, whole
 
 
 class Callback(Protocol):
     """A host function with a stable identity: equal callbacks share a compiled program.
 
-    Called with plain NumPy arrays. With ``size`` None each array is one operand; otherwise those
-    marked in ``batched`` have a leading axis of that length, and so must all results.
+    It may have an attribute ``name``, by which errors call it.
     """
 
     def __call__(
         self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
-    ) -> Sequence[np.ndarray]: ...
+    ) -> Sequence[np.ndarray]:
+        """Calls the function.
+
+        Args:
+            arrays: plain NumPy arrays, one for each operand: of its own shape, or where a batch of
+                calls is made, ``(size, *shape)`` for those that differ between them.
+            batched: which arrays have that leading axis.
+            size: how many calls are made at once; None for one alone, without the axis.
+
+        Returns:
+            The results: each of its own shape, or ``(size, *shape)``.
+        """
+        ...
 
 
-host_call_p = Primitive("jaxfd_host_call")
+host_call_p: Any = Primitive("jaxfd_host_call")
 host_call_p.multiple_results = True
 
 
@@ -60,7 +68,7 @@ def host_call(
     results = host_call_p.bind(
         *operands,
         callback=callback,
-        out=tuple((tuple(o.shape), np.dtype(o.dtype)) for o in out),
+        out=outputs_of(out),
         batched=(False,) * len(operands),
         size=None,
     )
@@ -68,19 +76,26 @@ def host_call(
     return [vary(r, axes) for r in results]
 
 
-def _name_of(callback: Any) -> str:
+def name_of(callback: Callback) -> str:
+    """What errors call a host function."""
     return str(getattr(callback, "name", "the host function"))
 
 
-def _results(out: Sequence[Any], size: int | None) -> list[tuple[tuple[int, ...], np.dtype]]:
+def with_batch(out: Outputs, size: int | None) -> list[tuple[tuple[int, ...], np.dtype]]:
+    """Shapes and dtypes of the results of so many calls; of one alone where ``size`` is None."""
     lead = () if size is None else (size,)
     return [((*lead, *shape), dtype) for shape, dtype in out]
 
 
-def _run(
-    callback: Callback, out: Any, batched: Any, size: int | None, arrays: Sequence[Any]
+def call_host(
+    callback: Callback,
+    out: Outputs,
+    batched: tuple[bool, ...],
+    size: int | None,
+    arrays: Sequence[Any],
 ) -> list[np.ndarray]:
-    expected = _results(out, size)
+    """Calls a host function here and now; see `Callback` for the arguments."""
+    expected = with_batch(out, size)
     if size == 0:
         return [np.zeros(shape, dtype) for shape, dtype in expected]
     results = callback([np.asarray(a) for a in arrays], batched, size)
@@ -90,86 +105,23 @@ def _run(
     ]
 
 
-def _run_below(
-    callback: Callback, out: Any, batched: Any, size: int | None, arrays: Sequence[Any]
-) -> tuple[np.ndarray, ...]:
-    """Runs the function for a compiled program.
-
-    JAX keeps only the text of what is raised here, so that the text has to say everything.
-    """
-    environment = None
-    try:
-        # An interrupt may come at any line, this one included.
-        _interrupt.enter(_name_of(callback))
-        environment = _fenv.enter()
-        return tuple(_run(callback, out, batched, size, arrays))
-    except BaseException as error:
-        _interrupt.failed(error)
-        notes = getattr(error, "__notes__", None)
-        if not notes or not isinstance(error, Exception):
-            raise
-        kind = type(type(error).__name__, (RuntimeError,), {})
-        raise kind("\n".join([str(error), *notes])).with_traceback(error.__traceback__) from None
-    finally:
-        _fenv.leave(environment)
-        _interrupt.leave()
+def _impl(
+    *operands: Any, callback: Callback, out: Outputs, batched: tuple[bool, ...], size: int | None
+) -> list[jax.Array]:
+    return [jnp.asarray(r) for r in call_host(callback, out, batched, size, operands)]
 
 
-def _caller(callback: Callback, out: Any, batched: Any, size: int | None) -> Callable[..., Any]:
-    """What a compiled program calls, with everything ready for it."""
-    _prepare()
-    _interrupt.watch()
-
-    def call(*arrays: Any) -> tuple[np.ndarray, ...]:
-        return _run_below(callback, out, batched, size, arrays)
-
-    return call
-
-
-@functools.cache
-def _prepare() -> None:
-    """What the first compiled program with a host call needs done once."""
-    _interrupt.at_exit(jax.effects_barrier, _settle)
-
-
-def _settle() -> None:
-    """Makes every device forget the failure of its last host call.
-
-    At the end JAX waits for the last program with a host call and prints what it raised, though
-    it was raised before: a last call that succeeds leaves nothing to print.
-    """
-    echo: Callable[..., Any] = jax.jit(lambda x: host_call(_Echo(), [x], [x])[0])
-    for device in jax.local_devices():
-        echo(jax.device_put(np.zeros((), np.float32), device)).block_until_ready()
-
-
-class _Echo:
-    """A host function that returns what it is given."""
-
-    def __call__(
-        self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
-    ) -> Sequence[np.ndarray]:
-        del batched, size
-        return arrays
-
-
-@host_call_p.def_impl
-def _impl(*operands: Any, callback: Callback, out: Any, batched: Any, size: int | None) -> list:
-    return [jnp.asarray(r) for r in _run(callback, out, batched, size, operands)]
-
-
-@host_call_p.def_abstract_eval
-def _abstract(*avals: Any, callback: Callback, out: Any, batched: Any, size: int | None) -> list:
+def _abstract(
+    *avals: Any, callback: Callback, out: Outputs, batched: tuple[bool, ...], size: int | None
+) -> list[jax.core.ShapedArray]:
     del avals, callback, batched
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return [jax.core.ShapedArray(shape, dtype) for shape, dtype in _results(out, size)]
+        return [jax.core.ShapedArray(shape, dtype) for shape, dtype in with_batch(out, size)]
     # With explicit axes the type of an array says where it lies: these lie whole on every device.
     return [
-        jax.core.ShapedArray(
-            shape, dtype, sharding=NamedSharding(mesh, PartitionSpec(*[None] * len(shape)))
-        )
-        for shape, dtype in _results(out, size)
+        jax.core.ShapedArray(shape, dtype, sharding=whole(mesh, len(shape)))
+        for shape, dtype in with_batch(out, size)
     ]
 
 
@@ -178,7 +130,7 @@ def _batch(
     axes: Sequence[Any],
     *,
     callback: Callback,
-    out: Any,
+    out: Outputs,
     batched: tuple[bool, ...],
     size: int | None,
 ) -> tuple[list[Any], list[int]]:
@@ -215,12 +167,9 @@ def _batch(
     return results, [0] * len(results)
 
 
-batching.primitive_batchers[host_call_p] = _batch
-
-
-def _no_derivative(*args: Any, callback: Any, **params: Any) -> Any:
+def _no_derivative(*args: Any, callback: Callback, **params: Any) -> NoReturn:
     del args, params
-    name = _name_of(callback)
+    name = name_of(callback)
     raise TypeError(
         f"JAX asked for the derivative of a finished estimate of {name}, which host calls do not "
         "have. For second derivatives use jaxfd.hessian, jaxfd.hvp, or jax.hessian of the black "
@@ -228,83 +177,8 @@ def _no_derivative(*args: Any, callback: Any, **params: Any) -> Any:
     )
 
 
+host_call_p.def_impl(_impl)
+host_call_p.def_abstract_eval(_abstract)
+batching.primitive_batchers[host_call_p] = _batch
 ad.primitive_jvps[host_call_p] = _no_derivative
 ad.primitive_transposes[host_call_p] = _no_derivative
-
-
-def _shardings(ctx: Any, ranks: Sequence[int]) -> tuple[str, Any] | None:
-    """The annotation that keeps a partitioned program from calling once per device.
-
-    Inside ``shard_map`` every device makes its own call; in a program with global arrays the
-    first device makes the only one.
-    """
-    context = ctx.module_context.axis_context
-    manual = isinstance(context, mlir.SPMDAxisContext)
-    if not manual and not isinstance(context, mlir.ShardingContext):
-        return None
-    if manual and context.manual_axes != frozenset(context.mesh.axis_names):
-        raise NotImplementedError(
-            "a black box inside shard_map needs all mesh axes to be manual: drop axis_names, or "
-            "call it outside."
-        )
-    if getattr(jax.config, "jax_use_shardy_partitioner", True):
-        if manual:
-            each = [f"<mesh<[]>, [{', '.join(['{}'] * rank)}]>" for rank in ranks]
-        else:
-            each = ["<mesh<[], device_ids=[0]>, []>" for _ in ranks]
-        text = f"#sdy.sharding_per_value<[{', '.join(each)}]>"
-        return "sdy.sharding", mlir.ir.Attribute.parse(text)
-    text = "{manual}" if manual else "{maximal device=0}"
-    return "mhlo.sharding", mlir.ir.StringAttr.get(text)
-
-
-def _lower(
-    ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
-) -> Any:
-    call = _caller(callback, out, batched, size)
-    results, _, _ = mlir.emit_python_callback(
-        ctx,
-        call,
-        None,
-        list(operands),
-        ctx.avals_in,
-        ctx.avals_out,
-        has_side_effect=False,
-        **_NO_TOKEN,
-    )
-    annotation = _shardings(ctx, [aval.ndim for aval in ctx.avals_out])
-    if annotation is not None and len(results):
-        name, attribute = annotation
-        operation: Any = results[0]
-        operation.owner.attributes[name] = attribute
-        context = ctx.module_context.axis_context
-        if isinstance(context, mlir.ShardingContext) and context.num_devices > 1:
-            # JAX cannot go on with an array that lies on one of a program's devices.
-            spread: Callable[..., Any] = mlir.lower_fun(
-                lambda *values: jax.lax.optimization_barrier(values), multiple_results=True
-            )
-            results = spread(ctx.replace(primitive=None, avals_in=ctx.avals_out), *results)
-    return results
-
-
-def _lower_by_pure_callback(
-    ctx: Any, *operands: Any, callback: Callback, out: Any, batched: Any, size: int | None
-) -> Any:
-    """The way where JAX offers nothing better; see the head of this room for what it costs."""
-
-    call = _caller(callback, out, batched, size)
-    shapes = tuple(jax.ShapeDtypeStruct(s, d) for s, d in _results(out, size))
-    rule: Callable[..., Any] = mlir.lower_fun(
-        lambda *arrays: jax.pure_callback(call, shapes, *arrays), multiple_results=True
-    )
-    return rule(ctx, *operands)
-
-
-_emit = getattr(mlir, "emit_python_callback", None)
-# Older versions return a token, which is None, whether asked to or not.
-_NO_TOKEN: dict[str, Any] = (
-    {"returns_token": False}
-    if _emit is not None and "returns_token" in inspect.signature(_emit).parameters
-    else {}
-)
-mlir.register_lowering(host_call_p, _lower if _emit is not None else _lower_by_pure_callback)

@@ -14,12 +14,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxfd._primitives.sharding import vary, varying
+from jaxfd._primitives.outputs import Outputs, outputs_of
+from jaxfd._primitives.sharding import vary, varying, whole
 
 
 class LinearMap(abc.ABC):
@@ -27,20 +26,40 @@ class LinearMap(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-        """The image of the tangents."""
+        """The image of the tangents.
+
+        Args:
+            operands: where the map is taken; for the map they are constants.
+            tangents: arrays of the shapes that it maps.
+
+        Returns:
+            Arrays of the shapes of its image.
+        """
 
     @abc.abstractmethod
     def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        """The image of the cotangents under the transposed map."""
+        """The image of the cotangents under the transposed map.
+
+        Args:
+            operands: where the map is taken.
+            cotangents: arrays of the shapes of the map's image.
+
+        Returns:
+            Arrays of the shapes of the map's tangents.
+        """
 
     @abc.abstractmethod
     def refuse(self) -> None:
-        """Raises the error for a derivative with respect to the operands."""
+        """Says that there is no derivative with respect to the operands.
+
+        Raises:
+            TypeError: always, with what to do instead.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
-class _Mapped(LinearMap):
-    """A linear map under ``vmap``."""
+class _BatchedMap(LinearMap):
+    """A linear map under ``vmap``: it knows the batch axis of each operand and tangent."""
 
     inner: LinearMap
     operand_axes: tuple[int | None, ...]
@@ -62,7 +81,7 @@ class _Mapped(LinearMap):
         self.inner.refuse()
 
 
-linear_p = Primitive("jaxfd_linear")
+linear_p: Any = Primitive("jaxfd_linear")
 linear_p.multiple_results = True
 
 
@@ -81,40 +100,32 @@ def apply_linear(
     # that the transposed map adds up what the devices find.
     axes = frozenset().union(*map(varying, (*operands, *tangents)))
     tangents = [vary(t, axes - varying(t)) for t in tangents]
-    return linear_p.bind(
+    images: list[Any] = linear_p.bind(
         *operands,
         *tangents,
         linear=linear,
         count=len(operands),
-        out=tuple((jnp.shape(o), np.dtype(o.dtype)) for o in out),
+        out=outputs_of(out),
     )
+    return images
 
 
-def _apply(*values: Any, linear: LinearMap, count: int, out: Any) -> list[Any]:
+def _apply(*values: Any, linear: LinearMap, count: int, out: Outputs) -> list[Any]:
     images = linear.apply(values[:count], values[count:])
     return [jnp.asarray(image, dtype) for image, (_, dtype) in zip(images, out, strict=True)]
 
 
-linear_p.def_impl(_apply)
-mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
-
-
-@linear_p.def_abstract_eval
-def _abstract(*avals: Any, linear: LinearMap, count: int, out: Any) -> list[Any]:
+def _abstract(*avals: Any, linear: LinearMap, count: int, out: Outputs) -> list[Any]:
     del linear
     like = avals[count]  # a tangent: what it varies along the image does
     return [
-        like.update(
-            shape=shape,
-            dtype=dtype,
-            sharding=NamedSharding(like.sharding.mesh, PartitionSpec(*[None] * len(shape))),
-        )
+        like.update(shape=shape, dtype=dtype, sharding=whole(like.sharding.mesh, len(shape)))
         for shape, dtype in out
     ]
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, linear: LinearMap, count: int, out: Any
+    primals: Sequence[Any], tangents: Sequence[Any], *, linear: LinearMap, count: int, out: Outputs
 ) -> tuple[list[Any], list[Any]]:
     # Outside of jit a tangent may be one of Python's numbers, without a dtype.
     kinds = [getattr(t, "dtype", None) for t in tangents[:count] if not isinstance(t, ad.Zero)]
@@ -129,7 +140,7 @@ def _jvp(
 
 
 def _transpose(
-    cotangents: Sequence[Any], *values: Any, linear: LinearMap, count: int, out: Any
+    cotangents: Sequence[Any], *values: Any, linear: LinearMap, count: int, out: Outputs
 ) -> list[Any]:
     full = [
         jnp.zeros(shape, dtype) if isinstance(ct, ad.Zero) else ct
@@ -140,15 +151,18 @@ def _transpose(
 
 
 def _batch(
-    values: Sequence[Any], axes: Sequence[Any], *, linear: LinearMap, count: int, out: Any
+    values: Sequence[Any], axes: Sequence[Any], *, linear: LinearMap, count: int, out: Outputs
 ) -> tuple[list[Any], list[int]]:
     known = tuple(a if isinstance(a, int) else None for a in axes)
     size = next(v.shape[a] for v, a in zip(values, known, strict=True) if a is not None)
-    mapped = _Mapped(linear, known[:count], known[count:])
+    mapped = _BatchedMap(linear, known[:count], known[count:])
     wider = tuple(((size, *shape), dtype) for shape, dtype in out)
     return linear_p.bind(*values, linear=mapped, count=count, out=wider), [0] * len(out)
 
 
+linear_p.def_impl(_apply)
+linear_p.def_abstract_eval(_abstract)
+mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
 ad.primitive_jvps[linear_p] = _jvp
 ad.primitive_transposes[linear_p] = _transpose
 batching.primitive_batchers[linear_p] = _batch

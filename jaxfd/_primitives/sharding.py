@@ -1,17 +1,20 @@
-"""Along which axes of a mesh an array differs, inside ``shard_map``."""
+"""How arrays lie on a mesh: along which axes they differ, and what lies whole everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 
 def varying(operand: Any) -> frozenset[str]:
     """The mesh axes that an array differs along, inside ``shard_map``."""
     aval = jax.typeof(operand)
     kind = getattr(aval, "manual_axis_type", None)
-    return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+    axes: frozenset[str] = getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+    return axes
 
 
 def vary(array: Any, axes: frozenset[str]) -> Any:
@@ -23,3 +26,9 @@ def vary(array: Any, axes: frozenset[str]) -> Any:
         return jax.lax.pcast(array, names, to="varying")
     old: Any = jax.lax
     return old.pvary(array, names)
+
+
+def whole(mesh: Any, rank: int) -> NamedSharding:
+    """Where an array of so many axes lies that is whole on every device of a mesh."""
+    spec: Callable[..., PartitionSpec] = PartitionSpec
+    return NamedSharding(mesh, spec(*[None] * rank))

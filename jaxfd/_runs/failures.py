@@ -16,7 +16,7 @@ from jaxfd._worker import Failure
 _IN_WORKER = "In the worker it was:\n"
 
 
-def check_on_error(on_error: Any) -> None:
+def check_on_error(on_error: object) -> None:
     """Raises ValueError where it is no policy."""
     if on_error not in ("raise", "nan") and not callable(on_error):
         raise ValueError(
@@ -25,14 +25,20 @@ def check_on_error(on_error: Any) -> None:
         )
 
 
-def plain(args: tuple, kwargs: dict) -> Any:
+def plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call as a handler sees it: the only argument, or all of them."""
     if kwargs:
         return (*args, kwargs)
     return args[0] if len(args) == 1 else args
 
 
-def describe(job: Sequence[int], planned: int, args: tuple, kwargs: dict, names: Any) -> str:
+def describe(
+    job: Sequence[int],
+    planned: int,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: Sequence[str],
+) -> str:
     """Which point it was, and its values."""
     with np.printoptions(
         threshold=20, edgeitems=3, precision=17, floatmode="unique", linewidth=10**6

@@ -1,6 +1,6 @@
 """The journal as its user sees it: a file of finished points, read as arrays.
 
-What is written, and how a point is found again, is `_page`'s.
+What is written, and how a point is found again, is `page`'s; it must not know how points are run.
 """
 
 from __future__ import annotations
@@ -177,7 +177,11 @@ class Journal:
 
 
 def _stack(
-    name: str, version: str, spec: dict[str, Any], rows: list[tuple[Any, ...]], data: dict
+    name: str,
+    version: str,
+    spec: dict[str, Any],
+    rows: list[tuple[Any, ...]],
+    data: dict[bytes, bytes],
 ) -> Runs:
     arrays = [leaf for leaf in spec["inputs"] if leaf["dtype"]]
     inputs = zip(*(inputs_of(arrays, x, data) for x, *_ in rows), strict=True)

@@ -1,6 +1,7 @@
 """A page of the journal: the runs of one function on arguments of one shape.
 
-This room turns points into keys and bytes and back; the file is `_store`'s.
+This room turns points into keys and bytes and back; the file is `store`'s. It must not know
+how points are run.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Page:
         store: Store,
         name: str,
         version: str,
-        call: tuple[tuple, dict],
+        call: tuple[tuple[Any, ...], dict[str, Any]],
         names: Sequence[str],
         out: Sequence[tuple[str, Any]],
     ) -> None:
@@ -68,7 +69,7 @@ class Page:
         self._arrays = [i for i, leaf in enumerate(inputs) if leaf["dtype"]]
         self._shapes = [tuple(leaf.shape) for _, leaf in out]
 
-    def entry(self, args: tuple, kwargs: dict) -> Entry:
+    def entry(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Entry:
         """The key of a call."""
         leaves = tree_util.tree_leaves((args, kwargs))
         parts, large = [], []
@@ -138,7 +139,9 @@ def _chunks(items: list[Any], size: int) -> Iterable[list[Any]]:
     return iter(lambda: list(itertools.islice(iterator, size)), [])
 
 
-def _describe(args: tuple, kwargs: dict, names: Sequence[str]) -> list[dict[str, Any]]:
+def _describe(
+    args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Name, dtype and shape of every leaf of a call; of what is no array, its exact text."""
     described = []
     for (side, first, *rest), leaf in tree_util.tree_flatten_with_path((args, kwargs))[0]:
@@ -173,7 +176,7 @@ def _exact(value: Any) -> str | None:
     return None
 
 
-def _structure(args: tuple, kwargs: dict) -> str:
+def _structure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The containers of a call as text."""
 
     def text(tree: Any) -> str:

@@ -1,36 +1,33 @@
-"""Process pools on this machine: points that hang are ended, workers that died are replaced.
+"""The crew of a process pool on this machine: it ends what hangs and outlives a worker's death.
 
-A board, a small file that workers write to, says which process runs which point and
-since when. What a pool itself does not tell is read from attributes that the pools of
-the standard library and of loky have had for years; without them errors say less.
+The `board` says which process runs which point and since when. What a pool itself does not
+tell is read from attributes that the pools of the standard library and of loky have had for
+years; without them errors say less. It must not know what a result means.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
-import contextlib
-import os
 import pickle
-import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from typing import Any, ClassVar
 
 from jaxfd import _worker
-from jaxfd._runs.crew import POLL, Job, Pool, picklable
-from jaxfd._runs.pools import current, pool_like, replace
-from jaxfd._worker import CLOSED, OPEN, SLOT, Call, Failure, Lost
+from jaxfd._runs import workers
+from jaxfd._runs.board import Board
+from jaxfd._runs.crew import Calls, Job
+from jaxfd._runs.executors import POLL, ExecutorCrew
+from jaxfd._runs.sending import check_sendable
+from jaxfd._runs.successors import pool_like, successors
+from jaxfd._worker import Failure, Invocation, Loss
 
-# How long a worker that was asked to stop may take before it is ended, in seconds.
-_GRACE = 0.5
 
-
-class Processes(Pool):
-    """Worker processes on this machine.
+class ProcessCrew(ExecutorCrew):
+    """Runs jobs in worker processes on this machine.
 
     Args:
         fun: the user's function.
@@ -44,11 +41,11 @@ class Processes(Pool):
     def __init__(
         self,
         fun: Callable[..., Any],
-        calls: Callable[[Job], list[Call]],
+        calls: Calls,
         executor: Any,
         timeout: float | None = None,
     ) -> None:
-        super().__init__(fun, calls, current(executor))
+        super().__init__(fun, calls, successors.current(executor))
         self._owner = executor
         self._timeout = timeout
         if timeout is not None:
@@ -58,16 +55,14 @@ class Processes(Pool):
         self._workers: dict[Any, dict[int, Any]] = {}  # of a pool, by process id
         # What was asked to stop: slot, process, since when it ran; and when it was asked.
         self._asked: dict[tuple[int, int, float], float] = {}
-        self._asks = 0
+        self._asks = 0  # how often any was
         self._overdue: set[int] = set()  # points that took too long
         # A pool of our own, where it has to be known that nobody else breaks it.
         self._private: Any = None
         # How a pool ends the workers that are left when one died: by SIGTERM, loky by SIGKILL.
         own = isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         self._ended = (None, 0, -15 if own else -9)
-        file, self._board = tempfile.mkstemp(prefix="jaxfd-")
-        os.write(file, OPEN)
-        os.close(file)
+        self._board = Board()
 
     @staticmethod
     def suits(executor: Any) -> bool:
@@ -82,7 +77,7 @@ class Processes(Pool):
         if not isinstance(executor, concurrent.futures.ProcessPoolExecutor):
             from loky import backend
 
-            picklable(fun, backend.reduction.dumps, "")
+            check_sendable(fun, backend.reduction.dumps, "")
             return
         context = getattr(executor, "_mp_context", None)
         if context is not None and context.get_start_method() == "fork":
@@ -90,20 +85,20 @@ class Processes(Pool):
                 "executor starts its workers by fork, which hangs beside JAX's threads: pass "
                 "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')), or loky."
             )
-        picklable(
+        check_sendable(
             fun,
             pickle.dumps,
             "define it at the top of a module, pass what it needs as arguments, or use a loky or "
             "dask executor, which send functions by value",
         )
 
-    def _start(self, calls: list[Call]) -> Any:
+    def _start(self, calls: list[Invocation]) -> Any:
         try:
-            future = self._executor.submit(_worker.run, self._fun, calls, self._board)
+            future = self._executor.submit(_worker.run, self._fun, calls, self._board.path)
         except (BrokenExecutor, OSError):
             # A pool that breaks at this very moment says that a handle is closed.
             self._renew(self._executor)
-            future = self._executor.submit(_worker.run, self._fun, calls, self._board)
+            future = self._executor.submit(_worker.run, self._fun, calls, self._board.path)
         self._pool_of[future] = self._executor
         seen = self._workers.setdefault(self._executor, {})
         seen.update(getattr(self._executor, "_processes", None) or {})
@@ -141,35 +136,25 @@ class Processes(Pool):
         return super()._come_to(job, count, results)
 
     def _too_long(self) -> Failure:
-        return Lost(TimeoutError(f"it took longer than timeout={self._timeout:g} s"))
-
-    def _running(self) -> dict[int, tuple[int, float]]:
-        """For each slot of the board that runs: the process, and since when."""
-        try:
-            with open(self._board, "rb") as file:
-                data = file.read()[SLOT.size :]
-        except OSError:
-            return {}
-        slots = SLOT.iter_unpack(data[: len(data) // SLOT.size * SLOT.size])
-        return {i: (process, since) for i, (process, since) in enumerate(slots) if process}
+        return Loss(TimeoutError(f"it took longer than timeout={self._timeout:g} s"))
 
     def _end_overdue(self) -> None:
         """Asks points that are overdue to stop, and ends their process if they do not."""
         if self._timeout is None:
             return
         now = time.monotonic()
-        running = {(slot, *what) for slot, what in self._running().items()}
+        running = {(slot, *what) for slot, what in self._board.running().items()}
         self._asked = {run: when for run, when in self._asked.items() if run in running}
         for run in running:
             slot, process, since = run
             if run in self._asked:
-                if now - self._asked[run] > _GRACE:
-                    _end(process)
+                if now - self._asked[run] > workers.GRACE:
+                    workers.end(process)
             elif now - since > self._timeout:
                 self._overdue.add(slot)
                 self._asked[run] = now
                 self._asks += 1
-                _ask(process)
+                workers.ask(process)
 
     def _broken(self, first: Any) -> None:
         """Finds the points whose workers died, and has the others run by a pool like this one."""
@@ -186,9 +171,9 @@ class Processes(Pool):
         for future in others:
             self._done.put(future)
         mine = {slot for job, _ in jobs for slot in job}
-        running = {slot: p for slot, (p, _) in self._running().items() if slot in mine}
-        self._clear(mine)
-        codes = self._exit_codes(broken)
+        running = {slot: p for slot, (p, _) in self._board.running().items() if slot in mine}
+        self._board.clear(mine)
+        codes = workers.exit_codes(self._workers.pop(broken, {}))
         if not running and broken is self._private:
             raise type(error)(_never_began(self._owner)) from error
         alone = len(jobs) == 1 and broken is self._private
@@ -207,8 +192,8 @@ class Processes(Pool):
             if slot in self._overdue:
                 failure = self._too_long()
             else:
-                died = _worker.DIED + _how(codes.get(running[slot]))
-                failure = Lost(type(error)(died))
+                died = _worker.DIED + workers.how(codes.get(running[slot]))
+                failure = Loss(type(error)(died))
             self._overdue.discard(slot)
             self._ready.append((job if count == 1 else (slot,), [failure]))
             if count > 1 and len(job) > 1:
@@ -228,39 +213,22 @@ class Processes(Pool):
         if self._executor is not broken:
             return
         if self._private is None:
-            self._executor = replace(self._owner, broken)
+            self._executor = successors.replace(self._owner, broken)
         else:
             self._executor = self._private = pool_like(self._owner)
 
-    def _clear(self, slots: set[int]) -> None:
-        with open(self._board, "r+b") as file:
-            for slot in slots:
-                file.seek((slot + 1) * SLOT.size)
-                file.write(OPEN)
-
     def finished(self) -> list[tuple[Job, list[Any]]]:
         return [*self._ready, *super().finished()]
-
-    def _exit_codes(self, broken: Any) -> dict[int, int | None]:
-        deadline = time.monotonic() + 2
-        codes: dict[int, int | None] = {}
-        for process, worker in self._workers.pop(broken, {}).items():
-            with contextlib.suppress(Exception):
-                worker.join(max(0, deadline - time.monotonic()))
-                codes[process] = worker.exitcode
-        return codes
 
     def close(self, interrupted: bool) -> None:
         super().close(interrupted)
         if interrupted or self._jobs:
             # Nobody waits for what still runs, and it may hang.
-            with contextlib.suppress(OSError), open(self._board, "r+b") as file:
-                file.write(CLOSED)
-            _stop({process for process, _ in self._running().values()}, self._running)
+            self._board.close()
+            workers.stop(lambda: {process for process, _ in self._board.running().values()})
         if self._private is not None:
             self._private.shutdown(wait=False)
-        with contextlib.suppress(OSError):
-            os.unlink(self._board)
+        self._board.remove()
 
 
 def _broke(future: Any) -> bool:
@@ -277,38 +245,3 @@ def _never_began(executor: Any) -> str:
     return (
         "the workers of executor ended before they ran a point. They print why above; " + reasons
     ) + "."
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return ""
-    if code >= 0:
-        return f" (exit code {code})"
-    with contextlib.suppress(ValueError):
-        return f" ({signal.Signals(-code).name})"
-    return f" (signal {-code})"
-
-
-def _ask(process: int) -> None:
-    """Asks a worker to stop: Ctrl-C lets it clean up, its own child processes too."""
-    with contextlib.suppress(OSError):
-        os.kill(process, signal.SIGTERM if os.name == "nt" else signal.SIGINT)
-
-
-def _end(process: int) -> None:
-    with contextlib.suppress(OSError):
-        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def _stop(processes: set[int], running: Callable[[], dict[int, tuple[int, float]]]) -> None:
-    """Stops points that run, by asking first."""
-    for process in processes:
-        _ask(process)
-    deadline = time.monotonic() + _GRACE
-    while time.monotonic() < deadline:
-        processes &= {process for process, _ in running().values()}
-        if not processes:
-            return
-        time.sleep(0.01)
-    for process in processes:
-        _end(process)

@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 _LOG = logging.getLogger("jaxfd")
 
@@ -44,7 +44,12 @@ class Progress(NamedTuple):
         return f"{self.name}: {count}{failed}, {self.left:.0f} s left"
 
 
-class _Silent:
+# What a user asks for: nothing, the terminal or the log, or a function of their own.
+Receiver = Callable[[Progress], object]
+Wish = bool | Receiver | None
+
+
+class _Reporter:
     """Where progress goes: here, nowhere."""
 
     def __call__(self, progress: Progress) -> None:
@@ -54,15 +59,17 @@ class _Silent:
         pass
 
 
-class _Hand(_Silent):
-    def __init__(self, receiver: Callable[[Progress], Any]) -> None:
+class _Handler(_Reporter):
+    """The user's own function."""
+
+    def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
     def __call__(self, progress: Progress) -> None:
         self._receiver(progress)
 
 
-class _Log(_Silent):
+class _Log(_Reporter):
     """A line now and then, and one at the end of a batch that took long."""
 
     last = -_PAUSE
@@ -75,7 +82,7 @@ class _Log(_Silent):
             _LOG.info("%s", progress)
 
 
-class _Bar(_Silent):
+class _Bar(_Reporter):
     """A bar that is there while a batch takes long, and gone after it."""
 
     def __init__(self, name: str, planned: int, unit: str) -> None:
@@ -107,11 +114,11 @@ class Tally:
         unit: what is counted, if no points.
     """
 
-    def __init__(self, progress: Any, name: str, planned: int, unit: str = "point") -> None:
+    def __init__(self, progress: Wish, name: str, planned: int, unit: str = "point") -> None:
         self.name, self.planned, self.unit = name, planned, unit
         self.done = self.failed = 0
         self._start = time.monotonic()
-        self._reporter = _reporter(progress, name, planned, unit)
+        self._reporter = _reporter_for(progress, name, planned, unit)
 
     def add(self, done: int, failed: int = 0) -> None:
         """Counts points that are finished."""
@@ -123,20 +130,21 @@ class Tally:
         self._reporter(Progress(self.name, *counts, seconds, left, self.unit))
 
     def close(self) -> None:
+        """Ends the batch."""
         self._reporter.close()
 
 
-def _reporter(progress: Any, name: str, planned: int, unit: str) -> _Silent:
+def _reporter_for(progress: Wish, name: str, planned: int, unit: str) -> _Reporter:
     if not progress:
-        return _Silent()
+        return _Reporter()
     if callable(progress):
-        return _Hand(progress)
+        return _Handler(progress)
     if "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty()):
         return _Bar(name, planned, unit)
     return _Log()
 
 
-def check_progress(progress: Any) -> None:
+def check_progress(progress: object) -> None:
     """Raises TypeError where it is neither a bool, None nor a function."""
     if not (progress is None or isinstance(progress, bool) or callable(progress)):
         raise TypeError(

@@ -1,6 +1,7 @@
 """The runner: how the points of one function are run, chosen and checked once.
 
-It holds what the user asked for and makes crews; `_evaluation` runs points with it.
+It holds what the user asked for and makes crews; `evaluation` runs points with it. It must not
+know what the points are.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._runs import failures as _failures
-from jaxfd._runs.crew import Cluster, Crew, Job, Pool, Serial, Threads, waits_for_itself
+from jaxfd._runs import failures
+from jaxfd._runs.cluster import ClusterCrew
+from jaxfd._runs.crew import Calls, Crew, Job
+from jaxfd._runs.executors import ExecutorCrew
 from jaxfd._runs.journal import Journal
-from jaxfd._runs.processes import Processes
+from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
-from jaxfd._worker import Call, Failure
+from jaxfd._runs.serial import SerialCrew
+from jaxfd._runs.threads import ThreadCrew, waits_for_itself
+from jaxfd._worker import Failure
 
 
 class Runner:
@@ -49,7 +54,7 @@ class Runner:
     ) -> None:
         _check_count("chunksize", chunksize, 1)
         _check_count("retries", retries, 0)
-        _failures.check_on_error(on_error)
+        failures.check_on_error(on_error)
         check_progress(progress)
         self._crew = None if executor is None else _kind_of(executor)
         _check_timeout(timeout, executor, self._crew)
@@ -88,16 +93,16 @@ class Runner:
         """Names of the positional arguments."""
         return _Names(self.fun)
 
-    def crew(self, calls: Callable[[Job], list[Call]]) -> Crew:
+    def crew(self, calls: Calls) -> Crew:
         """A crew for one batch."""
         if self._crew is None or waits_for_itself(self.executor):
-            return Serial(self.fun, calls)
+            return SerialCrew(self.fun, calls)
         if not self._began:
             # Once more: the box may have taken the name of the function since.
             self._crew.check(self.fun, self.executor)
             self._began = True
-        if self._crew is Processes:
-            return Processes(self.fun, calls, self.executor, self.timeout)
+        if self._crew is ProcessCrew:
+            return ProcessCrew(self.fun, calls, self.executor, self.timeout)
         return self._crew(self.fun, calls, self.executor)
 
     def jobs(self, numbers: Sequence[int]) -> list[Job]:
@@ -110,10 +115,12 @@ class Runner:
                 size = max(1, -(-len(numbers) // workers))
         return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
-    def explain(self, error: BaseException, args: tuple, kwargs: dict) -> BaseException:
+    def explain(
+        self, error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> BaseException:
         """What to raise where a single call raised something."""
-        where = _failures.describe((0,), 1, args, kwargs, self.names)
-        return _failures.error_of(Failure(error), self.name, where)
+        where = failures.describe((0,), 1, args, kwargs, self.names)
+        return failures.error_of(Failure(error), self.name, where)
 
 
 class _Names(Sequence[str]):
@@ -165,7 +172,7 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
 
 
-def _check_timeout(timeout: Any, executor: Any, crew: type[Pool] | None) -> None:
+def _check_timeout(timeout: Any, executor: Any, crew: type[ExecutorCrew] | None) -> None:
     if timeout is None:
         return
     number = isinstance(timeout, (int, float, np.integer, np.floating))
@@ -186,14 +193,14 @@ def _workers(executor: Any) -> int:
     return count if isinstance(count, int) and count > 0 else os.cpu_count() or 1
 
 
-def _kind_of(executor: Any) -> type[Pool]:
+def _kind_of(executor: Any) -> type[ExecutorCrew]:
     """The crew that suits an executor."""
     kind = type(executor).__name__
     module = type(executor).__module__.partition(".")[0]
     real = isinstance(executor, concurrent.futures.Executor)
     if module == "distributed":
         if real:
-            return Cluster
+            return ClusterCrew
         raise TypeError(
             f"executor must have submit as concurrent.futures has it, got a dask {kind}: pass "
             "client.get_executor()."
@@ -204,9 +211,9 @@ def _kind_of(executor: Any) -> type[Pool]:
             "(threads, processes, loky, mpi4py, dask's client.get_executor()), or None."
         )
     if isinstance(executor, concurrent.futures.ThreadPoolExecutor) and "Interpreter" not in kind:
-        return Threads
-    if Processes.suits(executor):
-        return Processes
+        return ThreadCrew
+    if ProcessCrew.suits(executor):
+        return ProcessCrew
     if "process" in kind.lower():
         warnings.warn(
             f"executor is a {kind}, of which jaxfd cannot tell how it starts its processes: "
@@ -214,4 +221,4 @@ def _kind_of(executor: Any) -> type[Pool]:
             RuntimeWarning,
             stacklevel=4,
         )
-    return Pool
+    return ExecutorCrew

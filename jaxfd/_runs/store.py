@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxfd._system import interrupt as _interrupt
+from jaxfd._system import host_calls
 
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock
@@ -108,9 +108,10 @@ class Store:
 
     @staticmethod
     def _connection_to(target: str, **options: Any) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection: sqlite3.Connection = sqlite3.connect(
             target, timeout=_LOOK, isolation_level=None, check_same_thread=False, **options
         )
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # Tables first: whoever makes the file writes both at once.
@@ -169,7 +170,7 @@ def _patiently(connection: sqlite3.Connection, statement: str) -> sqlite3.Cursor
         except sqlite3.OperationalError as error:
             if _code(error) != "SQLITE_BUSY" or time.monotonic() > deadline:
                 raise
-        _interrupt.check()
+        host_calls.check()
         time.sleep(0.01)
 
 

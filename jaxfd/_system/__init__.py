@@ -1,8 +1,7 @@
 """The process around a host call: Ctrl-C, the end of the program, subnormal numbers."""
 
-from jaxfd._system.interrupt import (
-    aside as aside,
-    noticed as noticed,
-    noticing as noticing,
-    own_errors as own_errors,
-)
+from jaxfd._system import fenv as fenv
+from jaxfd._system.aside import aside as aside
+from jaxfd._system.hostcalls import host_calls as host_calls
+from jaxfd._system.interrupt import ctrl_c as ctrl_c
+from jaxfd._system.threads import interrupt_thread as interrupt_thread

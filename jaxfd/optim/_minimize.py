@@ -23,7 +23,7 @@ from jaxfd._methods import Method
 from jaxfd._random import is_random
 from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
-from jaxfd._system import noticed, noticing, own_errors
+from jaxfd._system import ctrl_c, host_calls
 from jaxfd._transforms import check_method, check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
@@ -43,8 +43,8 @@ _WHY = {
 }
 
 
-@noticing()
-@own_errors()
+@ctrl_c.noticing()
+@host_calls.own_errors()
 def minimize(
     fun: Callable[[PyTree], Any],
     x0: PyTree,
@@ -123,7 +123,7 @@ def minimize(
         relaxed line search; D. Liu and J. Nocedal, "On the limited memory BFGS method", Math.
         Programming 45 (1989) 503-528.
     """
-    presses = noticed()
+    presses = ctrl_c.noticed()
     method = _keyed(method, key)
     limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
     check_progress(progress)
@@ -177,7 +177,7 @@ def minimize(
             checkpoint=saved,
             history=history,
             between=between,
-            interrupted=lambda: noticed() > presses,
+            interrupted=lambda: ctrl_c.noticed() > presses,
             compiled=jax.jit(program),
         )
     finally:
