@@ -1,7 +1,6 @@
 """The shape of the library: layers, names, and what it leans on."""
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -162,25 +161,3 @@ class TestFrontDoor:
         )
         # A backend of that name could not be started.
         run_python(code, JAX_PLATFORMS="no_such_platform")
-
-
-class TestValues:
-    """Methods are frozen values and pytrees."""
-
-    @pytest.mark.parametrize(
-        "method",
-        [jaxfd.Forward(2), jaxfd.Backward(), jaxfd.Central(4, step=0.5), jaxfd.ComplexStep()],
-    )
-    def test_frozen_hashable_equal(self, method):
-        leaves, tree = jax.tree.flatten(method)
-        assert jax.tree.unflatten(tree, leaves) == method
-        assert hash(method) == hash(dataclasses.replace(method))
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            method.step = 1.0
-        assert leaves == ([0.5] if method.step == 0.5 else [])
-        assert eval(repr(method), vars(jaxfd)) == method
-
-    def test_structures_know_their_class(self):
-        # To jax.tree_util.register_dataclass these are equal, and jit may take one for the other.
-        trees = [jax.tree.structure(m) for m in (jaxfd.Forward(2), jaxfd.Backward(2))]
-        assert trees[0] != trees[1]
