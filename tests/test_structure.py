@@ -1,4 +1,4 @@
-"""The shape of the library: layers, names, and what it leans on."""
+"""The shape of the library and of its tests: layers, names, and what they lean on."""
 
 import ast
 import importlib
@@ -15,6 +15,7 @@ import jaxfd
 
 ROOT = Path(jaxfd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+TESTS = Path(__file__).parent
 
 # The folders, from the ground up: one imports from itself and from those before it. This is the
 # only list of layers that there is.
@@ -161,3 +162,20 @@ class TestFrontDoor:
         )
         # A backend of that name could not be started.
         run_python(code, JAX_PLATFORMS="no_such_platform")
+
+
+class TestTests:
+    def test_folders_are_those_of_the_library(self):
+        ours = {p.parent.relative_to(ROOT) for p in FILES}
+        theirs = {p.parent.relative_to(TESTS) for p in TESTS.rglob("*.py")}
+        assert theirs <= ours
+
+    def test_file_names_are_unique(self):
+        """No folder is a package: ``_random`` would take the place of Python's own."""
+        names = [p.name for p in TESTS.rglob("*.py")]
+        assert len(set(names)) == len(names)
+        assert "__init__.py" not in names
+
+    def test_files_are_short(self):
+        long = [p.name for p in TESTS.rglob("*.py") if len(p.read_text().splitlines()) > 600]
+        assert not long, "split at a natural joint"

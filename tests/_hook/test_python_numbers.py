@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import jaxfd
-import jaxfd.optim
 
 NUMBER = jax.ShapeDtypeStruct((), np.float64)
 

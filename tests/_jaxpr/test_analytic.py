@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import jaxfd
-import jaxfd.optim
 
 MATRIX = np.diag([4.0, 5.0, 6.0]) + np.arange(9.0).reshape(3, 3) / 10
 

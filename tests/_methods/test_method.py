@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import jaxfd
-import jaxfd.optim
 
 
 class TestValues:

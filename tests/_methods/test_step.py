@@ -1,4 +1,4 @@
-"""Steps: whatever form one has, it is the one that is taken."""
+"""Steps: numbers, arrays, trees, relative ones and defaults."""
 
 import jax
 import jax.numpy as jnp
