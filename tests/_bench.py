@@ -14,6 +14,8 @@ from _simulators import Logged, log
 import jaxfd
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
+# The first line of a program that is to find the helpers of these tests.
+HEAD = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
 
 
 class Bench:
@@ -38,9 +40,8 @@ class Bench:
 
 def program(code, *arguments, **options):
     """Runs a program that finds the helpers of these tests."""
-    head = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
     return subprocess.Popen(
-        [sys.executable, "-c", head + code, *map(str, arguments)],
+        [sys.executable, "-c", HEAD + code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

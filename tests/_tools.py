@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import numpy as np
 
 import jaxfd
 
+# Where the benchmarks and examples lie, which some tests run.
+REPOSITORY = Path(__file__).parent.parent
 REAL_METHODS = [
     *(jaxfd.Forward(order=p) for p in range(1, 7)),
     *(jaxfd.Backward(order=p) for p in range(1, 7)),
@@ -130,3 +133,8 @@ def run_python(code, **environment):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def rosenbrock(x):
+    """A curved valley, with its minimum of 0 where every entry is 1."""
+    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)

@@ -1,7 +1,6 @@
-"""The shape of the library: layers, names, and what it leans on."""
+"""The shape of the library and of its tests: layers, names, and what they lean on."""
 
 import ast
-import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -16,6 +15,7 @@ import jaxfd
 
 ROOT = Path(jaxfd.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+TESTS = Path(__file__).parent
 
 # The folders, from the ground up: one imports from itself and from those before it. This is the
 # only list of layers that there is.
@@ -164,23 +164,18 @@ class TestFrontDoor:
         run_python(code, JAX_PLATFORMS="no_such_platform")
 
 
-class TestValues:
-    """Methods are frozen values and pytrees."""
+class TestTests:
+    def test_folders_are_those_of_the_library(self):
+        ours = {p.parent.relative_to(ROOT) for p in FILES}
+        theirs = {p.parent.relative_to(TESTS) for p in TESTS.rglob("*.py")}
+        assert theirs <= ours
 
-    @pytest.mark.parametrize(
-        "method",
-        [jaxfd.Forward(2), jaxfd.Backward(), jaxfd.Central(4, step=0.5), jaxfd.ComplexStep()],
-    )
-    def test_frozen_hashable_equal(self, method):
-        leaves, tree = jax.tree.flatten(method)
-        assert jax.tree.unflatten(tree, leaves) == method
-        assert hash(method) == hash(dataclasses.replace(method))
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            method.step = 1.0
-        assert leaves == ([0.5] if method.step == 0.5 else [])
-        assert eval(repr(method), vars(jaxfd)) == method
+    def test_file_names_are_unique(self):
+        """No folder is a package: ``_random`` would take the place of Python's own."""
+        names = [p.name for p in TESTS.rglob("*.py")]
+        assert len(set(names)) == len(names)
+        assert "__init__.py" not in names
 
-    def test_structures_know_their_class(self):
-        # To jax.tree_util.register_dataclass these are equal, and jit may take one for the other.
-        trees = [jax.tree.structure(m) for m in (jaxfd.Forward(2), jaxfd.Backward(2))]
-        assert trees[0] != trees[1]
+    def test_files_are_short(self):
+        long = [p.name for p in TESTS.rglob("*.py") if len(p.read_text().splitlines()) > 600]
+        assert not long, "split at a natural joint"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _bench import SCALAR, Bench
+from _bench import HEAD, SCALAR, Bench
 from _executors import KINDS, executor
 from _simulators import Fails, FailsInBatch, X
 
@@ -146,7 +146,7 @@ class TestLog:
 
 
 _BAR = f"""
-import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+{HEAD}
 import jax, numpy as np, jaxfd, _simulators as simulators
 fun = getattr(simulators, sys.argv[1])
 box = jaxfd.blackbox(fun, jax.ShapeDtypeStruct((), np.float32), progress=True)

@@ -8,7 +8,7 @@ import time
 
 import psutil
 import pytest
-from _bench import ended
+from _bench import HEAD, ended
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process is POSIX")
 
@@ -17,10 +17,10 @@ RUNS = ["eager", "jit", "again", "pending", "scan"]
 LIMIT = 2.0
 
 _HEAD = f"""
-import contextlib, signal, sys, threading
+{HEAD}
+import contextlib, signal, threading
 # A shell in the background hands on SIGINT as ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.insert(0, {os.path.dirname(__file__)!r})
 import jax, jax.numpy as jnp, numpy as np, jaxfd
 import _simulators as simulators
 from _executors import executor, make

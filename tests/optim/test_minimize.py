@@ -11,16 +11,12 @@ import numpy as np
 import optax
 import pytest
 from _bench import ended, program
-from _tools import Host, Points
+from _tools import Host, Points, rosenbrock
 
 import jaxfd
 from jaxfd.optim import Result, _loop, estimate_gradient, minimize, spsa
 
 matplotlib.use("Agg")
-
-
-def rosenbrock(x):
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
 def bowl(x):

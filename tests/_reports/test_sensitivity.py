@@ -4,13 +4,12 @@ import collections
 import dataclasses
 import runpy
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _tools import Host, x64
+from _tools import REPOSITORY, Host, x64
 from hypothesis import given, strategies as st
 
 import jaxfd
@@ -19,7 +18,7 @@ from jaxfd._reports.names import entry_names, flat, unflat
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 # The default takes seconds to compile for every traceable function.
 QUICK = jaxfd.Central(order=4)
-EXAMPLE = Path(__file__).parent.parent / "examples" / "sensitivity.py"
+EXAMPLE = REPOSITORY / "examples" / "sensitivity.py"
 
 # Exponents are elasticities, whatever the values: Young's modulus, an expansion, a count.
 POWERS = {"E": -1.0, "alpha": 2.0, "beam": {"width": -3.0, "length": np.array([0.5, 1.5])}}

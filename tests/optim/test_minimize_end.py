@@ -1,0 +1,98 @@
+"""How `jaxfd.optim.minimize` ends: at a minimum in any unit, or with why there is none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _tools import rosenbrock
+
+import jaxfd
+from jaxfd.optim import minimize
+
+
+class TestTolerance:
+    """It is as small as the function."""
+
+    def test_small_values(self, dtype):
+        t = jnp.linspace(0, 1, 50, dtype=dtype)
+        data = 2e-6 * jnp.exp(-3 * t)
+        found = minimize(
+            lambda p: jnp.sum((1e-6 * p[0] * jnp.exp(-p[1] * t) - data) ** 2), jnp.ones(2, dtype)
+        )
+        assert found.converged
+        np.testing.assert_allclose(found.x, [2.0, 3.0], rtol=1e-4)
+
+    @pytest.mark.parametrize("unit", [2.0**-100, 1e-8, 1e8])
+    def test_any_unit(self, unit):
+        found = minimize(lambda x: unit * rosenbrock(x), jnp.array([-1.2, 1.0]))
+        assert found.converged
+        np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
+
+    def test_units_below_one_change_nothing(self):
+        one, other = (
+            minimize(lambda x, unit=2.0**-k: unit * rosenbrock(x), jnp.array([-1.2, 1.0]))
+            for k in (10, 70)
+        )
+        np.testing.assert_array_equal(one.x, other.x)
+        assert one.num_evaluations == other.num_evaluations
+
+    @pytest.mark.parametrize("more", [-1.0, 1.0, 1e3])
+    def test_any_zero(self, more):
+        found = minimize(lambda x: more + rosenbrock(x), jnp.array([-1.2, 1.0]))
+        assert found.converged
+        np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
+
+    @pytest.mark.parametrize("fun", [rosenbrock, lambda x: jnp.sum((x - 1) ** 2)])
+    def test_starts_at_zero(self, dtype, fun):
+        found = minimize(fun, jnp.ones(2, dtype))
+        assert found.converged
+        assert found.value == 0
+
+    def test_with_an_optimizer(self):
+        with jax.numpy_dtype_promotion("standard"):
+            found = minimize(lambda x: 1e-12 * jnp.sum((x - 3) ** 2), jnp.zeros(2), optax.sgd(1e11))
+        np.testing.assert_allclose(found.x, 3.0, atol=1e-2)
+
+
+class TestNoMinimum:
+    @pytest.mark.parametrize(
+        "fun",
+        [lambda x: -jnp.sum(x), lambda x: jnp.sum(x**3), lambda x: -jnp.sum(jnp.log(x))],
+        ids=["linear", "cubic", "logarithm"],
+    )
+    def test_unbounded(self, dtype, fun):
+        found = minimize(fun, jnp.ones(2, dtype))
+        assert not found.converged
+        assert "seems to have no minimum" in found.message
+
+    def test_far_away_is_none(self):
+        found = minimize(lambda x: jnp.sum((jnp.log(x) - 40) ** 2), jnp.ones(2))
+        assert found.converged
+        np.testing.assert_allclose(found.x, np.exp(40), rtol=1e-3)
+
+    @pytest.mark.parametrize(
+        "fun",
+        [lambda x: 0 * jnp.sum(x) + 2, lambda x: jnp.sum((x / 1e20 - 3) ** 2)],
+        ids=["constant", "far"],
+    )
+    def test_flat(self, dtype, fun):
+        found = minimize(fun, jnp.zeros(2, dtype))
+        assert not found.converged
+        assert found.message.startswith("no point near x0 has another value")
+        np.testing.assert_array_equal(found.x, 0)
+
+    def test_down_to_a_plateau(self):
+        found = minimize(lambda x: jnp.sum(jnp.floor(64 * x) ** 2) / 64**2, jnp.array([1.0, 2.0]))
+        assert found.converged
+        assert found.value == 0
+
+
+class TestStuck:
+    def test_rounding(self):
+        x0 = jnp.array([-1.2, 1.0, -1.2, 1.0, -1.2], np.float32)
+        with jax.enable_x64(False):
+            found = minimize(rosenbrock, x0)
+            assert not found.converged
+            assert "enable x64, or give method=jaxfd.Central()" in found.message
+            assert minimize(rosenbrock, x0, method=jaxfd.Central()).value < 1e-4
