@@ -9,7 +9,16 @@ import pytest
 from _rows import INF
 from hypothesis import given, strategies as st
 
-from jaxfd._estimate.adaptive import fits as _ladder, ladder as _scout
+from jaxfd._arrays import power_of_two
+from jaxfd._estimate.adaptive.fits import (
+    add,
+    judge,
+    one_sided_fits,
+    orthonormal,
+    two_sided_fits,
+    weigh,
+)
+from jaxfd._estimate.adaptive.ladder import one_sided_ladder, two_sided_ladder
 
 KINDS = {
     "odd": lambda i: 2 * i + 1,
@@ -30,7 +39,7 @@ class TestPolynomials:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_orthonormal(self, kind):
-        basis = _ladder.orthonormal(self.nodes, kind)
+        basis = orthonormal(self.nodes, kind)
         np.testing.assert_allclose(basis.values @ basis.values.T, np.eye(7), atol=1e-12)
         for degree in range(1, 7):
             # What the first ones span is what the first powers do.
@@ -39,7 +48,7 @@ class TestPolynomials:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_slopes_are_those_of_least_squares(self, kind):
-        basis = _ladder.orthonormal(self.nodes, kind)
+        basis = orthonormal(self.nodes, kind)
         data = np.random.default_rng(0).normal(size=7)
         for degree in range(2, 6):
             fitted, *_ = np.linalg.lstsq(powers(kind, self.nodes, degree), data, rcond=None)
@@ -49,7 +58,7 @@ class TestPolynomials:
 
     def test_fits_to_both_sides(self):
         """Of degree ``2k - 1``: exact for odd powers so far, blind to even ones, and no farther."""
-        fits = _ladder.two_sided()
+        fits = two_sided_fits()
         t = np.arange(1, 9) / 8
         expected = []
         for m in range(4, 9):
@@ -73,13 +82,13 @@ class TestPolynomials:
                 else:
                     # The first power left out: its error, by gain, bias and residual.
                     only_odd = np.concatenate([t ** (2 * j + 1), 0 * t])
-                    row = _ladder.orthonormal([Fraction(n, 8) for n in range(1, m + 1)], "odd")
+                    row = orthonormal([Fraction(n, 8) for n in range(1, m + 1)], "odd")
                     rest = (row.values @ t[:m] ** (2 * j + 1))[k:]
                     bound = fits.bias[i] * fits.gain[i] * np.sqrt(np.mean(rest**2))
                     assert abs(fits.slope[i] @ only_odd) == pytest.approx(bound, rel=1e-6)
 
     def test_fits_to_one_side(self):
-        fits = _ladder.one_sided()
+        fits = one_sided_fits()
         t = np.arange(17) / 16
         expected = [
             (m, k)
@@ -98,7 +107,7 @@ class TestPolynomials:
     @pytest.mark.parametrize("single", [False, True], ids=["both sides", "one side"])
     def test_ladders(self, single):
         """Estimates of the slope on every window, exact for the first powers."""
-        ladder = _scout.one_sided() if single else _scout.two_sided()
+        ladder = one_sided_ladder() if single else two_sided_ladder()
         steps = np.abs(ladder.offsets[: len(ladder.offsets) // (1 if single else 2)])
         kept = (3, 4) if single else (1, 2)
         for i, row in enumerate(ladder.slope):
@@ -117,26 +126,26 @@ class TestPolynomials:
         odd = sum(c * t ** (2 * i + 1) for i, c in enumerate(coefficients[:4]))
         even = sum(c * t ** (2 * i + 2) for i, c in enumerate(coefficients[4:]))
         data = np.concatenate([odd, even])[:, None] * radius
-        evidence = _ladder.weigh(np, _ladder.two_sided(), data, np.array([radius]))
+        evidence = weigh(np, two_sided_fits(), data, np.array([radius]))
         floor = np.full(1, 1e-15 * radius)
         with np.errstate(all="ignore"):
-            judged = _ladder.judge(np, _ladder.two_sided(), evidence, floor)
+            judged = judge(np, two_sided_fits(), evidence, floor)
         size = 1 + np.max(np.abs(coefficients))
         assert abs(judged.value[0] - coefficients[0]) <= 1e-12 * size
         assert judged.error[0] <= 1e-11 * size
 
     def test_more_sets_average_noise_out(self):
         rng = np.random.default_rng(0)
-        fits = _ladder.two_sided()
+        fits = two_sided_fits()
         t = np.arange(1, 9) / 8
         clean = np.concatenate([t, t**2])[:, None] + np.zeros(300)
         sets = [
-            _ladder.weigh(np, fits, clean + 1e-3 * rng.normal(size=clean.shape), np.ones(300))
+            weigh(np, fits, clean + 1e-3 * rng.normal(size=clean.shape), np.ones(300))
             for _ in range(3)
         ]
         floor = np.full(300, 1e-9)
-        one = _ladder.judge(np, fits, sets[0], floor)
-        three = _ladder.judge(np, fits, _ladder.add(_ladder.add(*sets[:2]), sets[2]), floor)
+        one = judge(np, fits, sets[0], floor)
+        three = judge(np, fits, add(add(*sets[:2]), sets[2]), floor)
         scatter = [np.std(judged.value) for judged in (one, three)]
         assert 1.3 <= scatter[0] / scatter[1] <= 3
         assert np.median(three.error) < np.median(one.error)
@@ -144,13 +153,13 @@ class TestPolynomials:
 
     def test_points_that_are_not_finite(self):
         """Fits on fewer points serve, where there are any."""
-        fits, floor = _ladder.two_sided(), np.full(3, 1e-15)
+        fits, floor = two_sided_fits(), np.full(3, 1e-15)
         t = np.arange(1, 9) / 8
         data = np.concatenate([t + t**3, t**2])[:, None] + np.zeros(3)
         data[4, 1] = np.nan  # the fifth rung: four are left
         data[0, 2] = INF
         with np.errstate(all="ignore"):
-            judged = _ladder.judge(np, fits, _ladder.weigh(np, fits, data, np.ones(3)), floor)
+            judged = judge(np, fits, weigh(np, fits, data, np.ones(3)), floor)
         np.testing.assert_allclose(judged.value[:2], 1.0, rtol=1e-12)
         assert judged.reach[1] == 0.5
         assert np.isnan(judged.value[2])
@@ -161,6 +170,6 @@ class TestPolynomials:
         x = np.array([1.0, 0.99, 1.5, 2.0, 3e-20, 7e20, 0.0, np.nan, INF, -1.0], dtype)
         good = [2.0 ** math.floor(math.log2(v)) for v in x[:6]]
         for xp in (np, jnp):
-            found = _ladder.power_of_two(xp, xp.asarray(x))
+            found = power_of_two(xp, xp.asarray(x))
             assert found.dtype == dtype
             np.testing.assert_array_equal(found, [*good, 1, 1, 1, 1])
