@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import tree_util
@@ -19,7 +19,6 @@ from jaxfd._arrays import (
     over,
     promote,
     real_of,
-    register,
     whole,
 )
 from jaxfd._estimate.first import value_at_centre
@@ -186,9 +185,7 @@ class Line(Task):
         return Answer(derivative, value_at_centre(call, centre), aux)
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(NamedTuple):
     """What a function does along a tangent; a pytree.
 
     Attributes:

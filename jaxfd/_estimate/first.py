@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax import tree_util
 from jaxtyping import PyTree, Shaped
 
-from jaxfd._arrays import Parts, register, whole
+from jaxfd._arrays import Parts, whole
 from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.task import Answer, Call, Task, cast, float0
 from jaxfd._methods import Method
@@ -80,9 +80,7 @@ def value_at_centre(call: Call, centre: Sequence[Any]) -> PyTree:
     return tree_util.tree_unflatten(call.out_tree, values)
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Derivatives as bare lists, as rules of differentiation want them; a pytree.
 
     Attributes:

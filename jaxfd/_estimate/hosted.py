@@ -114,7 +114,7 @@ class _HostCall:
         arguments, where = self._bind(first[: self._count])
         _, _, method, settings = tree_util.tree_unflatten(self._tree, first)
         *_, needs = tree_util.tree_unflatten(self._tree, full)
-        needs = dataclasses.replace(needs, bounds=settings.bounds)
+        needs = needs._replace(bounds=settings.bounds)
         if needs.bounds is not None:
             check_bounds(arguments, needs.bounds)
         leaves = [full[i] for i in where]

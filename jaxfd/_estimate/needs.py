@@ -6,18 +6,13 @@ batch; everything else belongs to each call, like its arguments.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._arrays import register
 
-
-@register
-@dataclasses.dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """What tasks need besides; a pytree.
 
     Attributes:
@@ -38,4 +33,4 @@ class Needs:
 
     def of_each_call(self) -> Needs:
         """All that belongs to each call of a batch: everything but the bounds."""
-        return dataclasses.replace(self, bounds=None)
+        return self._replace(bounds=None)

@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, over, promote, register
+from jaxfd._arrays import constant, is_complex, over, promote
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
@@ -151,9 +151,7 @@ def along_directions(method: StencilMethod, place: Place, call: Call, wish: Wish
     )
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class MovedArgument:
+class MovedArgument(NamedTuple):
     """What a step in place returns; a pytree.
 
     Attributes:

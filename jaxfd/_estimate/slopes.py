@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import register
 from jaxfd._estimate.found import by_leaf
 from jaxfd._estimate.layout import lay
 from jaxfd._estimate.needs import Needs
@@ -24,9 +23,7 @@ from jaxfd._methods import Central, Forward, stencil_of
 from jaxfd._places import Place
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class ValueAndSlopes:
+class ValueAndSlopes(NamedTuple):
     """What a quasi-Newton method asks for; a pytree.
 
     Attributes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ from jaxfd._arrays import (
     complexify,
     is_complex,
     is_inexact,
-    register,
     split,
 )
 from jaxfd._estimate.needs import Needs
@@ -193,9 +192,7 @@ class Task(abc.ABC):
             )
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What most tasks return; a pytree, None where something was not asked for.
 
     Attributes:

@@ -17,12 +17,12 @@ import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import apply, column, constant, power_of_two, register
+from jaxfd._arrays import apply, column, constant, power_of_two
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
 _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
@@ -167,9 +167,7 @@ def one_sided_fits() -> Fits:
     return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What all fits make of some sets of points, so that further sets can be added.
 
     Attributes:
@@ -230,9 +228,7 @@ def add(old: Evidence, new: Evidence) -> Evidence:
     )
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class BestFit:
+class BestFit(NamedTuple):
     """The best fit, entry by entry.
 
     Attributes:

@@ -12,12 +12,12 @@ import dataclasses
 import functools
 import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd._arrays import apply, column, register
+from jaxfd._arrays import apply, column
 from jaxfd._estimate.adaptive.fits import orthonormal
 
 # What is left by the polynomials and is this many times the noise is the function's own.
@@ -187,9 +187,7 @@ def one_sided_ladder() -> Ladder:
     )
 
 
-@register
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What a ladder told, entry by entry.
 
     Attributes:

@@ -126,7 +126,7 @@ class Search:
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best: Reading = self._pick(side, found)
-        return dataclasses.replace(best, slope=best.slope * self.sign(side))
+        return best._replace(slope=best.slope * self.sign(side))
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
@@ -149,7 +149,7 @@ class Search:
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))
         best: BestFit = self._pick(side, found)
-        return dataclasses.replace(best, value=best.value * self.sign(side))
+        return best._replace(value=best.value * self.sign(side))
 
     def score(self, error: Any) -> Any:
         """One number for the errors of all outputs along a coordinate."""
