@@ -63,6 +63,11 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
     return lax.bitcast_convert_type(bits, x.dtype)
 
 
+def stack(xp: Any, arrays: Sequence[Any]) -> Any:
+    """Arrays of one shape and dtype as one, with a new first axis."""
+    return np.array(arrays) if xp is np else xp.stack(arrays)
+
+
 def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
     """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
     flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]

@@ -20,6 +20,7 @@ from jaxfd._arrays import (
     over,
     real_of,
     realise,
+    stack,
 )
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, mended, shifted, shifted_slopes, steps
@@ -204,8 +205,8 @@ def lay(
             away = [box.clip(still + a) - still for a in steps_of]
             rows.append(row.which)
             flat.append(box.flat(row.wide))
-        values.append(xp.stack(nodes))
-        distances.append(xp.stack(away))
+        values.append(stack(xp, nodes))
+        distances.append(stack(xp, away))
         widths.append(h)
     if not values:
         nothing = np.zeros((len(stencil.moving), *place.lead, 0), np.float32)

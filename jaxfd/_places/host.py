@@ -8,8 +8,8 @@ bookkeeping is the one exception, for it computes nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -18,22 +18,55 @@ from jaxfd._arrays import is_inexact
 from jaxfd._places.hostfunction import Declaration, HostFunction, widen
 from jaxfd._places.place import Reduce, State
 from jaxfd._places.schedule import Schedule
+from jaxfd._places.sheet import Sheet
 from jaxfd._points import Cloud, Coordinates
 from jaxfd._runs import Evaluation, Points
 
 
-class _HostPoints(Points):
-    """A run of points: leaves of shape ``(m, *shape)``, each point belonging to a call."""
+# Positional and keyword arguments of a call.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __init__(self, host: Host, leaves: Sequence[Any], rows: np.ndarray) -> None:
+
+class Calls(Protocol):
+    """The arguments of calls, with other leaves in place of those that are moved."""
+
+    def __call__(self, leaves: Sequence[Any], row: Any) -> Arguments:
+        """The arguments of one call, its number among the ``B`` given; or of an array of them."""
+
+    def each(self, leaves: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[Arguments]:
+        """The same for one after the other: leaves of shape ``(m, *shape)``, ``m`` numbers."""
+
+
+class _HostPoints(Points):
+    """A run of points, each belonging to a call.
+
+    Args:
+        host: the place.
+        make: makes the points' leaves, arrays of their own of shape ``(m, *shape)``.
+        rows: the call of each point.
+    """
+
+    def __init__(
+        self, host: Host, make: Callable[[], Sequence[np.ndarray]], rows: np.ndarray
+    ) -> None:
         self.count = len(rows)
         self.declared = host.declared.named
         self._host = host
-        self._leaves = leaves
+        self._make = make
+        self._leaves = make()
         self._rows = rows
 
-    def call(self, which: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self._host.rebuild([leaf[which] for leaf in self._leaves], self._rows[which])
+    def call(self, which: Any) -> Arguments:
+        return self._host.calls([leaf[which] for leaf in self._leaves], self._rows[which])
+
+    def each(self) -> Iterator[Arguments]:
+        return self._host.calls.each(self._leaves, self._rows)
+
+    def renew(self) -> None:
+        self._leaves = self._make()
+
+    def sheet(self) -> Sheet:
+        return Sheet(self._host.function, self._host.declared, self.count)
 
     def accept(self, value: Any, size: int | None) -> list[np.ndarray]:
         return self._host.function.accept(value, self._host.declared, size)
@@ -48,9 +81,7 @@ class Host:
     Args:
         function: the user's function.
         declared: what it returns.
-        rebuild: ``(leaves, row) -> (args, kwargs)``, the call's arguments with other leaves.
-            The row picks the call among the ``B``: a number, or for a vectorised function an
-            array of them.
+        calls: the arguments of calls, with other leaves.
         size: the number ``B`` of calls.
         schedule: how many points a vectorised function is given at once.
         post: applied to the wanted outputs of a row or of rows.
@@ -62,7 +93,7 @@ class Host:
         self,
         function: HostFunction,
         declared: Declaration,
-        rebuild: Callable[[Sequence[Any], Any], tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Calls,
         size: int,
         schedule: Schedule,
         post: Callable[[list[Any], Any], list[Any]] | None = None,
@@ -71,7 +102,7 @@ class Host:
         self.lossy = function.runner.lossy
         self.function = function
         self.declared = declared
-        self.rebuild = rebuild
+        self.calls = calls
         self._schedule = schedule
         self._post = post
 
@@ -100,12 +131,11 @@ class Host:
         """Runs points given whole: leaves of shape ``(m, *shape)``, outputs of ``(m, *out)``."""
         most = self._most(leaves)
         with Evaluation(self.function.runner, len(rows)) as evaluation:
-            parts = [
-                evaluation.run(
-                    _HostPoints(self, [x[k : k + most] for x in leaves], rows[k : k + most])
-                )
-                for k in range(0, len(rows), most)
-            ]
+            parts = []
+            for k in range(0, len(rows), most):
+                part = slice(k, k + most)
+                make = functools.partial(_copies, leaves, part)
+                parts.append(evaluation.run(_HostPoints(self, make, rows[part])))
         return _joined(parts)
 
     def _most(self, leaves: Sequence[np.ndarray]) -> int:
@@ -160,7 +190,7 @@ class Host:
             # What lost one side is differenced with the centre.
             centre = self.centre(moves.x)
         values = [
-            np.moveaxis(o.reshape(size, nodes, count, *o.shape[2:]), 1, 0)
+            o.reshape(size, nodes, count, *o.shape[2:]).swapaxes(0, 1)
             for o in outputs[: self.declared.wanted]
         ]
         return centre, reduce(centre, values, slice(None))
@@ -211,17 +241,23 @@ class Host:
         parts = []
         with Evaluation(self.function.runner, len(batch)) as evaluation:
             if every and len(batch) <= most and not moves.entries and len(batch):
-                return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
+                make = functools.partial(moves.every_row, ride)
+                return evaluation.run(_HostPoints(self, make, batch))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)
-                leaves = moves.rows(batch[part], directions[part], nodes[part])
-                parts.append(evaluation.run(_HostPoints(self, leaves, batch[part])))
+                make = functools.partial(moves.rows, batch[part], directions[part], nodes[part])
+                parts.append(evaluation.run(_HostPoints(self, make, batch[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
                 for o in self.declared.leaves
             ]
         return _joined(parts)
+
+
+def _copies(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
+    """Some points of their own: a function may write to what it is given."""
+    return [np.array(leaf[part]) for leaf in leaves]
 
 
 def _joined(parts: Sequence[list[np.ndarray]]) -> list[np.ndarray]:

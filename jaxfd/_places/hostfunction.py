@@ -6,6 +6,7 @@ This room must not know which points a function is called at.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -77,13 +78,19 @@ class HostFunction:
         self.eps = _DOUBLE
 
     def __call__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: Declaration
+        self, make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], declared: Declaration
     ) -> list[np.ndarray]:
-        """Calls the function at one point and returns its outputs, checked and widened."""
+        """Calls the function at one point and returns its outputs, checked and widened.
+
+        Args:
+            make: makes the arguments; once more for an error, for the function may write to them.
+            declared: what it returns.
+        """
+        args, kwargs = make()
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
         except Exception as error:
-            raise self.runner.explain(error, args, kwargs)  # noqa: B904
+            raise self.runner.explain(error, *make())  # noqa: B904
 
     def accept(self, value: Any, declared: Declaration, batch: int | None) -> list[np.ndarray]:
         """Checks what the function returned against its declaration; returns copies, flat.
