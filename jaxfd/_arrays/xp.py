@@ -1,7 +1,8 @@
 """Small tools that run on NumPy's arrays and on JAX's alike.
 
 The pipeline is written once, against an array namespace ``xp``. This room exists so that what the
-namespaces do not share is written once too; it must not know what the numbers mean.
+namespaces do not share is written once too; it must not know what the numbers mean. It is asked on
+many lines, as a namespace is: that it lies apart from who asks is on purpose.
 """
 
 from __future__ import annotations
