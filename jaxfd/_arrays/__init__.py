@@ -20,6 +20,14 @@ from jaxfd._arrays.dtype import (
     promote as promote,
     real_of as real_of,
 )
+from jaxfd._arrays.numbers import (
+    check_integer as check_integer,
+    check_number as check_number,
+    check_positive as check_positive,
+    count_of as count_of,
+    is_integer as is_integer,
+    is_number as is_number,
+)
 from jaxfd._arrays.parts import Parts as Parts, split as split, whole as whole
 from jaxfd._arrays.register import register as register
 from jaxfd._arrays.xp import (

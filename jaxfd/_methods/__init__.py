@@ -16,4 +16,4 @@ from jaxfd._methods.stencil import (
     shifted as shifted,
     shifted_slopes as shifted_slopes,
 )
-from jaxfd._methods.step import Relative as Relative, check_positive as check_positive
+from jaxfd._methods.step import Relative as Relative

@@ -15,7 +15,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import path_name
+from jaxfd._arrays import check_number, path_name
 from jaxfd._estimate import WithProgram
 from jaxfd._methods import Adaptive, ComplexStep, Method
 from jaxfd._reports.names import entry_names, flat, unflat
@@ -99,8 +99,7 @@ def check_grads(
         J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1, for differences.
     """
     check_method(method)
-    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)):
-        raise TypeError(f"rtol must be a number, got {rtol!r}.")
+    check_number(rtol, "rtol")
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie between 0 and 1, got {rtol}: it is a relative error.")
     if grad is None and isinstance(fun, WithProgram):

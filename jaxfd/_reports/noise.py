@@ -16,7 +16,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._methods import check_positive
+from jaxfd._arrays import check_number, check_positive
 from jaxfd._reports.names import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 
@@ -227,8 +227,7 @@ def estimate_noise(
         # Powers of two, so that no point is rounded.
         spacings = [2.0 ** round(math.log2(eps**power / pace)) for power in _POWERS]
     else:
-        if isinstance(step, bool) or not isinstance(step, (int, float, np.number)):
-            raise TypeError(f"step must be one number, the points' distance, got {step!r}.")
+        check_number(step, "step", "one number, the points' distance")
         check_positive(step, "step")
         spacings = [float(step)]
     distances = np.concatenate([spacing * _TICKS for spacing in spacings])

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from jaxfd._arrays import check_integer, check_number
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections
@@ -33,6 +34,8 @@ from jaxfd.optim._result import Result
 from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps, number
 from jaxfd.optim._vector import box_of
 
+# What counters hold.
+_MOST = np.iinfo(np.int32).max - 1
 _WHY = {
     FOUND: "no step promises to lower the value by more than the tolerance",
     STALLED: "{patience} steps lowered the value by no more than the tolerance",
@@ -219,15 +222,12 @@ def _check(
     for name, value in (("max_steps", max_steps), ("max_evaluations", max_evaluations)):
         if value is None and name == "max_evaluations":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer, got {value!r}.")
-        if not 1 <= value < np.iinfo(np.int32).max:
-            raise ValueError(f"{name} must be from 1 to two thousand million, got {value}.")
+        wanted = "from 1 to two thousand million"
+        check_integer(value, name, most=_MOST, numpy=True, wanted=wanted)
     for name, value in (("tol", tol), ("max_seconds", max_seconds)):
         if value is None and name == "max_seconds":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{name} must be a number, got {value!r}.")
+        check_number(value, name)
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
     return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
