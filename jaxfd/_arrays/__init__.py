@@ -8,7 +8,6 @@ from jaxfd._arrays.arguments import (
     freeze as freeze,
     has_static as has_static,
     is_array as is_array,
-    path_name as path_name,
     positions as positions,
     thaw as thaw,
 )
@@ -20,6 +19,11 @@ from jaxfd._arrays.dtype import (
     promote as promote,
     real_of as real_of,
 )
+from jaxfd._arrays.names import (
+    entry_names as entry_names,
+    leaf_name as leaf_name,
+    path_name as path_name,
+)
 from jaxfd._arrays.numbers import (
     check_integer as check_integer,
     check_number as check_number,
@@ -30,11 +34,12 @@ from jaxfd._arrays.numbers import (
 )
 from jaxfd._arrays.parts import Parts as Parts, split as split, whole as whole
 from jaxfd._arrays.register import register as register
+from jaxfd._arrays.rows import cut as cut, flatten as flatten
+from jaxfd._arrays.table import Column as Column, table as table
 from jaxfd._arrays.xp import (
     apply as apply,
     column as column,
     constant as constant,
-    flatten as flatten,
     over as over,
     power_of_two as power_of_two,
     realise as realise,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxfd._arrays import bind
+from jaxfd._arrays import bind, cut, flatten
 from jaxfd._points import check_bounds
 
 
@@ -31,15 +31,12 @@ class Vectors:
 
     def flat(self, x: PyTree) -> Float[Array, "n"]:
         """The vector of a pytree."""
-        return jnp.concatenate([z.reshape(-1).astype(self.dtype) for z in jax.tree.leaves(x)])
+        return flatten(jnp, jax.tree.leaves(x), 0, self.dtype)
 
     def tree(self, v: Float[Array, "n"]) -> PyTree:
         """The pytree of a vector."""
-        leaves, start = [], 0
-        for z in self._like:
-            stop = start + math.prod(z.shape)
-            leaves.append(v[start:stop].reshape(z.shape).astype(z.dtype))
-            start = stop
+        parts = cut(v, [z.shape for z in self._like])
+        leaves = [part.astype(z.dtype) for part, z in zip(parts, self._like, strict=True)]
         return jax.tree.unflatten(self._tree, leaves)
 
 
