@@ -15,10 +15,10 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import check_number, path_name
+from jaxfd._arrays import check_number, cut, entry_names, path_name
 from jaxfd._estimate import WithProgram
 from jaxfd._methods import Adaptive, ComplexStep, Method
-from jaxfd._reports.names import entry_names, flat, unflat
+from jaxfd._reports.entries import flat, unflat
 from jaxfd._reports.probe import check_output, concrete, leaves_of, line_within
 from jaxfd._reports.taylor import taylor_test, vanishing
 from jaxfd._reports.verdicts import (
@@ -129,7 +129,7 @@ def check_grads(
         error = np.maximum(error, weight * taylor.noise / flat(result.step))
     sizes = [z.size for z in leaves]
     found = np.where(np.isfinite(estimated), np.abs(estimated), 0.0)
-    parts = np.split(found, np.cumsum(sizes)[:-1])
+    parts = cut(found, [z.shape for z in leaves])
     largest = np.repeat([np.max(part, initial=0.0) for part in parts], sizes)
     # Entries that cannot move say nothing.
     bar = _SURE * (error + _ROUNDINGS * np.repeat(eps, sizes) * largest)

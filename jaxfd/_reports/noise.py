@@ -17,7 +17,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import check_number, check_positive
-from jaxfd._reports.names import check_real
+from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.

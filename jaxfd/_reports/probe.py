@@ -18,7 +18,7 @@ from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._arrays import bind, power_of_two
 from jaxfd._estimate import HostProgram, program_of
-from jaxfd._reports.names import check_real
+from jaxfd._reports.entries import check_real
 from jaxfd._transforms import samples
 
 

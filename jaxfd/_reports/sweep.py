@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, PyTree
 from numpy.lib.stride_tricks import sliding_window_view
 
-from jaxfd._arrays import bind, realise, register
+from jaxfd._arrays import Column, bind, entry_names, realise, register, table
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods import Adaptive, Backward, Central, Forward, Method, Relative
-from jaxfd._reports.names import entry_names, flat, like, unflat
+from jaxfd._reports.entries import flat, like, unflat
 from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._transforms import estimate, grad, samples
 
@@ -86,21 +86,15 @@ class StepSweep:
     def __str__(self) -> str:
         count = len(jax.tree.leaves(self.steps)[0])
         names = entry_names(self.reference)
-        width = max(map(len, ["entry", *names[:_ROWS]]))
-        best = self.best_step, self.best_error
-        default = self.default_step, self.default_error
-        columns = map(flat, (self.reference, *best, *default))
-        lines = [
-            f"{count} steps, {self.evaluations} evaluations",
-            f"{'entry':<{width}} {'reference':>14} {'best step':>10} {'error':>9} "
-            f"{'default step':>12} {'error':>9}",
+        columns = [
+            Column("reference", 14, ".6g", flat(self.reference)),
+            Column("best step", 10, ".1e", flat(self.best_step)),
+            Column("error", 9, ".1e", flat(self.best_error)),
+            Column("default step", 12, ".1e", flat(self.default_step)),
+            Column("error", 9, ".1e", flat(self.default_error)),
         ]
-        formats = (">14.6g", ">10.1e", ">9.1e", ">12.1e", ">9.1e")
-        for name, *row in list(zip(names, *columns, strict=True))[:_ROWS]:
-            lines.append(" ".join([f"{name:<{width}}", *map(format, row, formats)]))
-        if len(names) > _ROWS:
-            lines.append(f"... {len(names) - _ROWS} more")
-        return "\n".join(lines)
+        head = f"{count} steps, {self.evaluations} evaluations"
+        return "\n".join([head, *table(names[:_ROWS], columns, total=len(names))])
 
 
 def step_sweep(
