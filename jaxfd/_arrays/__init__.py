@@ -14,10 +14,12 @@ from jaxfd._arrays.arguments import (
 from jaxfd._arrays.dtype import (
     complex_of as complex_of,
     complexify as complexify,
+    finfo as finfo,
     is_complex as is_complex,
     is_inexact as is_inexact,
     promote as promote,
     real_of as real_of,
+    widest as widest,
 )
 from jaxfd._arrays.names import (
     entry_names as entry_names,

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._arrays import check_integer, check_number
+from jaxfd._arrays import check_integer, check_number, finfo
 from jaxfd._estimate import HostProgram, program_of
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections
@@ -29,9 +29,10 @@ from jaxfd._transforms import check_method, check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
-from jaxfd.optim._quasi import Quasi
+from jaxfd.optim._quasi import QuasiNewton
 from jaxfd.optim._result import Result
-from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps, number
+from jaxfd.optim._state import number
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps
 from jaxfd.optim._vector import box_of
 
 # What counters hold.
@@ -194,8 +195,8 @@ def _advice(status: int, skipped: int, dtype: Any, steps: Steps, method: Any) ->
     """What may help a run that got stuck."""
     if status != STUCK:
         return ""
-    central = isinstance(steps, Quasi) and method is None
-    if jnp.finfo(dtype).eps > 1e-10:
+    central = isinstance(steps, QuasiNewton) and method is None
+    if finfo(dtype).eps > 1e-10:
         other = ", or give method=jaxfd.Central()" if central else ""
         return f"; the rounding of {dtype} may hide what is left: enable x64{other}"
     return "; method=jaxfd.Central() often gets farther there" if central and skipped else ""
@@ -266,7 +267,7 @@ def _steps_of(
     """The way to go that suits what was asked for."""
     fixed = method is None or isinstance(method, Method)
     if optimizer is None and fixed and not isinstance(method, RandomDirections):
-        return Quasi(fun, x, box, method)
+        return QuasiNewton(fun, x, box, method)
     if optimizer is None:
         optimizer = optax.adam(1e-2)
     return Descent(fun, box, method, optimizer)

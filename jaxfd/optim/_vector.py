@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxfd._arrays import bind, cut, flatten
+from jaxfd._arrays import bind, cut, flatten, widest
 from jaxfd._points import check_bounds
 
 
@@ -25,9 +25,10 @@ class Vectors:
 
     def __init__(self, x: PyTree) -> None:
         leaves, self._tree = jax.tree.flatten(x)
-        self._like = [jax.ShapeDtypeStruct(jnp.shape(z), jnp.result_type(z)) for z in leaves]
-        self.dtype = max((z.dtype for z in self._like), key=lambda d: jnp.finfo(d).bits)
-        self.size = sum(math.prod(z.shape) for z in self._like)
+        self._shapes = list(map(jnp.shape, leaves))
+        self._dtypes = list(map(jnp.result_type, leaves))
+        self.dtype = widest(self._dtypes)
+        self.size = sum(map(math.prod, self._shapes))
 
     def flat(self, x: PyTree) -> Float[Array, "n"]:
         """The vector of a pytree."""
@@ -35,8 +36,8 @@ class Vectors:
 
     def tree(self, v: Float[Array, "n"]) -> PyTree:
         """The pytree of a vector."""
-        parts = cut(v, [z.shape for z in self._like])
-        leaves = [part.astype(z.dtype) for part, z in zip(parts, self._like, strict=True)]
+        parts = zip(cut(v, self._shapes), self._dtypes, strict=True)
+        leaves = [part.astype(dtype) for part, dtype in parts]
         return jax.tree.unflatten(self._tree, leaves)
 
 
