@@ -15,7 +15,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import check_number, cut, entry_names, path_name
+from jaxfd._arrays import check_number, cut, entry_names, finfo, path_name
 from jaxfd._estimate import WithProgram
 from jaxfd._methods import Adaptive, ComplexStep, Method
 from jaxfd._reports.entries import flat, unflat
@@ -116,7 +116,7 @@ def check_grads(
     claims = _claims(x, leaves, claim)
     claimed, estimated, error = flat(claims), flat(result.grad), flat(result.error)
     eps = [
-        max(float(jnp.finfo(d).eps) for d in (result.value.dtype, z.dtype, g.dtype) if _floats(d))
+        max(float(finfo(d).eps) for d in (result.value.dtype, z.dtype, g.dtype) if _floats(d))
         for z, g in zip(leaves, claims, strict=True)
     ]
     line, room = line_within("check_grads", x, leaves, bounds)

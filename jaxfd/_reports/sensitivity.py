@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import Column, entry_names, register, table
+from jaxfd._arrays import Column, entry_names, finfo, register, table
 from jaxfd._methods import Adaptive, Method
 from jaxfd._reports.entries import flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of
@@ -124,7 +123,7 @@ def sensitivity(
     check_output("sensitivity", fun, x)
     result = estimate(fun, method=chosen, bounds=bounds)(x)
     value = float(concrete("sensitivity", result.value))
-    eps = jnp.finfo(result.value.dtype).eps
+    eps = finfo(result.value.dtype).eps
     at, slope, error = flat(x), flat(result.grad), flat(result.error)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = at / value if value else np.full(at.shape, np.nan)

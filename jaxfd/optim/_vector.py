@@ -32,7 +32,8 @@ class Vectors:
 
     def flat(self, x: PyTree) -> Float[Array, "n"]:
         """The vector of a pytree."""
-        return flatten(jnp, jax.tree.leaves(x), 0, self.dtype)
+        vector: Array = flatten(jnp, jax.tree.leaves(x), 0, self.dtype)
+        return vector
 
     def tree(self, v: Float[Array, "n"]) -> PyTree:
         """The pytree of a vector."""
