@@ -117,7 +117,7 @@ class RandomDirections(StencilMethod):
 
     def check(self) -> None:
         name, key = type(self).__name__, self.key
-        typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         raw = hasattr(key, "dtype") and key.dtype == np.uint32 and jnp.shape(key)[-1:] > (1,)
         if key is None:
             raise TypeError(f"{name} needs a PRNG key: set key=jax.random.key(0), say.")
