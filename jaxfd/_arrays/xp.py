@@ -1,12 +1,12 @@
 """Small tools that run on NumPy's arrays and on JAX's alike.
 
 The pipeline is written once, against an array namespace ``xp``. This room exists so that what the
-namespaces do not share is written once too; it must not know what the numbers mean.
+namespaces do not share is written once too; it must not know what the numbers mean. It is asked on
+many lines, as a namespace is: that it lies apart from who asks is on purpose.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float
-
-from jaxfd._arrays.dtype import promote
 
 
 def over(small: Any, big: Any) -> Any:
@@ -66,14 +64,3 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
 def stack(xp: Any, arrays: Sequence[Any]) -> Any:
     """Arrays of one shape and dtype as one, with a new first axis."""
     return np.array(arrays) if xp is np else xp.stack(arrays)
-
-
-def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
-    """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
-    flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
-    if len(flat) == 1:
-        return flat[0]
-    dtype = flat[0].dtype
-    for leaf in flat[1:]:
-        dtype = promote(dtype, leaf.dtype)
-    return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)
