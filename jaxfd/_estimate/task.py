@@ -100,6 +100,11 @@ class Task(abc.ABC):
         return False
 
     @property
+    def fills(self) -> bool:
+        """Whether there are so many points that they fill what memory there is for them."""
+        return True
+
+    @property
     def sampled(self) -> bool:
         """Whether a method's random directions are used."""
         return False

@@ -13,9 +13,10 @@ from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import lost_in, trace
+from jaxfd._jaxpr import largest, lost_in, trace
 from jaxfd._methods import Method
-from jaxfd._places import Kernel
+from jaxfd._places import Kernel, members
+from jaxfd._primitives import in_pieces
 
 
 class TracedProgram(Program):
@@ -32,6 +33,7 @@ class TracedProgram(Program):
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
+        self._compiled = compiled
         self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
 
     def run(
@@ -78,7 +80,10 @@ class TracedProgram(Program):
             aux_tree=program.aux_tree,
             lost=lost_in(program.closed, len(program.out)) if imaginary else None,
         )
-        return task.run(Kernel(program, task.schedule), call)
+        place = Kernel(program, task.schedule)
+        if place.one_call or not (self._compiled and task.fills):
+            return task.run(place, call)
+        return in_pieces(lambda: task.run(place, call), members, largest)
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
         try:

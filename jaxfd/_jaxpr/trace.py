@@ -18,7 +18,7 @@ from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
 
 
-def _largest(jaxpr: Any) -> int:
+def largest(jaxpr: Any) -> int:
     """Bytes of the largest value that a program makes."""
     avals = [var.aval for eqn in every_eqn(jaxpr) for var in eqn.outvars]
     sizes = [
@@ -87,6 +87,6 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
-        largest=_largest(closed),
+        largest=largest(closed),
         closed=closed,
     )

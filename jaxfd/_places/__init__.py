@@ -8,4 +8,8 @@ from jaxfd._places.hostfunction import (
 )
 from jaxfd._places.kernel import Kernel as Kernel
 from jaxfd._places.place import Place as Place, Reduce as Reduce
-from jaxfd._places.schedule import Schedule as Schedule, batch_size as batch_size
+from jaxfd._places.schedule import (
+    Schedule as Schedule,
+    batch_size as batch_size,
+    members as members,
+)

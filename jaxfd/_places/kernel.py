@@ -30,7 +30,11 @@ _LEAST_FOLLOWED = 64
 
 
 class Kernel:
-    """The place inside a kernel where points are evaluated."""
+    """The place inside a kernel where points are evaluated.
+
+    Attributes:
+        one_call: whether all points are one batch, for there is a host call among what they do.
+    """
 
     xp: Any = jnp
     lead: tuple[int, ...] = ()
@@ -41,7 +45,7 @@ class Kernel:
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
         # A function with a black box inside makes one host call for all of its points.
-        self._together = _calls_host(program) and schedule.chunk_size is None
+        self.one_call = _calls_host(program) and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
@@ -70,7 +74,9 @@ class Kernel:
             centre, ride = self.centre(x), False
         if ride:
             points = [jnp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
-        outputs = self._chunks.run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
+        count = len(points[0])
+        at_once = None if self.one_call else self._schedule.within(count, self.program.largest)
+        outputs = self._chunks.run(lambda leaves: leaves, tuple(points), count, ride, at_once)
         at_x, outputs = self._chunks.centre_first(outputs, ride)
         return at_x if ride else centre, outputs
 
@@ -82,7 +88,7 @@ class Kernel:
         Outputs along ``m`` of the directions have the shape ``(K, m, *out)``.
         """
         ride = ride and centre is None
-        if self._together and points.count:
+        if self.one_call and points.count:
             return self._in_one_call(points, reduce, centre, ride)
         if ride and self._apart:
             centre, ride = self.centre(points.x), False
@@ -161,7 +167,7 @@ class Kernel:
         """
         signs = np.asarray(cloud.signs, np.int32)
         nodes, count = len(signs), cloud.count
-        if self._together:
+        if self.one_call:
             return self._cloud_in_one_call(cloud, signs, ride)
         centre = self.centre(cloud.x) if ride else None
 
@@ -244,7 +250,7 @@ class Kernel:
 
         A host function would be called once more for that.
         """
-        return self.program.aux_tree.num_leaves > 0 and not self._together
+        return self.program.aux_tree.num_leaves > 0 and not self.one_call
 
     def _in_one_call(
         self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
