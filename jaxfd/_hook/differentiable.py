@@ -18,7 +18,8 @@ from jaxfd._arrays import freeze
 from jaxfd._estimate import Program, ProgramHolder, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
-from jaxfd._transforms import check_method
+from jaxfd._places import Schedule
+from jaxfd._transforms import check_method, schedule_of
 
 MODES = ("reverse", "forward", "recompute")
 
@@ -27,7 +28,12 @@ class Hooked(ProgramHolder):
     """A function whose derivatives are differences; see `differentiable` and `blackbox`."""
 
     def __init__(
-        self, program: Program, method: Method, mode: str, nondiff_argnums: Sequence[int] = ()
+        self,
+        program: Program,
+        method: Method,
+        mode: str,
+        nondiff_argnums: Sequence[int] = (),
+        schedule: Schedule = Schedule(),
     ) -> None:
         check_method(method)
         if mode not in MODES:
@@ -36,6 +42,7 @@ class Hooked(ProgramHolder):
         self._method = method
         self._mode = mode
         self._nondiff = tuple(nondiff_argnums)
+        self._schedule = schedule
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fixed_args = set()
@@ -60,7 +67,8 @@ class Hooked(ProgramHolder):
             inexact.append(number)
             number += 1
         operands, tree = tree_util.tree_flatten((*frozen, self._method))
-        hook = Hook(self.program, tree, tuple(inexact), frozenset(fixed), self._mode)
+        fixed_leaves = frozenset(fixed)
+        hook = Hook(self.program, tree, tuple(inexact), fixed_leaves, self._mode, self._schedule)
         entry = recompute if self._mode == "recompute" else value
         return entry(hook, *operands)
 
@@ -75,6 +83,7 @@ def differentiable(
     method: Method = Central(),
     mode: str = "reverse",
     nondiff_argnums: Sequence[int] = (),
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """Makes ``jax.grad`` and its kin differentiate ``fun`` by differences.
 
@@ -91,6 +100,7 @@ def differentiable(
             only and differences ``<cotangent, fun(x)>`` in the backward pass, for large outputs
             (no ``jvp``, no second derivatives).
         nondiff_argnums: positions that are constants: never perturbed, with zero derivative.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
 
     Returns:
         A function with the values of ``fun``.
@@ -107,5 +117,6 @@ def differentiable(
         >>> print(f"{jax.grad(hard)(0.505):.2f}")
         0.99
     """
-    program = program_of(fun)
-    return functools.wraps(fun, updated=())(_Differentiable(program, method, mode, nondiff_argnums))
+    schedule = schedule_of(chunk_size)
+    hooked = _Differentiable(program_of(fun), method, mode, nondiff_argnums, schedule)
+    return functools.wraps(fun, updated=())(hooked)

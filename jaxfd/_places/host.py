@@ -22,7 +22,6 @@ from jaxfd._places.sheet import Sheet
 from jaxfd._points import Cloud, Coordinates
 from jaxfd._runs import Evaluation, Points
 
-
 # Positional and keyword arguments of a call.
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -139,8 +138,10 @@ class Host:
         return _joined(parts)
 
     def _most(self, leaves: Sequence[np.ndarray]) -> int:
-        """How many points are given to a vectorised function at once."""
-        return self._schedule.rows(sum(x.nbytes // max(1, x.shape[0]) for x in leaves))
+        """How many points are made at once, and given to a vectorised function."""
+        moved = sum(x.nbytes // max(1, x.shape[0]) for x in leaves)
+        most = self._schedule.rows(moved + self.declared.point_bytes)
+        return min(most, self.function.runner.pieces or most)
 
     def centre(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""

@@ -6,6 +6,7 @@ This room must not know which points a function is called at.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ class Declaration:
 
     Attributes:
         named: its leaves with their names.
+        point_bytes: what the outputs of a point take.
     """
 
     def __init__(self, out: Any, wanted: int) -> None:
@@ -55,6 +57,9 @@ class Declaration:
         self.tree: Any = tree
         self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
         self.wanted = wanted
+        self.point_bytes = sum(
+            math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in self.leaves
+        )
         paths, _ = tree_util.tree_flatten_with_path(out)
         self.named = [("out" + tree_util.keystr(path), leaf) for path, leaf in paths]
 

@@ -91,6 +91,7 @@ class Points(abc.ABC):
         """The arguments of every point, in order; see `call`."""
         return map(self.call, range(self.count))
 
+    @abc.abstractmethod
     def renew(self) -> None:
         """Makes the points anew: a function may have written to what it was given."""
 

@@ -33,6 +33,8 @@ class Runner:
     """How the points of a host function are run; see `jaxfd.blackbox` for the arguments.
 
     Attributes:
+        pieces: how many points are one call of a vectorised function that is simply called; None
+            for all.
         plain: whether points are simply run one after the other, and what they raise is raised.
         lossy: whether points that fail count as NaN.
     """
@@ -44,14 +46,14 @@ class Runner:
         vectorized: bool,
         *,
         executor: Any = None,
-        chunksize: int | None = None,
+        chunk_size: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
         on_error: Any = "raise",
         journal: Journal | str | os.PathLike[str] | None = None,
         progress: Any = None,
     ) -> None:
-        _check_count("chunksize", chunksize, 1)
+        _check_count("chunk_size", chunk_size, 1)
         _check_count("retries", retries, 0)
         failures.check_on_error(on_error)
         check_progress(progress)
@@ -71,7 +73,7 @@ class Runner:
         self.vectorized = vectorized
         self.name = name
         self.executor = executor
-        self.chunksize = chunksize
+        self.chunk_size = chunk_size
         self.timeout = timeout
         self.retries = retries
         self.on_error = on_error
@@ -86,6 +88,7 @@ class Runner:
             and journal is None
             and not progress
         )
+        self.pieces = chunk_size if vectorized and self.plain else None
 
     @functools.cached_property
     def names(self) -> Sequence[str]:
@@ -106,7 +109,7 @@ class Runner:
 
     def jobs(self, numbers: Sequence[int]) -> list[Job]:
         """Cuts points into what is asked for at once."""
-        size = self.chunksize
+        size = self.chunk_size
         if size is None:
             size = 1
             if self.vectorized:
@@ -165,7 +168,7 @@ def _stable_name(fun: Callable[..., Any]) -> str:
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
-    if value is None and name == "chunksize":
+    if value is None and name == "chunk_size":
         return
     if not is_integer(value) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")

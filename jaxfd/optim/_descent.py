@@ -45,6 +45,7 @@ class Descent:
         box: lower and upper walls, pytrees like ``x``, or None.
         method: how to estimate the gradient; None for ``Central()``.
         optimizer: the optimiser. One that begins with `estimate_gradient` estimates for itself.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
     """
 
     patience = 100
@@ -55,15 +56,16 @@ class Descent:
         box: tuple[PyTree, PyTree] | None,
         method: Method | MethodSchedule | None,
         optimizer: optax.GradientTransformation,
+        chunk_size: int | None = None,
     ) -> None:
         self._fun, self._box, self._asked = fun, box, method
         method = Central() if method is None else method
-        self._estimator = estimate_gradient(method, bounds=box, value=True)
+        self._estimator = estimate_gradient(method, bounds=box, value=True, chunk_size=chunk_size)
         self._optimizer = optax.with_extra_args_support(optimizer)
         # What a line search differentiates is differenced, and stays inside the box.
         how = method if isinstance(method, Method) else Central()
         own = fun if box is None else lambda x: fun(inside(x, box))
-        self._line_fun = differentiable(own, method=how)
+        self._line_fun = differentiable(own, method=how, chunk_size=chunk_size)
 
     def init(self, x: PyTree) -> tuple[DescentState, Any, int]:
         gradient, optimizer = self._estimator.init(x), self._optimizer.init(x)

@@ -25,7 +25,7 @@ from jaxfd._random import is_random
 from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import ctrl_c, host_calls
-from jaxfd._transforms import check_method, check_pair
+from jaxfd._transforms import check_method, check_pair, schedule_of
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
@@ -64,6 +64,7 @@ def minimize(
     key: Any = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
+    chunk_size: int | None = None,
 ) -> Result:
     """Minimises a function by evaluating it.
 
@@ -103,6 +104,7 @@ def minimize(
         key: a PRNG key for a random ``method``, in place of its own.
         max_evaluations: stops after the step that reaches so many evaluations.
         max_seconds: stops after so many seconds.
+        chunk_size: as for `jaxfd.grad`.
 
     Returns:
         A `Result` with the best point seen. Ctrl-C ends the run with what there is by then; before
@@ -131,12 +133,13 @@ def minimize(
     method = _keyed(method, key)
     limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
     check_progress(progress)
+    schedule_of(chunk_size)
     leaves = leaves_of("minimize", x0)
     check_output("minimize", fun, x0)
     x = jax.tree.unflatten(jax.tree.structure(x0), [jnp.asarray(leaf) for leaf in leaves])
     _check_bounds(bounds, x)
     box = box_of(x, bounds)
-    steps = _steps_of(fun, x, box, optimizer, method)
+    steps = _steps_of(fun, x, box, optimizer, method, chunk_size)
     function = program_of(fun)
     name = function.name
     run = begin(steps, x)
@@ -263,11 +266,12 @@ def _steps_of(
     box: tuple[PyTree, PyTree] | None,
     optimizer: optax.GradientTransformation | None,
     method: Any,
+    chunk_size: int | None,
 ) -> Steps:
     """The way to go that suits what was asked for."""
     fixed = method is None or (isinstance(method, Method) and not is_random(method))
     if optimizer is None and fixed:
-        return QuasiNewton(fun, x, box, method)
+        return QuasiNewton(fun, x, box, method, chunk_size)
     if optimizer is None:
         optimizer = optax.adam(1e-2)
-    return Descent(fun, box, method, optimizer)
+    return Descent(fun, box, method, optimizer, chunk_size)

@@ -102,6 +102,7 @@ class QuasiNewton:
         box: lower and upper walls, pytrees like ``x``, or None.
         method: how to estimate gradients; None chooses between forward and central differences, and
             their steps.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
     """
 
     patience = 20
@@ -112,10 +113,12 @@ class QuasiNewton:
         x: PyTree,
         box: tuple[PyTree, PyTree] | None,
         method: Method | None,
+        chunk_size: int | None = None,
     ) -> None:
         self._fun, self._box, self._method = fun, box, method
+        self._chunk_size = chunk_size
         self._vectors = Vectors(x)
-        self._slopes, self._besides = slopes(fun, box)
+        self._slopes, self._besides = slopes(fun, box, schedule_of(chunk_size))
         start = self._vectors.flat(x)
         self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
         self._walls = None if box is None else tuple(map(self._vectors.flat, box))
