@@ -61,7 +61,7 @@ class _HostCall:
         self._settings = [i for i in numbers if i not in of_calls]
         # Whether anything but arrays comes along, which `thaw` would have to look for.
         self._frozen = has_static((args, kwargs))
-        bare = tree_util.tree_structure(((0,) * self._count, {}))
+        bare: Any = tree_util.tree_structure(((0,) * self._count, {}))
         self._build = None if self._inputs_tree == bare else self._rebuild
         self._bound: tuple[Arguments, list[int]] | None = None
         # Method and needs where they hold no numbers: the same for every call.

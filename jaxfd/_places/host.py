@@ -29,10 +29,10 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class Calls(Protocol):
     """The arguments of calls, with other leaves in place of those that are moved."""
 
-    def __call__(self, leaves: Sequence[Any], row: Any) -> Arguments:
+    def __call__(self, real: Sequence[Any], row: Any, /) -> Arguments:
         """The arguments of one call, its number among the ``B`` given; or of an array of them."""
 
-    def each(self, leaves: Sequence[np.ndarray], rows: np.ndarray) -> Iterator[Arguments]:
+    def each(self, real: Sequence[np.ndarray], rows: np.ndarray, /) -> Iterator[Arguments]:
         """The same for one after the other: leaves of shape ``(m, *shape)``, ``m`` numbers."""
 
 

@@ -177,14 +177,14 @@ class Kernel:
         def both(i: Any) -> list[Any]:
             return jax.vmap(lambda sign: at((i, sign)))(signs)
 
-        samples = lax.iota(np.int32, count)
+        samples = cloud.described()
         per_point = max(cloud.directions.point_bytes, self.program.largest)
         pairs = self._schedule.points(nodes * count, per_point) // nodes
         if pairs:
             outputs = each(both, samples, count, pairs)
         else:
-            ids = jnp.repeat(samples, nodes, total_repeat_length=nodes * count)
-            flat = lax.map(at, (ids, jnp.tile(signs, count)))
+            each_sign = jax.tree.map(lambda d: jnp.repeat(d, nodes, axis=0), samples)
+            flat = lax.map(at, (each_sign, jnp.tile(signs, count)))
             outputs = [o.reshape(count, nodes, *o.shape[1:]) for o in flat]
         return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
 
@@ -267,8 +267,8 @@ class Kernel:
     ) -> tuple[list[Any] | None, list[Any]]:
         """Evaluates all points of a cloud, made as arrays, as one batch."""
         nodes, count = len(signs), cloud.count
-        ids = jnp.tile(lax.iota(np.int32, count), nodes)
-        points = jax.vmap(cloud.array)(ids, jnp.repeat(signs, count))
+        samples = jax.tree.map(lambda d: jnp.concatenate([d] * nodes), cloud.described())
+        points = jax.vmap(cloud.array)(samples, jnp.repeat(signs, count))
         centre, outputs = self.line(cloud.x, points, ride)
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import check_number, check_positive
 from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
+from jaxfd._transforms import schedule_of
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.
 _TICKS = np.array([-4, -3, -2, -1, 1, 2, 3, 4])

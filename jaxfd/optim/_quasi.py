@@ -25,7 +25,7 @@ from jaxfd._estimate import slopes
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
 from jaxfd._system import aside
-from jaxfd._transforms import estimate
+from jaxfd._transforms import estimate, schedule_of
 from jaxfd.optim._line import line_search
 from jaxfd.optim._metric import Metric, first_metric, inverse_times, learn
 from jaxfd.optim._state import add, number
@@ -251,7 +251,9 @@ class QuasiNewton:
         """The gradient at ``x``, whose entries are of that size."""
         flat, tree = self._vectors.flat, self._vectors.tree
         if self._method is not None:
-            found = estimate(self._fun, method=self._method, bounds=self._box)(x)
+            found = estimate(
+                self._fun, method=self._method, chunk_size=self._chunk_size, bounds=self._box
+            )(x)
             g = flat(found.grad)
             # At first, the entry that moves most moves by its own size.
             steepest = jnp.max(jnp.where(jnp.isfinite(g), jnp.abs(g) / size, 0), initial=0)
