@@ -9,7 +9,13 @@ from jaxfd._jaxpr.factored import Factored as Factored
 from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow
 from jaxfd._jaxpr.patch import Patch as Patch, PatchedValue as PatchedValue, Refusal as Refusal
 from jaxfd._jaxpr.rules import PatchRule as PatchRule, forget_rule as forget_rule, rule as rule
-from jaxfd._jaxpr.trace import TracedFunction as TracedFunction, trace as trace
+from jaxfd._jaxpr.trace import (
+    TracedFunction as TracedFunction,
+    bound as bound,
+    full_precision as full_precision,
+    program_of_jaxpr as program_of_jaxpr,
+    trace as trace,
+)
 from jaxfd._jaxpr.walk import (
     evaluate as evaluate,
     every_eqn as every_eqn,

@@ -26,7 +26,7 @@ from jaxfd._points import Block, Cloud, Coordinates
 from jaxfd._primitives import host_call_p
 
 # Leaves with fewer entries are not worth following.
-_LEAST_FOLLOWED = 64
+LEAST_FOLLOWED = 64
 
 
 class Kernel:
@@ -41,7 +41,7 @@ class Kernel:
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
         # A function with a black box inside makes one host call for all of its points.
-        self._together = _calls_host(program) and schedule.chunk_size is None
+        self._together = calls_host(program) and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
@@ -206,7 +206,7 @@ class Kernel:
             or self._schedule.chunk_size is not None
             or points.entries
             or len(block.leaves) > 1
-            or count < _LEAST_FOLLOWED
+            or count < LEAST_FOLLOWED
         ):
             return None
         number = block.leaves.start
@@ -267,7 +267,7 @@ class Kernel:
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
 
-def _calls_host(program: TracedFunction) -> bool:
+def calls_host(program: TracedFunction) -> bool:
     """Whether there is a black box in a function."""
     closed = program.closed
     return closed is not None and host_call_p.name in primitives(closed.jaxpr)

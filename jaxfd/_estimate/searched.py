@@ -1,0 +1,130 @@
+"""Searches on the host for a function that JAX traces: only its evaluation is compiled.
+
+A method that decides by what it has seen where to look next takes many steps, and inside a kernel
+each is compiled with a copy of the user's function. Where a call is made eagerly its numbers are
+there to be looked at: the steps run in NumPy, and one compiled function evaluates all points. Must
+not know what a method does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxfd._arrays import Parts, is_array, thaw
+from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.program import boxes_for
+from jaxfd._estimate.task import Call, Task
+from jaxfd._jaxpr import TracedFunction, bound, full_precision, program_of_jaxpr
+from jaxfd._methods import Method
+from jaxfd._places import Batches, Device, calls_host
+
+# ``(task, real leaves, frozen args, frozen kwargs, cotangents) -> (out, frozen aux)``
+Outputs = Callable[[Task, Sequence[Any], Any, Any, Any], tuple[Any, Any]]
+
+
+# A search moves points along the real axis.
+_REAL = Method()
+
+
+class NotHere(Exception):
+    """A function that has to be evaluated inside of a kernel."""
+
+
+class HostSearch:
+    """Runs tasks on the host whose method searches.
+
+    Args:
+        outputs: the function, as a task sees it.
+    """
+
+    def __init__(self, outputs: Outputs) -> None:
+        # Kept by JAX, so that each function is traced once for its shapes and for all batches.
+        self._traced = jax.jit(outputs, static_argnums=0)
+        self._batches = Batches(self._program)
+
+    def run(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
+        """Runs a task; see `Program.run`.
+
+        Raises:
+            NotHere: the function reaches out of itself, to what is being traced or to the host.
+        """
+        rest = jax.tree.map(_as_array, (args, kwargs, needs.cotangents))
+        arguments = task.bind(thaw(rest[0]), thaw(rest[1]))
+        program = self._program(task, rest)
+        if _reaches_out(program):
+            raise NotHere
+        leaves = jax.device_get(arguments.leaves)
+        parts = task.split(leaves, method)
+        call = Call(
+            arguments=arguments,
+            leaves=leaves,
+            parts=parts,
+            boxes=boxes_for(np, arguments, parts, needs),
+            method=method,
+            needs=needs,
+            out=program.out,
+            out_tree=program.out_tree,
+            aux_tree=program.aux_tree,
+        )
+        place = Device(self._batches, task, program, rest, task.schedule)
+        with np.errstate(all="ignore"):
+            return _on_device(task.run(place, call), place.home)
+
+    def _program(self, task: Task, rest: Any) -> TracedFunction:
+        """The function, with all that is not moved among its constants."""
+        args, kwargs, cotangents = rest
+        arguments = task.bind(thaw(args), thaw(kwargs))
+        real = real_parts(task, arguments.leaves).real
+        with full_precision():
+            traced = self._traced.trace(task, real, args, kwargs, cotangents)
+        flat = jax.tree.leaves(rest)
+        if len(traced.jaxpr.jaxpr.invars) != len(real) + len(flat):
+            raise NotHere  # what it closes over is an input too
+        out, aux = traced.out_info
+        return program_of_jaxpr(bound(traced.jaxpr, flat), out, aux)
+
+
+def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
+    """The real leaves that a search moves."""
+    return task.split(leaves, _REAL)
+
+
+def is_eager(*trees: Any) -> bool:
+    """Whether a call is made outside of all that JAX traces, with numbers on one device."""
+    settings = jax.config.jax_disable_jit, jax.config.jax_debug_nans, jax.config.jax_debug_infs
+    for leaf in jax.tree.leaves(trees):
+        if isinstance(leaf, jax.core.Tracer):
+            return False
+        if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) != 1:
+            return False
+    # Under ``jit`` whatever is computed is traced.
+    return not any(settings) and not isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _reaches_out(program: TracedFunction) -> bool:
+    """Whether a function needs what is only known inside of a kernel, or calls the host."""
+    closed = program.closed
+    traced = any(isinstance(c, jax.core.Tracer) for c in closed.consts)
+    return traced or bool(closed.effects) or calls_host(program)
+
+
+def _as_array(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if is_array(leaf) else leaf
+
+
+def _on_device(result: Any, device: Any) -> Any:
+    """A result with all its numbers as JAX's arrays."""
+    flat, tree = jax.tree.flatten(result)
+    moved = [
+        i
+        for i, leaf in enumerate(flat)
+        if not isinstance(leaf, jax.Array) and leaf.dtype != jax.dtypes.float0
+    ]
+    for i, leaf in zip(moved, jax.device_put([flat[i] for i in moved], device), strict=True):
+        flat[i] = leaf
+    return jax.tree.unflatten(tree, flat)
