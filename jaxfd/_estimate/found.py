@@ -82,7 +82,7 @@ def by_leaf(place: Place, values: Sequence[Any], real: Sequence[Any]) -> list[li
         row, start = [], 0
         for shape in shapes:
             stop = start + math.prod(shape)
-            row.append(last[..., start:stop].reshape(*last.shape[:-1], *shape))
+            row.append(last[..., start:stop].reshape((*last.shape[:-1], *shape)))
             start = stop
         rows.append(row)
     return rows

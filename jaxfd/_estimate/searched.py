@@ -8,6 +8,7 @@ not know what a method does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,12 +28,14 @@ from jaxfd._places import Batches, Device, calls_host
 Outputs = Callable[[Task, Sequence[Any], Any, Any, Any], tuple[Any, Any]]
 
 
+# With more numbers than these, entries times outputs, compiling the steps of a search pays at once.
+_MOST = 2**20
+
+# Settings that say something about what happens inside of a compiled kernel.
+_IN_A_KERNEL = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
+
 # A search moves points along the real axis.
 _REAL = Method()
-
-
-class NotHere(Exception):
-    """A function that has to be evaluated inside of a kernel."""
 
 
 class HostSearch:
@@ -50,16 +53,20 @@ class HostSearch:
     def run(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
         """Runs a task; see `Program.run`.
 
-        Raises:
-            NotHere: the function reaches out of itself, to what is being traced or to the host.
+        Returns:
+            What the task does; None where the call is better made inside of a kernel, since the
+            function reaches out of itself, or since there are too many numbers.
         """
         rest = jax.tree.map(_as_array, (args, kwargs, needs.cotangents))
         arguments = task.bind(thaw(rest[0]), thaw(rest[1]))
+        traced, inputs = self._trace(task, rest)
+        if _reaches_out(traced.jaxpr, inputs):
+            return None
         program = self._program(task, rest)
-        if _reaches_out(program):
-            raise NotHere
         leaves = jax.device_get(arguments.leaves)
-        parts = task.split(leaves, method)
+        parts = real_parts(task, leaves)
+        if _count(parts.real) * _count(program.out) > _MOST:
+            return None
         call = Call(
             arguments=arguments,
             leaves=leaves,
@@ -75,18 +82,18 @@ class HostSearch:
         with np.errstate(all="ignore"):
             return _on_device(task.run(place, call), place.home)
 
-    def _program(self, task: Task, rest: Any) -> TracedFunction:
-        """The function, with all that is not moved among its constants."""
+    def _trace(self, task: Task, rest: Any) -> tuple[Any, int]:
+        """The function traced, of real leaves and of all arrays; and how many these are."""
         args, kwargs, cotangents = rest
-        arguments = task.bind(thaw(args), thaw(kwargs))
-        real = real_parts(task, arguments.leaves).real
+        real = real_parts(task, task.bind(thaw(args), thaw(kwargs)).leaves).real
         with full_precision():
             traced = self._traced.trace(task, real, args, kwargs, cotangents)
-        flat = jax.tree.leaves(rest)
-        if len(traced.jaxpr.jaxpr.invars) != len(real) + len(flat):
-            raise NotHere  # what it closes over is an input too
-        out, aux = traced.out_info
-        return program_of_jaxpr(bound(traced.jaxpr, flat), out, aux)
+        return traced, len(real) + len(jax.tree.leaves(rest))
+
+    def _program(self, task: Task, rest: Any) -> TracedFunction:
+        """The function, with all that is not moved among its constants."""
+        traced, _ = self._trace(task, rest)
+        return program_of_jaxpr(bound(traced.jaxpr, jax.tree.leaves(rest)), *traced.out_info)
 
 
 def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
@@ -96,21 +103,33 @@ def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
 
 def is_eager(*trees: Any) -> bool:
     """Whether a call is made outside of all that JAX traces, with numbers on one device."""
-    settings = jax.config.jax_disable_jit, jax.config.jax_debug_nans, jax.config.jax_debug_infs
     for leaf in jax.tree.leaves(trees):
         if isinstance(leaf, jax.core.Tracer):
             return False
         if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) != 1:
             return False
+    if any(getattr(jax.config, name) for name in _IN_A_KERNEL):
+        return False
     # Under ``jit`` whatever is computed is traced.
-    return not any(settings) and not isinstance(jnp.zeros(()), jax.core.Tracer)
+    return not isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
-def _reaches_out(program: TracedFunction) -> bool:
-    """Whether a function needs what is only known inside of a kernel, or calls the host."""
-    closed = program.closed
+def _reaches_out(closed: Any, inputs: int) -> bool:
+    """Whether a function needs what is only known inside of a kernel, or calls the host.
+
+    Args:
+        closed: its jaxpr. What it closes over that is being traced is a constant, or an input more.
+        inputs: how many inputs it should have.
+    """
     traced = any(isinstance(c, jax.core.Tracer) for c in closed.consts)
-    return traced or bool(closed.effects) or calls_host(program)
+    return (
+        traced or len(closed.jaxpr.invars) != inputs or bool(closed.effects) or calls_host(closed)
+    )
+
+
+def _count(arrays: Sequence[Any]) -> int:
+    """How many numbers there are."""
+    return sum(math.prod(x.shape) for x in arrays)
 
 
 def _as_array(leaf: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxfd._arrays import Arguments, Parts, freeze, thaw
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
-from jaxfd._estimate.searched import HostSearch, NotHere, is_eager, real_parts
+from jaxfd._estimate.searched import HostSearch, is_eager, real_parts
 from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._jaxpr import lost_in, trace
 from jaxfd._methods import Method
@@ -46,10 +46,9 @@ class TracedProgram(Program):
     ) -> Any:
         inputs = (freeze(args), freeze(kwargs), method, needs)
         if self._search is not None and method.searches and is_eager(inputs):
-            try:
-                return thaw(self._search.run(task, *inputs))
-            except NotHere:
-                pass
+            found = self._search.run(task, *inputs)
+            if found is not None:
+                return thaw(found)
         return thaw(self._kernel(task, *inputs))
 
     def _outputs(

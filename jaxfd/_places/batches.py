@@ -1,6 +1,6 @@
 """Batches of described points, all of them evaluated by one compiled function.
 
-An estimator that runs on the host asks for batch after batch, of sizes that it learns as it goes. It
+An estimator on the host asks for batch after batch, of sizes that it learns as it goes. This room
 exists so that XLA sees the user's function once for all of them. It must not know who asks.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxfd._jaxpr import TracedFunction, follow
-from jaxfd._places.kernel import LEAST_FOLLOWED
+from jaxfd._places.kernel import may_follow
 from jaxfd._places.schedule import Schedule
 from jaxfd._points import Block, moved_leaves
 
@@ -75,7 +75,9 @@ class Batches:
         """
         chunks = np.int32(-(-count // size))
         described = jax.device_put((list(x), list(ids), list(values), chunks))
-        return self._chunks(key, schedule, block, size, rest, *described)
+        found: tuple[list[Any] | None, list[Any]]
+        found = self._chunks(key, schedule, block, size, rest, *described)
+        return found
 
     def _at_x(self, key: Any, x: list[Any], rest: Any) -> list[Any]:
         return self._program(key, rest).call(x)
@@ -95,32 +97,32 @@ class Batches:
         program = self._program(key, rest)
         number = block.leaves.start
         following = None
-        if _may_follow(program, schedule, block, len(ids)):
+        if len(ids) == 1 and may_follow(program, schedule, block):
             following = follow(program.closed, len(program.out), x, number)
 
-        def whole(entries: Any, places: Any) -> list[Any]:
-            leaves = moved_leaves(x, block, entries, places)
-            return program.call(leaves)[: len(program.out)]
+        def whole(point: tuple[list[Any], list[Any]]) -> list[Any]:
+            return program.call(moved_leaves(x, block, *point))[: len(program.out)]
 
-        def chunk(entries: Any, places: Any) -> list[Any]:
-            if following is None:
-                return jax.vmap(whole)(entries, places)
-            offset = np.int32(block.start)
-            followed = jax.vmap(lambda e, v: following.point(e[0] - offset, v[0].astype(x[number].dtype)))
-            if following.trusted is None:
-                return followed(entries, places)
-            return lax.cond(following.trusted, followed, jax.vmap(whole), entries, places)
+        def followed(point: tuple[list[Any], list[Any]]) -> list[Any]:
+            assert following is not None
+            (entry,), (value,) = point
+            return following.point(entry - np.int32(block.start), value.astype(x[number].dtype))
+
+        def chunk(points: tuple[list[Any], list[Any]]) -> Any:
+            if following is None or following.trusted is None:
+                return jax.vmap(followed if following else whole)(points)
+            return lax.cond(following.trusted, jax.vmap(followed), jax.vmap(whole), points)
 
         room = ids[0].shape[0]
         if room == size:
-            outputs = chunk(ids, values)
+            outputs = chunk((ids, values))
         else:
 
             def step(k: Any, found: list[Any]) -> list[Any]:
                 def part(a: Any) -> Any:
                     return lax.dynamic_slice_in_dim(a, k * size, size)
 
-                new = chunk([part(i) for i in ids], [part(v) for v in values])
+                new = chunk(([part(i) for i in ids], [part(v) for v in values]))
                 return [
                     lax.dynamic_update_slice_in_dim(old, add, k * size, 0)
                     for old, add in zip(found, new, strict=True)
@@ -129,16 +131,3 @@ class Batches:
             empty = [jnp.zeros((room, *o.shape), o.dtype) for o in program.out]
             outputs = lax.fori_loop(np.int32(0), chunks, step, empty)
         return None if following is None else following.at_x, outputs
-
-
-def _may_follow(
-    program: TracedFunction, schedule: Schedule, block: Block, moved: int
-) -> bool:
-    """Whether changes may be followed through a function."""
-    return (
-        program.closed is not None
-        and schedule.chunk_size is None
-        and moved == 1
-        and len(block.leaves) == 1
-        and block.stop - block.start >= LEAST_FOLLOWED
-    )

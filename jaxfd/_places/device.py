@@ -150,9 +150,9 @@ class Device:
     def _run(
         self, points: Coordinates, block: Block, directions: np.ndarray, ride: bool
     ) -> tuple[list[Any] | None, list[np.ndarray]]:
-        """Outputs along some directions of a block, shape ``(K, m, *out)``; at ``x`` if it rides."""
+        """Outputs along directions of a block, shape ``(K, m, *out)``; at ``x`` if that rides."""
         nodes, m = points.nodes, len(directions)
-        moved = [d if e is None else e[d] for d, e in ((directions, e) for e in points.entries or (None,))]
+        moved = [entries[directions] for entries in points.entries] or [directions]
         ids = [np.tile(entries, nodes).astype(np.int32) for entries in moved]
         values = [points.values[:, entries].reshape(-1) for entries in moved]
         if ride:
