@@ -78,9 +78,10 @@ class HostSearch:
             out_tree=program.out_tree,
             aux_tree=program.aux_tree,
         )
-        place = Device(self._batches, task, program, rest, task.schedule)
+        home = next(iter(_homes(jax.tree.leaves((rest, method, needs)))), None)
+        place = Device(self._batches, task, program, rest, task.schedule, home)
         with np.errstate(all="ignore"):
-            return _on_device(task.run(place, call), place.home)
+            return _on_device(task.run(place, call), home)
 
     def _trace(self, task: Task, rest: Any) -> tuple[Any, int]:
         """The function traced, of real leaves and of all arrays; and how many these are."""
@@ -103,11 +104,12 @@ def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
 
 def is_eager(*trees: Any) -> bool:
     """Whether a call is made outside of all that JAX traces, with numbers on one device."""
-    for leaf in jax.tree.leaves(trees):
-        if isinstance(leaf, jax.core.Tracer):
-            return False
-        if isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) != 1:
-            return False
+    leaves = jax.tree.leaves(trees)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        return False
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    if any(len(x.sharding.device_set) > 1 for x in arrays) or len(_homes(arrays)) > 1:
+        return False
     if any(getattr(jax.config, name) for name in _IN_A_KERNEL):
         return False
     # Under ``jit`` whatever is computed is traced.
@@ -125,6 +127,12 @@ def _reaches_out(closed: Any, inputs: int) -> bool:
     return (
         traced or len(closed.jaxpr.invars) != inputs or bool(closed.effects) or calls_host(closed)
     )
+
+
+def _homes(leaves: Sequence[Any]) -> set[Any]:
+    """The devices that arrays are committed to."""
+    arrays = [x for x in leaves if isinstance(x, jax.Array) and x.committed]
+    return {device for x in arrays for device in x.sharding.device_set}
 
 
 def _count(arrays: Sequence[Any]) -> int:

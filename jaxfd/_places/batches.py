@@ -39,9 +39,9 @@ class Batches:
         self._chunks = jax.jit(self._evaluate, static_argnums=(0, 1, 2, 3))
         self._centre = jax.jit(self._at_x, static_argnums=0)
 
-    def centre(self, key: Any, x: Sequence[Any], rest: Any) -> list[Any]:
+    def centre(self, key: Any, x: Sequence[Any], rest: Any, home: Any = None) -> list[Any]:
         """All outputs at ``x``, the auxiliary ones too."""
-        return list(self._centre(key, list(x), rest))
+        return list(self._centre(key, jax.device_put(list(x), home), rest))
 
     def run(
         self,
@@ -54,6 +54,7 @@ class Batches:
         ids: Sequence[np.ndarray],
         values: Sequence[np.ndarray],
         count: int,
+        home: Any = None,
     ) -> tuple[list[Any] | None, list[Any]]:
         """Outputs of points.
 
@@ -68,13 +69,14 @@ class Batches:
                 Their length, the room there is, is a multiple of ``size``.
             values: where it puts them.
             count: how many points there are, from the first.
+            home: the device that they are made on; None for whichever it is.
 
         Returns:
             The outputs at ``x``, where they come along for nothing, else None; and the outputs at
             the points, of the length of the ids, of which the first ``count`` say something.
         """
         chunks = np.int32(-(-count // size))
-        described = jax.device_put((list(x), list(ids), list(values), chunks))
+        described = jax.device_put((list(x), list(ids), list(values), chunks), home)
         found: tuple[list[Any] | None, list[Any]]
         found = self._chunks(key, schedule, block, size, rest, *described)
         return found

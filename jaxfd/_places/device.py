@@ -34,9 +34,7 @@ class Device:
         program: the function, with what is not moved among its constants.
         rest: what is not moved.
         schedule: how many points at once.
-
-    Attributes:
-        home: the device that outputs were committed to, where they were to one.
+        home: the device that the call's arguments are committed to, where they are to one.
     """
 
     xp: Any = np
@@ -50,6 +48,7 @@ class Device:
         program: TracedFunction,
         rest: Any,
         schedule: Schedule,
+        home: Any = None,
     ) -> None:
         self._batches = batches
         self._key = key
@@ -58,7 +57,7 @@ class Device:
         self._schedule = schedule
         # What does not depend on where the numbers are is a kernel's affair.
         self._kernel = Kernel(program, schedule)
-        self.home: Any = None
+        self._home = home
         # For each block, how many points a chunk has, and how many there is room for.
         self._sizes: dict[Block, tuple[int, int]] = {}
 
@@ -79,7 +78,7 @@ class Device:
 
     def centre(self, leaves: Sequence[Any]) -> list[Any]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
-        outputs = self._batches.centre(self._key, leaves, self._rest)
+        outputs = self._batches.centre(self._key, leaves, self._rest, self._home)
         count = len(self._program.out)
         return [*jax.device_get(outputs[:count]), *outputs[count:]]
 
@@ -175,8 +174,8 @@ class Device:
                 [i[pick] for i in ids],
                 [v[pick] for v in values],
                 here,
+                self._home,
             )
-            self.home = _home(found)
             parts.append([o[:here] for o in jax.device_get(found)])
         outputs = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
         if ride:
@@ -194,9 +193,3 @@ class Device:
         count = points.nodes * (block.stop - block.start) + 1
         size = self._schedule.shared(count, max(leaf_bytes, self._program.largest))
         return size, size * -(-count // size)
-
-
-def _home(outputs: Sequence[jax.Array]) -> Any:
-    """The device that outputs are committed to, if they are to one."""
-    devices = [o.sharding.device_set for o in outputs if o.committed]
-    return next((device for few in devices if len(few) == 1 for device in few), None)

@@ -20,9 +20,9 @@ _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS = 16
 # Coordinates that are looked at once more are run so many at once.
 _CPU_FEW, _GPU_FEW = 16, 4096
-# Points that share a chunk where batches of many sizes are run by one compiled function: a chunk is
-# run whole, however few of its points are wanted.
-_CPU_SHARED, _GPU_SHARED = 64, 4096
+# Points that share a chunk, and its bytes, where batches of many sizes are run by one compiled
+# function: a chunk is run whole, however few of its points are wanted.
+_CPU_SHARED, _GPU_SHARED = (64, 2**17), (4096, 2**28)
 # Bytes of points that are given to a vectorised host function at once.
 _HOST_CHUNK = 2**28
 
@@ -63,8 +63,8 @@ class Schedule:
         """
         if self.chunk_size is not None:
             return min(self.chunk_size, count)
-        shared = _CPU_SHARED if jax.default_backend() == "cpu" else _GPU_SHARED
-        most = min(shared, max(_chunk_bytes()[0] // max(point_bytes, 1), _LEAST_POINTS))
+        shared, chunk = _CPU_SHARED if jax.default_backend() == "cpu" else _GPU_SHARED
+        most = min(shared, max(chunk // max(point_bytes, 1), _LEAST_POINTS))
         return -(-count // -(-count // most))
 
     def points(self, count: int, point_bytes: int) -> int:

@@ -19,9 +19,9 @@ class Recorded(Batches):
         super().__init__(program)
         self.taken = []
 
-    def run(self, key, schedule, block, size, x, rest, ids, values, count):
+    def run(self, key, schedule, block, size, x, rest, ids, values, count, home=None):
         self.taken.append((count, len(ids[0]), size))
-        return super().run(key, schedule, block, size, x, rest, ids, values, count)
+        return super().run(key, schedule, block, size, x, rest, ids, values, count, home)
 
 
 def place_of(fun, x, chunk_size=None):
