@@ -35,7 +35,7 @@ def constant(xp: Any, x: Any) -> Any:
 def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
     """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
     if xp is np:
-        return np.tensordot(matrix, data, axes=1)
+        return np.tensordot(matrix.astype(data.dtype), data, axes=1)
     weights = jnp.asarray(matrix, data.dtype)
     return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
 

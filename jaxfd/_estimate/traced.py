@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxfd._arrays import freeze, thaw
+from jaxfd._arrays import Arguments, Parts, freeze, thaw
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
+from jaxfd._estimate.searched import HostSearch, is_eager, real_parts
 from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._jaxpr import largest, lost_in, trace
 from jaxfd._methods import Method
@@ -35,6 +36,7 @@ class TracedProgram(Program):
         self.name = getattr(fun, "__name__", type(fun).__name__)
         self._compiled = compiled
         self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
+        self._search = HostSearch(self._outputs) if compiled else None
 
     def run(
         self,
@@ -44,23 +46,41 @@ class TracedProgram(Program):
         method: Method,
         needs: Needs = Needs(),
     ) -> Any:
-        result = self._kernel(task, freeze(args), freeze(kwargs), method, needs)
-        return thaw(result)
+        inputs = (freeze(args), freeze(kwargs), method, needs)
+        if self._search is not None and method.searches and is_eager(inputs):
+            found = self._search.run(task, *inputs)
+            if found is not None:
+                return thaw(found)
+        return thaw(self._kernel(task, *inputs))
+
+    def _outputs(
+        self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any
+    ) -> tuple[Any, Any]:
+        """The function as a task sees it, with real leaves in place of the arguments' own."""
+        arguments = task.bind(thaw(args), thaw(kwargs))
+        parts = real_parts(task, [jnp.asarray(leaf) for leaf in arguments.leaves])
+        return self._function(task, arguments, parts, cotangents, imaginary=False)(real)
+
+    def _function(
+        self, task: Task, arguments: Arguments, parts: Parts, cotangents: Any, imaginary: bool
+    ) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+        """The function of the real leaves that are moved: ``real -> (out, frozen aux)``."""
+
+        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
+            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
+            out, aux = split_aux(task, self._call(task, args, kwargs))
+            if task.contracted:
+                out = contract(jnp, jax.tree.leaves(out), cotangents or (), imaginary)
+            return out, freeze(aux)
+
+        return fun
 
     def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
         arguments = task.bind(thaw(args), thaw(kwargs))
         leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
         parts = task.split(leaves, method)
         imaginary = method.imaginary
-
-        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
-            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
-            out, aux = split_aux(task, self._call(task, args, kwargs))
-            if task.contracted:
-                cotangents = needs.cotangents or ()
-                out = contract(jnp, jax.tree.leaves(out), cotangents, imaginary)
-            return out, freeze(aux)
-
+        fun = self._function(task, arguments, parts, needs.cotangents, imaginary)
         program = trace(fun, complexified(parts.real, imaginary))
         if task.everything and program.holds_differentiated:
             raise TypeError(

@@ -11,7 +11,10 @@ from jaxfd._jaxpr.patch import Patch as Patch, PatchedValue as PatchedValue, Ref
 from jaxfd._jaxpr.rules import PatchRule as PatchRule, forget_rule as forget_rule, rule as rule
 from jaxfd._jaxpr.trace import (
     TracedFunction as TracedFunction,
+    bound as bound,
+    full_precision as full_precision,
     largest as largest,
+    program_of_jaxpr as program_of_jaxpr,
     trace as trace,
 )
 from jaxfd._jaxpr.walk import (

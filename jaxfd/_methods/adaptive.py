@@ -55,6 +55,7 @@ class Adaptive(Method):
     noise: Any = None
     repeats: int = dataclasses.field(default=1, metadata={"static": True})
     typical: Any = 1.0
+    searches = True
 
     def __post_init__(self) -> None:
         check_positive(self.noise, "noise", zero=True)

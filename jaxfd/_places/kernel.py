@@ -45,7 +45,7 @@ class Kernel:
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
         # A function with a black box inside makes one host call for all of its points.
-        self.one_call = _calls_host(program) and schedule.chunk_size is None
+        self.one_call = calls_host(program.closed) and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
@@ -206,14 +206,7 @@ class Kernel:
     ) -> tuple[list[Any], list[Any]] | None:
         """Outputs by following changes, at ``x`` and of shape ``(K, m)``; None where it cannot."""
         nodes, count = points.nodes, block.stop - block.start
-        closed = self.program.closed
-        if (
-            closed is None
-            or self._schedule.chunk_size is not None
-            or points.entries
-            or len(block.leaves) > 1
-            or count < _LEAST_FOLLOWED
-        ):
+        if points.entries or not may_follow(self.program, self._schedule, block):
             return None
         number = block.leaves.start
 
@@ -226,7 +219,7 @@ class Kernel:
                 return [o.reshape(-1) for o in self._chunks.one_shot(points, block, ride=False)[1]]
             return [o.T.reshape(-1) for o in self._chunks.chunked(points, block, size, keep, None)]
 
-        following = follow(closed, len(self.program.out), points.x, number)
+        following = follow(self.program.closed, len(self.program.out), points.x, number)
         if following is None:
             return None
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
@@ -273,7 +266,16 @@ class Kernel:
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
 
-def _calls_host(program: TracedFunction) -> bool:
-    """Whether there is a black box in a function."""
-    closed = program.closed
+def may_follow(program: TracedFunction, schedule: Schedule, block: Block) -> bool:
+    """Whether single entries of a block's leaf may be followed through a function."""
+    return (
+        program.closed is not None
+        and schedule.chunk_size is None
+        and len(block.leaves) == 1
+        and block.stop - block.start >= _LEAST_FOLLOWED
+    )
+
+
+def calls_host(closed: Any) -> bool:
+    """Whether there is a black box in a traced function."""
     return closed is not None and host_call_p.name in primitives(closed.jaxpr)

@@ -22,6 +22,9 @@ _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
 _LEAST_POINTS, _LEAST_BYTES = 16, 2**23
 # Coordinates that are looked at once more are run so many at once.
 _CPU_FEW, _GPU_FEW = 16, 4096
+# Points that share a chunk, and its bytes, where batches of many sizes are run by one compiled
+# function: a chunk is run whole, however few of its points are wanted.
+_CPU_SHARED, _GPU_SHARED = (64, 2**17), (4096, 2**28)
 # Bytes of points that are given to a vectorised host function at once.
 _HOST_CHUNK = 2**28
 
@@ -49,6 +52,19 @@ class Schedule:
         """How many directions share a chunk where most chunks are not run at all."""
         few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
         return min(self.directions(count, nodes, point_bytes) or count, few, count)
+
+    def shared(self, count: int, point_bytes: int) -> int:
+        """How many points share a chunk of a function that later batches are run by too.
+
+        Args:
+            count: the points of the largest batch.
+            point_bytes: what one of them takes.
+        """
+        if self.chunk_size is not None:
+            return min(self.chunk_size, count)
+        shared, chunk = _CPU_SHARED if jax.default_backend() == "cpu" else _GPU_SHARED
+        most = min(shared, max(chunk // max(point_bytes, 1), _LEAST_POINTS))
+        return -(-count // -(-count // most))
 
     def points(self, count: int, point_bytes: int) -> int:
         """How many of ``count`` points are run at once, whatever ``chunk_size``: 0 for one by one.

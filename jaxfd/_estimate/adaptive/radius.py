@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from jaxfd._arrays import constant, power_of_two, promote, real_of
 from jaxfd._estimate.adaptive.climb import Climb
 from jaxfd._estimate.adaptive.close import jumps, noise_near
@@ -119,7 +121,7 @@ def consider(
     change = xp.abs(told.slope - state.slope)
     lasting = (active & state.unresolved & unresolved)[..., None] & apart
     doubt = xp.where(lasting & (not first), xp.maximum(state.doubt, change), state.doubt)
-    radius = xp.min(told.radius, axis=-1).astype(state.top.dtype)
+    radius = xp.min(told.radius, axis=-1, initial=np.inf).astype(state.top.dtype)
     kept = {
         "kept_side": side,
         "kept_top": state.top,

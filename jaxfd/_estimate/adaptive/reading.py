@@ -154,7 +154,8 @@ class Search:
     def score(self, error: Any) -> Any:
         """One number for the errors of all outputs along a coordinate."""
         least = np.finfo(self.dtype).tiny
-        return self.xp.mean(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
+        total = self.xp.sum(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
+        return total / max(1, error.shape[-1])
 
 
 def halves(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> Any:

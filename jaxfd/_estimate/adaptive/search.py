@@ -114,7 +114,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
             centre=centre,
             values=ground.restore(value, base),
             errors=ground.restore(error, base),
-            step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+            step=state.radius * xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype),
             one_sided=state.side != 0,
             evaluations=evaluations.astype(np.int32),
         )
