@@ -1,4 +1,4 @@
-"""Places: where points are made and evaluated, a kernel, the host, or one for the other."""
+"""Places: where points are made and evaluated, a kernel, the host, or a kernel for the host."""
 
 from jaxfd._places.batches import Batches as Batches
 from jaxfd._places.device import Device as Device

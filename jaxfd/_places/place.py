@@ -1,4 +1,4 @@
-"""The contract of a place: what a task may ask of a kernel, or of the host.
+"""The contract of a place: what a task may ask of a kernel, of the host, of a device.
 
 It exists so that the pipeline is written once. A place makes points and evaluates them; it must not
 know what a method is, nor how values become derivatives.
@@ -24,8 +24,8 @@ class Place(Protocol):
     """Where points are made and evaluated.
 
     Attributes:
-        xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` on the host.
-        lead: the leading axes of all arrays: none in a kernel, the batch of calls on the host.
+        xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` elsewhere.
+        lead: the leading axes of all arrays: the batch of calls on the host, none elsewhere.
         lossy: whether points may be lost, and their values NaN.
     """
 
