@@ -1,7 +1,7 @@
 """A search seen as numbers: points laid out on ladders and in fits, and what they tell.
 
 What `ladder` and `fits` read, to both sides of ``x`` or to one, entry by entry. Must not know in
-which order ladders and fits follow one another.
+which order ladders and fits follow one another; the rooms that do ask here at each of their steps.
 """
 
 from __future__ import annotations
