@@ -7,7 +7,6 @@ are kept.
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +33,7 @@ _VALUES, _LEAST = 128, 2**10
 _Owner = int | str
 
 
-class _NeedsValue(Exception):
+class _ValueNeededError(Exception):
     """A function does not do with a traced integer what it does with its value."""
 
 
@@ -42,19 +41,16 @@ class Compilation:
     """The programs of one function.
 
     Args:
-        fun: the function, or what stands for it.
+        entry: the function's.
         name: what errors call it.
-        entry: where this is kept; None where it is not.
-        asks: whether the function asks for the types of things, so that it might take a traced
-            integer for something else.
     """
 
-    def __init__(
-        self, fun: Callable[..., Any], name: str, entry: Entry | None = None, asks: bool = False
-    ) -> None:
-        self._fun, self._name, self._entry = fun, name, entry
+    def __init__(self, entry: Entry, name: str) -> None:
+        self._entry, self._name = entry, name
         self._programs: OrderedDict[Any, Any] = OrderedDict()
         self._plain = self._program()
+        # One that asks for the types of things might take a traced integer for something else.
+        asks = entry.state is not None and entry.state.asks
         self._most = 0 if asks else np.iinfo(np.int32).max
         self._concrete: set[_Owner] = set()
 
@@ -81,7 +77,7 @@ class Compilation:
             fixed = tuple((i, flat[i]) for i in whole if i not in traced)
             try:
                 result = self._run(task, flat, tree, traced, fixed, method, needs)
-            except _NeedsValue:
+            except _ValueNeededError:
                 if not traced:
                     raise
                 candidates = list(dict.fromkeys(owners[i] for i in traced))
@@ -161,7 +157,7 @@ class Compilation:
             for i, operand in zip(moving, operands, strict=True):
                 leaves[i] = operand
             args, kwargs = tree_util.tree_unflatten(tree, leaves)
-            self._fun(*args, **kwargs)
+            self._entry.fun(*args, **kwargs)
 
         try:
             closed = jax.make_jaxpr(run)(*(flat[i] for i in moving))
@@ -196,12 +192,12 @@ class Compilation:
                 out = contract(jnp, jax.tree.leaves(out), cotangents, imaginary)
             return out, freeze(aux)
 
-        with self._entry.tracing() if self._entry else contextlib.nullcontext():
+        with self._entry.tracing():
             program = trace(fun, complexified(parts.real, imaginary))
         if whole:
             most = largest_whole(program.closed, _is_whole)
             if most < _LEAST:
-                raise _NeedsValue
+                raise _ValueNeededError
             self._most = min(self._most, most - 1)
         if task.everything and program.holds_differentiated:
             raise TypeError(
@@ -225,10 +221,10 @@ class Compilation:
 
     def _call(self, task: Task, whole: bool, args: Any, kwargs: Any) -> Any:
         try:
-            return self._fun(*args, **kwargs)
+            return self._entry.fun(*args, **kwargs)
         except Exception as error:
             if whole:
-                raise _NeedsValue from error
+                raise _ValueNeededError from error
             if not isinstance(error, _CONCRETE):
                 raise
             raise TypeError(

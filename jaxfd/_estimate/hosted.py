@@ -216,6 +216,9 @@ class HostProgram(Program):
 
     traced = False
 
+    def reads(self) -> tuple[Any, ...]:
+        return ()  # the function is asked whenever its program runs
+
     def run(
         self,
         task: Task,

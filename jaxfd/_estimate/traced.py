@@ -12,7 +12,7 @@ from jaxfd._estimate.compilation import Compilation
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.task import Task
-from jaxfd._functions import entry_of, is_constant, is_number
+from jaxfd._functions import Entry, Holder, entry_of, is_constant, is_number
 from jaxfd._methods import Method
 
 
@@ -52,26 +52,22 @@ class TracedProgram(Program):
             estimate = self._alone().estimate
             return thaw(estimate(task, False, freeze(args), freeze(kwargs), method, needs))
         compilation = self._kept or self._find()
-        if compilation is not self._own and not _is_keepable(args, kwargs):
+        if not _is_keepable(args, kwargs):
             compilation = self._alone()
         return thaw(compilation(task, args, kwargs, method, needs))
 
     def _find(self) -> Compilation:
         """What is kept of the function as it is at the first call; later it is not asked again."""
         entry = entry_of(self.fun)
-        if entry is None:
-            self._kept = self._alone()
-        else:
-            asks = entry.state.asks
-            self._kept = entry.get(
-                "estimate", lambda: Compilation(entry.fun, self.name, entry, asks)
-            )
+        self._kept = entry.get("estimate", lambda: Compilation(entry, self.name))
+        if entry.state is None:
+            self._own = self._kept
         return self._kept
 
     def _alone(self) -> Compilation:
         """What only this program knows."""
         if self._own is None:
-            self._own = Compilation(self.fun, self.name)
+            self._own = Compilation(Entry(Holder(self.fun), None), self.name)
         return self._own
 
 

@@ -6,6 +6,12 @@ room must not know what is made of functions.
 """
 
 from jaxfd._functions.constants import is_constant as is_constant, is_number as is_number
-from jaxfd._functions.shelf import Entry as Entry, Reference as Reference, entry_of as entry_of
+from jaxfd._functions.shelf import (
+    Entry as Entry,
+    Holder as Holder,
+    Reference as Reference,
+    Shelf as Shelf,
+    entry_of as entry_of,
+)
 from jaxfd._functions.state import State as State
 from jaxfd._functions.survey import Reader as Reader, state_of as state_of

@@ -1,4 +1,4 @@
-"""What is taken never to change: numbers and names, and the libraries that JAX programs are made of.
+"""What is taken never to change: numbers, names, and the libraries JAX programs are made of.
 
 It exists because a function that calls ``jax.numpy.sum`` is not to be followed into JAX. What it
 does not know is nobody's constant, and a function that reads such a thing is not kept.
@@ -17,16 +17,21 @@ import numpy as np
 
 # Their functions depend on their arguments alone, or on what `jax.jit` itself watches.
 _LIBRARIES = frozenset(
-    """jax jaxlib jaxfd numpy ml_dtypes math cmath operator _operator functools _functools itertools
-    collections _collections contextlib dataclasses typing types abc _abc enum numbers fractions
-    jaxtyping typing_extensions optax chex equinox einops lineax optimistix diffrax
-    jaxopt""".split()
+    {
+        *("jax", "jaxlib", "jaxfd", "numpy", "ml_dtypes", "math", "cmath", "operator"),
+        *("_operator", "functools", "_functools", "itertools", "collections", "_collections"),
+        *("contextlib", "dataclasses", "typing", "types", "abc", "_abc", "enum", "numbers"),
+        *("fractions", "jaxtyping", "typing_extensions", "optax", "chex", "equinox", "einops"),
+        *("lineax", "optimistix", "diffrax", "jaxopt"),
+    }
 )
 _STATEFUL = ("numpy.random", "numpy.ctypeslib", "numpy.testing", "jax.experimental.io_callback")
 # Builtins that reach what no name tells of, or the world.
 _UNKNOWN = frozenset(
-    """open input eval exec compile globals locals id __import__ breakpoint help exit quit
-    __build_class__ memoryview""".split()
+    {
+        *("open", "input", "eval", "exec", "compile", "globals", "locals", "id", "__import__"),
+        *("breakpoint", "help", "exit", "quit", "__build_class__", "memoryview"),
+    }
 )
 # Builtins that read attributes by names that are known only as the program runs.
 BY_NAME = frozenset({"getattr", "hasattr", "vars", "dir"})
@@ -95,8 +100,13 @@ def is_python_class(kind: type) -> bool:
     if not kind.__flags__ & (1 << 9):  # not made at run time
         return False
     for name, value in vars(kind).items():
-        if isinstance(value, types.GetSetDescriptorType) and name not in ("__dict__", "__weakref__"):
+        if isinstance(value, types.GetSetDescriptorType) and name not in (
+            "__dict__",
+            "__weakref__",
+        ):
             return False
-        if isinstance(value, _OF_C) or (name == "__new__" and type(value) is types.BuiltinFunctionType):
+        if isinstance(value, _OF_C) or (
+            name == "__new__" and type(value) is types.BuiltinFunctionType
+        ):
             return False
     return True

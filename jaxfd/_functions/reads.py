@@ -92,9 +92,9 @@ def _look(code: types.CodeType) -> Reads:
                 attributes.add(instruction.argval)
             elif name == "IMPORT_NAME":
                 imported.add(instruction.argval)
-            elif name in ("MATCH_CLASS", "IMPORT_STAR"):
-                known = False
-            elif instruction.opcode in dis.hasname and name not in _HARMLESS | {"IMPORT_FROM"}:
+            elif name in ("MATCH_CLASS", "IMPORT_STAR") or (
+                instruction.opcode in dis.hasname and name not in _HARMLESS | {"IMPORT_FROM"}
+            ):
                 known = False
     return Reads(
         frozenset(names["global"]),

@@ -50,16 +50,30 @@ class Reference:
         return fun(*args, **kwargs)
 
 
+class Holder:
+    """A function that is held; called, it calls it."""
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self._fun = fun
+
+    def get(self) -> Callable[..., Any] | None:
+        """The function."""
+        return self._fun
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._fun(*args, **kwargs)
+
+
 class Entry:
-    """What is kept of one function in one state.
+    """What was made of one function in one state.
 
     Attributes:
-        fun: the function, not held.
-        state: its state.
+        fun: the function, held by nothing here if the entry is on a shelf.
+        state: its state; None where that cannot be known, so that the entry is on none.
         spoilt: whether something was made in another state, so that none may find it again.
     """
 
-    def __init__(self, fun: Reference, state: State) -> None:
+    def __init__(self, fun: Reference | Holder, state: State | None) -> None:
         self.fun, self.state = fun, state
         self.spoilt = False
         self._things: OrderedDict[Hashable, Any] = OrderedDict()
@@ -84,8 +98,8 @@ class Entry:
         self._look()
 
     def _look(self) -> None:
-        fun = self.fun.get()
-        self.spoilt = self.spoilt or fun is None or not self.state.holds(fun)
+        if self.state is not None and not self.spoilt:
+            self.spoilt = not self.state.holds(self.fun.get())
 
 
 class Shelf:
@@ -98,12 +112,12 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, fun: Callable[..., Any]) -> Entry | None:
-        """The entry of a function as it is now; None where nothing may be kept of it."""
+    def find(self, fun: Callable[..., Any]) -> Entry:
+        """The entry of a function as it is now; one of its own where nothing may be kept of it."""
         bound = isinstance(fun, types.MethodType)
         key = (id(fun.__func__), id(fun.__self__)) if bound else (id(fun),)  # type: ignore[attr-defined]
         entry = self._entries.get(key)
-        if entry is not None and not entry.spoilt and entry.state.holds(fun):
+        if entry is not None and not entry.spoilt and entry.state and entry.state.holds(fun):
             with self._lock:
                 if key in self._entries:
                     self._entries.move_to_end(key)
@@ -112,7 +126,7 @@ class Shelf:
         if state is None:
             with self._lock:
                 self._entries.pop(key, None)
-            return None
+            return Entry(Holder(fun), None)
         shelf = weakref.ref(self)
 
         def gone(_: Any) -> None:
@@ -123,7 +137,7 @@ class Shelf:
         try:
             made = Entry(Reference(fun, gone), state)
         except TypeError:  # it cannot be referred to weakly
-            return None
+            return Entry(Holder(fun), None)
         reference: Callable[[], Entry | None] = weakref.ref(made)
         with self._lock:
             self._entries[key] = made
@@ -141,6 +155,6 @@ class Shelf:
 _shelf = Shelf()
 
 
-def entry_of(fun: Callable[..., Any]) -> Entry | None:
-    """What is kept of a function; None where its state cannot be known."""
+def entry_of(fun: Callable[..., Any]) -> Entry:
+    """What is kept of a function as it is now; a new entry, kept nowhere, if nothing may be."""
     return _shelf.find(fun)

@@ -48,8 +48,11 @@ _SETS = (set, frozenset)
 _FEEDABLE = (list, set, collections.deque)
 # Methods that no estimate calls.
 _ASIDE = frozenset(
-    """__repr__ __str__ __format__ __del__ __reduce__ __reduce_ex__ __getstate__ __setstate__
-    __setattr__ __delattr__ __copy__ __deepcopy__ __init_subclass__ __dir__ __sizeof__ __class_getitem__""".split()
+    {
+        *("__repr__", "__str__", "__format__", "__del__", "__reduce__", "__reduce_ex__"),
+        *("__getstate__", "__setstate__", "__setattr__", "__delattr__", "__copy__"),
+        *("__deepcopy__", "__init_subclass__", "__dir__", "__sizeof__", "__class_getitem__"),
+    }
 )
 _MAKING = frozenset({"__init__", "__new__", "__post_init__"})
 _HIDING = ("__getattr__", "__getattribute__")
@@ -64,7 +67,7 @@ class Reader:
         raise NotImplementedError
 
 
-class _Unknown(Exception):
+class _UnknownError(Exception):
     """Something whose state cannot be known."""
 
 
@@ -78,7 +81,7 @@ def state_of(fun: Callable[..., Any]) -> State | None:
             if survey.names == names:
                 return State(survey.steps, survey.asks)
             names = frozenset(survey.names)
-    except (_Unknown, RecursionError):
+    except (_UnknownError, RecursionError):
         return None
     except Exception:  # an object that cannot even be looked at
         return None
@@ -108,7 +111,7 @@ class _Survey:
         if known is not None:
             return known
         if len(self.steps) >= _MOST:
-            raise _Unknown(value)
+            raise _UnknownError(value)
         number = len(self.steps) + 1  # the function itself is number 0
         self._edges[edge] = number
         if value is ABSENT:
@@ -125,7 +128,7 @@ class _Survey:
 
     def _note(self, step: Step, same: Callable[[Any], bool] | None) -> None:
         if same is None:
-            raise _Unknown(step)
+            raise _UnknownError(step)
         self.steps.append(step._replace(same=same))
 
     def _enter(self, step: Step, number: int, value: Any) -> None:
@@ -136,7 +139,7 @@ class _Survey:
             self._whole_module(value)
             self._note(step, _identity(value))
         elif isinstance(value, jax.core.Tracer):
-            raise _Unknown(value)
+            raise _UnknownError(value)
         elif isinstance(value, Reader):
             self._note(step, _identity(value))
             self.visit(look.of_readers, number, None, value.reads())
@@ -173,7 +176,7 @@ class _Survey:
     def _mapping(self, number: int, value: Any, names: frozenset[str] | None) -> None:
         for key in look.names_in(value):
             if not is_number(key):
-                raise _Unknown(key)
+                raise _UnknownError(key)
             if names is None or key in names:
                 self.visit(look.of_items, number, key, look.of_items(value, key))
 
@@ -191,7 +194,7 @@ class _Survey:
             return
         reads = reads_of(fun.__code__)
         if not reads.known or not all(map(self._is_closed, reads.imported)):
-            raise _Unknown(fun)
+            raise _UnknownError(fun)
         self.names |= reads.attributes
         if "__dict__" in reads.attributes:
             self.names.add("*")
@@ -253,7 +256,7 @@ class _Survey:
     def _whole_module(self, module: types.ModuleType) -> None:
         """A module that goes somewhere as a whole, where any of its names may be read."""
         if not self._is_closed(module.__name__):
-            raise _Unknown(module)
+            raise _UnknownError(module)
 
     def _is_closed(self, module: str) -> bool:
         """Whether nothing that the code reads of a module ever changes."""
@@ -286,7 +289,7 @@ class _Survey:
             if is_constant(each):
                 continue
             if not is_python_class(each) or any(name in vars(each) for name in _HIDING):
-                raise _Unknown(each)
+                raise _UnknownError(each)
             for name, value in list(vars(each).items()):
                 wanted = self._wanted is None or name in self._wanted
                 if name.startswith("__") and name.endswith("__"):
@@ -300,10 +303,10 @@ class _Survey:
     def _instance(self, step: Step, number: int, value: Any) -> None:
         kind = type(value)
         if not is_python_class(kind):
-            raise _Unknown(value)
+            raise _UnknownError(value)
         bases = [each for each in kind.__mro__ if not is_python_class(each)]
         if not set(bases) <= {object, tuple, list, dict}:
-            raise _Unknown(value)
+            raise _UnknownError(value)
         held = next((each for each in bases if each is not object), None)
         if held is None:
             self._note(step, _identity_or_kind(value))
@@ -345,4 +348,4 @@ def _identity(value: Any) -> Callable[[Any], bool]:
         # Objects of C that cannot be referred to, such as devices and structures of pytrees.
         if is_constant(value):
             return lambda other: other is value
-        raise _Unknown(value) from None
+        raise _UnknownError(value) from None

@@ -17,7 +17,7 @@ import numpy as np
 from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote
+from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote, thaw
 from jaxfd._estimate import (
     Hessian,
     JacobianRows,
@@ -42,6 +42,7 @@ class Hook:
             or -1.
         fixed: the numbers of the leaves that are never perturbed.
         mode: how derivatives are formed.
+        frozen: whether objects come along that the program wants as they are.
     """
 
     program: Program
@@ -49,6 +50,7 @@ class Hook:
     inexact: tuple[int, ...]
     fixed: frozenset[int]
     mode: str
+    frozen: bool = False
 
     @property
     def name(self) -> str:
@@ -57,6 +59,8 @@ class Hook:
     def run(self, task: Task, operands: Sequence[Any], needs: Needs = Needs()) -> Any:
         """Runs a task on the call."""
         args, kwargs, method = tree_util.tree_unflatten(self.tree, operands)
+        if self.frozen:
+            args, kwargs = thaw((args, kwargs))
         return self.program.run(task, args, kwargs, method, needs)
 
     def active(self, tangents: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:

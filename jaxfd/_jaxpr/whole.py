@@ -21,9 +21,13 @@ _SIZES = tuple(2**k for k in (31, 28, 24, 20, 16, 12, 8))
 
 # Operations whose result is no larger than the largest operand.
 _NO_LARGER = frozenset(
-    """abs neg sign max min clamp select_n rem div convert_element_type copy broadcast_in_dim reshape
-    squeeze expand_dims transpose slice rev concatenate pad stop_gradient dynamic_slice gather eq ne
-    lt le gt ge and or not is_finite reduce_max reduce_min""".split()
+    {
+        *("abs", "neg", "sign", "max", "min", "clamp", "select_n", "rem", "div"),
+        *("convert_element_type", "copy", "broadcast_in_dim", "reshape", "squeeze"),
+        *("expand_dims", "transpose", "slice", "rev", "concatenate", "pad", "stop_gradient"),
+        *("dynamic_slice", "gather", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not"),
+        *("is_finite", "reduce_max", "reduce_min"),
+    }
 )
 
 
