@@ -33,8 +33,13 @@ _UNKNOWN = frozenset(
         *("breakpoint", "help", "exit", "quit", "__build_class__", "memoryview"),
     }
 )
-# Builtins that read attributes by names that are known only as the program runs.
-BY_NAME = frozenset({"getattr", "hasattr", "vars", "dir"})
+# What reads attributes by names that are known only as the program runs.
+BY_NAME = frozenset(
+    {
+        *("getattr", "hasattr", "vars", "dir", "__dict__", "attrgetter", "methodcaller"),
+        *("getattr_static", "getmembers"),
+    }
+)
 # Builtins that tell a number from an array.
 ASKING = frozenset({"isinstance", "type", "issubclass"})
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxfd._functions.constants import is_number
+
 # What stands for an attribute, an item or a name that is not there.
 ABSENT = type("Absent", (), {"__repr__": lambda self: "<absent>"})()
 
@@ -103,7 +105,13 @@ def keys(value: Any) -> Callable[[Any], bool]:
 
 
 def members(value: Any) -> Callable[[Any], bool]:
-    """Whether another is a set of this type of these numbers, strings and the like."""
+    """Whether another is a set of this type of these numbers, strings and the like.
+
+    Raises:
+        TypeError: there are other things in it.
+    """
+    if not all(map(is_number, value)):
+        raise TypeError("a set of objects")
 
     def told(other: Any) -> Any:
         return type(other), {(type(member), repr(member)) for member in other}
@@ -180,6 +188,11 @@ def of_class(kind: type, name: str) -> Any:
     return ABSENT
 
 
+def of_base(kind: type, key: tuple[int, str]) -> Any:
+    """What one of the classes that a class inherits from has itself under a name."""
+    return kind.__mro__[key[0]].__dict__.get(key[1], ABSENT)
+
+
 def of_items(value: Any, key: Any) -> Any:
     return dict.get(value, key, ABSENT) if isinstance(value, dict) else value.get(key, ABSENT)
 
@@ -191,5 +204,5 @@ def of_sequence(value: Any, index: int) -> Any:
     return value[index]
 
 
-def of_readers(value: Any, key: None) -> Any:
+def of_reader(value: Any, key: None) -> Any:
     return value.reads()

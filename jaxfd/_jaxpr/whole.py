@@ -22,7 +22,7 @@ _SIZES = tuple(2**k for k in (31, 28, 24, 20, 16, 12, 8))
 # Operations whose result is no larger than the largest operand.
 _NO_LARGER = frozenset(
     {
-        *("abs", "neg", "sign", "max", "min", "clamp", "select_n", "rem", "div"),
+        *("abs", "neg", "sign", "max", "min", "clamp", "select_n", "div"),
         *("convert_element_type", "copy", "broadcast_in_dim", "reshape", "squeeze"),
         *("expand_dims", "transpose", "slice", "rev", "concatenate", "pad", "stop_gradient"),
         *("dynamic_slice", "gather", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not"),
@@ -83,20 +83,23 @@ def largest_whole(closed: Any, is_given: Callable[[Any], bool], given: Sequence[
 def _result(eqn: Any, operands: list[_Size | None], aval: Any, harm: list[Any]) -> _Size | None:
     """What is known of one result; an operation that may do harm is noted."""
     known = [operand for operand in operands if operand is not None]
-    if len(known) < len(operands) or not any(operand.given for operand in known):
+    if not known or len(known) < len(operands):
         return None
+    given = any(operand.given for operand in known)
     dtype = getattr(aval, "dtype", None)
     if dtype is None or not (dtype == np.bool_ or jnp.issubdtype(dtype, np.integer)):
         return None
     most = _most(eqn, [operand.most for operand in known])
     if most is None or (dtype != np.bool_ and most > float(jnp.iinfo(dtype).max)):
-        harm.append(eqn)
+        harm += [eqn] * given
         return None
-    return _Size(most, True)
+    return _Size(most, given)
 
 
 def _most(eqn: Any, sizes: list[float]) -> float | None:
     name = eqn.primitive.name
+    if name == "rem":
+        return min(sizes)
     if name in ("add", "sub"):
         return sizes[0] + sizes[1]
     if name == "mul":
