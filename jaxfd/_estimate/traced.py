@@ -9,10 +9,11 @@ from jax import tree_util
 
 from jaxfd._arrays import freeze, is_array, thaw
 from jaxfd._estimate.compilation import Compilation
+from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.task import Task
-from jaxfd._functions import Entry, Holder, entry_of, is_constant, is_number
+from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Method
 
 
@@ -49,8 +50,8 @@ class TracedProgram(Program):
         needs: Needs = Needs(),
     ) -> Any:
         if not self._compiled:
-            estimate = self._alone().estimate
-            return thaw(estimate(task, False, freeze(args), freeze(kwargs), method, needs))
+            estimation = Estimation(Subject(Holder(self.fun), None), self.name)
+            return thaw(estimation(task, False, freeze(args), freeze(kwargs), method, needs))
         compilation = self._kept or self._find()
         if not _is_keepable(args, kwargs):
             compilation = self._alone()
@@ -59,15 +60,15 @@ class TracedProgram(Program):
     def _find(self) -> Compilation:
         """What is kept of the function as it is at the first call; later it is not asked again."""
         entry = entry_of(self.fun)
-        self._kept = entry.get("estimate", lambda: Compilation(entry, self.name))
-        if entry.state is None:
+        self._kept = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
+        if entry.subject.state is None:
             self._own = self._kept
         return self._kept
 
     def _alone(self) -> Compilation:
         """What only this program knows."""
         if self._own is None:
-            self._own = Compilation(Entry(Holder(self.fun), None), self.name)
+            self._own = Compilation(Subject(Holder(self.fun), None), self.name)
         return self._own
 
 

@@ -11,6 +11,7 @@ from jaxfd._functions.shelf import (
     Holder as Holder,
     Reference as Reference,
     Shelf as Shelf,
+    Subject as Subject,
     entry_of as entry_of,
 )
 from jaxfd._functions.state import State as State

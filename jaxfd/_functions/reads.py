@@ -158,10 +158,11 @@ def _is_fed(row: list[dis.Instruction], k: int) -> bool:
             return row[j + 1].opname == "POP_TOP"
         if row[j].opcode in dis.hasjrel or row[j].opcode in dis.hasjabs:
             return False
-        depth += dis.stack_effect(row[j].opcode, row[j].arg)
-        if row[j].opname == "CALL" and row[j].arg is not None:
+        count = row[j].arg
+        depth += dis.stack_effect(row[j].opcode, count)
+        if row[j].opname == "CALL" and count is not None:
             # PRECALL, where there is one, takes what CALL is said to leave.
-            depth += _precalled(row[j].arg)
+            depth += _precalled(count)
     return False
 
 

@@ -38,10 +38,11 @@ class Reference:
 
     def get(self) -> Callable[..., Any] | None:
         """The function; None where it is no more."""
-        parts = [part() for part in self._parts]
+        parts: list[Any] = [part() for part in self._parts]
         if any(part is None for part in parts):
             return None
-        return types.MethodType(*parts) if len(parts) == 2 else parts[0]  # type: ignore[arg-type]
+        found: Callable[..., Any] = parts[0] if len(parts) == 1 else types.MethodType(*parts)
+        return found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fun = self.get()
@@ -64,18 +65,43 @@ class Holder:
         return self._fun(*args, **kwargs)
 
 
-class Entry:
-    """What was made of one function in one state.
+class Subject:
+    """A function in one state, of which something is made.
 
     Attributes:
-        fun: the function, held by nothing here if the entry is on a shelf.
-        state: its state; None where that cannot be known, so that the entry is on none.
+        fun: the function; it is not held where what is made of it lies on a shelf.
+        state: its state; None where that cannot be known.
         spoilt: whether something was made in another state, so that none may find it again.
     """
 
     def __init__(self, fun: Reference | Holder, state: State | None) -> None:
         self.fun, self.state = fun, state
         self.spoilt = False
+
+    @contextlib.contextmanager
+    def tracing(self) -> Iterator[None]:
+        """While the function is traced: whatever it reads must be as it was, before and after."""
+        self._look()
+        yield
+        self._look()
+
+    def _look(self) -> None:
+        if self.state is not None and not self.spoilt:
+            self.spoilt = not self.state.holds(self.fun.get())
+
+
+class Entry:
+    """What was made of one function in one state.
+
+    Things may hold the subject, but not the entry: then they go as soon as the function does, and
+    not when Python next looks for circles.
+
+    Attributes:
+        subject: the function.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
         self._things: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -90,16 +116,10 @@ class Entry:
                 self._things.popitem(last=False)
             return thing
 
-    @contextlib.contextmanager
-    def tracing(self) -> Iterator[None]:
-        """While the function is traced: whatever it reads must be as it was, before and after."""
-        self._look()
-        yield
-        self._look()
-
-    def _look(self) -> None:
-        if self.state is not None and not self.spoilt:
-            self.spoilt = not self.state.holds(self.fun.get())
+    def serves(self, fun: Callable[..., Any]) -> bool:
+        """Whether it was made of the function as it is now."""
+        subject = self.subject
+        return not subject.spoilt and subject.state is not None and subject.state.holds(fun)
 
 
 class Shelf:
@@ -117,7 +137,7 @@ class Shelf:
         bound = isinstance(fun, types.MethodType)
         key = (id(fun.__func__), id(fun.__self__)) if bound else (id(fun),)  # type: ignore[attr-defined]
         entry = self._entries.get(key)
-        if entry is not None and not entry.spoilt and entry.state and entry.state.holds(fun):
+        if entry is not None and entry.serves(fun):
             with self._lock:
                 if key in self._entries:
                     self._entries.move_to_end(key)
@@ -126,7 +146,7 @@ class Shelf:
         if state is None:
             with self._lock:
                 self._entries.pop(key, None)
-            return Entry(Holder(fun), None)
+            return Entry(Subject(Holder(fun), None))
         shelf = weakref.ref(self)
 
         def gone(_: Any) -> None:
@@ -135,9 +155,9 @@ class Shelf:
                 own._drop(key, reference())
 
         try:
-            made = Entry(Reference(fun, gone), state)
+            made = Entry(Subject(Reference(fun, gone), state))
         except TypeError:  # it cannot be referred to weakly
-            return Entry(Holder(fun), None)
+            return Entry(Subject(Holder(fun), None))
         reference: Callable[[], Entry | None] = weakref.ref(made)
         with self._lock:
             self._entries[key] = made

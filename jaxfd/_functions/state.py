@@ -145,8 +145,10 @@ def contents(array: np.ndarray) -> Callable[[Any], bool] | None:
 
 
 def _fingerprint(array: np.ndarray) -> bytes:
-    data = array.tobytes() if array.nbytes <= _REMEMBERED else np.ascontiguousarray(array)
-    return data if isinstance(data, bytes) else hashlib.blake2b(data.view(np.uint8)).digest()
+    if array.nbytes <= _REMEMBERED:
+        return array.tobytes()
+    # No copy of what lies in a row.
+    return hashlib.blake2b(np.ascontiguousarray(array).data.cast("B")).digest()
 
 
 # --- how to get from an object to one that it reads ---------------------------------------
@@ -198,10 +200,9 @@ def of_items(value: Any, key: Any) -> Any:
 
 
 def of_sequence(value: Any, index: int) -> Any:
-    for kind in (tuple, list):
-        if isinstance(value, kind):
-            return kind.__getitem__(value, index)
-    return value[index]
+    if isinstance(value, tuple):
+        return tuple.__getitem__(value, index)
+    return list.__getitem__(value, index) if isinstance(value, list) else value[index]
 
 
 def of_reader(value: Any, key: None) -> Any:

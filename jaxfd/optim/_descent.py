@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._functions import Entry, entry_of
+from jaxfd._functions import Subject, entry_of
 from jaxfd._hook import differentiable
 from jaxfd._methods import Central, Method
 from jaxfd.optim._gradient import EstimateState, MethodSchedule, estimate_gradient
@@ -63,7 +63,8 @@ class Descent:
         self._optimizer = optax.with_extra_args_support(optimizer)
         self._made_as = type(optimizer)
         schedule = () if isinstance(self._method, Method) else (self._method,)
-        self._entries = tuple(map(entry_of, (optimizer.update, *schedule)))
+        functions = (optimizer.update, *schedule)
+        self._subjects = tuple(entry_of(each).subject for each in functions)
 
     @property
     def kind(self) -> Hashable:
@@ -74,20 +75,19 @@ class Descent:
         return self._box, self._method if isinstance(self._method, Method) else None
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        return self._entries
+    def subjects(self) -> tuple[Subject, ...]:
+        return self._subjects
 
     def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
-        other = copy.copy(self)
-        other._fun, other._asked = fun, None  # type: ignore[assignment]
+        other: Any = copy.copy(self)
+        other._fun, other._asked, other._optimizer = fun, None, None
         other._box, other._method = (None, None) if numbers is None else numbers
-        other._optimizer = None  # type: ignore[assignment]
         if numbers is not None:
-            update, *schedule = (entry.fun.get() for entry in self._entries)
-            made = self._made_as(None, update)  # type: ignore[arg-type]
-            other._optimizer = optax.with_extra_args_support(made)
+            update, *schedule = (each.fun.get() for each in self._subjects)
+            made: Any = self._made_as
+            other._optimizer = optax.with_extra_args_support(made(None, update))
             other._method = schedule[0] if schedule else other._method
-        return other
+        return cast(Self, other)
 
     @property
     def _estimator(self) -> optax.GradientTransformationExtraArgs:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from jaxfd._functions import Entry, entry_of
+from jaxfd._functions import entry_of
 from jaxfd._system import aside
 from jaxfd.optim._loop import segment_of
 from jaxfd.optim._steps import Steps
@@ -64,10 +64,11 @@ class Segment:
 def value_of(fun: Callable[[PyTree], Any]) -> Executable:
     """The function itself."""
     entry = entry_of(fun)
+    subject = entry.subject
 
     def value(x: PyTree) -> Any:
-        with entry.tracing():
-            return entry.fun(x)
+        with subject.tracing():
+            return subject.fun(x)
 
     made: Executable = entry.get("minimize: value", lambda: Executable(value))
     return made
@@ -81,19 +82,18 @@ def segment(fun: Callable[[PyTree], Any], steps: Steps) -> Segment:
         steps: the steps, once they were asked for their first state.
     """
     entry = entry_of(fun)
-    others: tuple[Entry, ...] = steps.entries
+    subject = entry.subject
+    every = (subject, *steps.subjects)
+    if any(each.state is None for each in every):
+        own = segment_of(steps)
+        return Segment(Executable(lambda numbers, *args: own(*args)), ())
     bare = steps.having(None, None)
 
     def run(numbers: PyTree, *args: PyTree) -> Any:
         with contextlib.ExitStack() as stack:
-            for each in (entry, *others):
+            for each in every:
                 stack.enter_context(each.tracing())
-            return segment_of(bare.having(entry.fun.get(), numbers))(*args)
+            return segment_of(bare.having(subject.fun.get(), numbers))(*args)
 
-    if all(each.state is not None for each in (entry, *others)):
-        key = ("minimize: segment", type(steps), steps.kind, others)
-        executable = entry.get(key, lambda: Executable(run))
-    else:
-        own = segment_of(steps)
-        executable = Executable(lambda numbers, *args: own(*args))
-    return Segment(executable, steps.numbers)
+    key = ("minimize: segment", type(steps), steps.kind, steps.subjects)
+    return Segment(entry.get(key, lambda: Executable(run)), steps.numbers)

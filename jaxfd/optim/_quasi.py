@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxfd._arrays import finfo
 from jaxfd._estimate import slopes
-from jaxfd._functions import Entry
+from jaxfd._functions import Subject
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
 from jaxfd._transforms import estimate
@@ -129,14 +129,14 @@ class QuasiNewton:
         return self._box, self._method, self._typical
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def subjects(self) -> tuple[Subject, ...]:
         return ()
 
     def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
-        other = copy.copy(self)
-        other._fun = fun  # type: ignore[assignment]
+        other: Any = copy.copy(self)
+        other._fun = fun
         other._box, other._method, other._typical = (None,) * 3 if numbers is None else numbers
-        return other
+        return cast(Self, other)
 
     def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
         fun = value_of(self._fun)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from jaxtyping import PyTree
 
-from jaxfd._functions import Entry
+from jaxfd._functions import Subject
 
 # Why a run ended. Those from FOUND on are convergence.
 GOING, STUCK, FLAT, ENDLESS, FOUND, STALLED = range(6)
@@ -51,7 +51,7 @@ class Steps(Protocol):
         patience: after how many steps without progress the run is over.
         kind: all that tells them from others of their class, but for functions and numbers.
         numbers: a pytree of arrays.
-        entries: those of the functions that they call, besides the one that is minimised.
+        subjects: the functions that they call, besides the one that is minimised.
     """
 
     patience: int
@@ -63,7 +63,7 @@ class Steps(Protocol):
     def numbers(self) -> PyTree: ...
 
     @property
-    def entries(self) -> tuple[Entry, ...]: ...
+    def subjects(self) -> tuple[Subject, ...]: ...
 
     def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
         """Steps of this kind; those without function and numbers hold none, and make no step."""

@@ -43,8 +43,8 @@ def test_bound_methods_by_instance_and_function():
     assert shelf.find(one.method) is shelf.find(one.method)
     assert shelf.find(one.method) is not shelf.find(other.method)
     assert shelf.find(one) is shelf.find(one)
-    assert shelf.find(one.method).fun.get() == one.method
-    np.testing.assert_array_equal(shelf.find(one.method).fun(2.0), np.full(3, 2.0))
+    assert shelf.find(one.method).subject.fun.get() == one.method
+    np.testing.assert_array_equal(shelf.find(one.method).subject.fun(2.0), np.full(3, 2.0))
 
 
 def test_things_are_made_once():
@@ -82,7 +82,7 @@ def test_nothing_is_kept_alive():
     references = [weakref.ref(each) for each in (fun, data, instance, partial)]
     for each in (fun, instance.method, instance, partial):
         entry = shelf.find(each)
-        entry.get("thing", lambda entry=entry: [entry])  # as a program holds its entry
+        entry.get("thing", lambda entry=entry: [entry.subject])
     assert len(shelf) == 4
     del fun, data, instance, partial, each, entry
     gc.collect()
@@ -94,9 +94,9 @@ def test_an_entry_made_in_another_state_is_not_found_again():
     shelf = Shelf()
     fun, data = make()
     entry = shelf.find(fun)
-    with entry.tracing():
+    with entry.subject.tracing():
         data[0] = 2.0
-    assert entry.spoilt
+    assert entry.subject.spoilt
     data[0] = 1.0
     assert shelf.find(fun) is not entry
 
@@ -109,8 +109,8 @@ def test_what_cannot_be_referred_to_weakly_is_not_kept():
     shelf = Shelf()
     pair = Pair((1.0,))
     entry = shelf.find(pair)
-    assert entry.state is None
-    assert entry.fun(2.0) == 2.0
+    assert entry.subject.state is None
+    assert entry.subject.fun(2.0) == 2.0
     assert len(shelf) == 0
 
 
