@@ -135,7 +135,7 @@ class _HostCall:
         imaginary = method.imaginary
         post = None
         if task.contracted:
-            post = functools.partial(contract_rows, needs.cotangents, imaginary)
+            post = functools.partial(contract_rows, needs.cotangents or (), imaginary)
         calls = Inputs(full[: self._count], where, parts, self._build)
         place = Host(self._function, self._declared, calls, count, task.schedule, post)
         out, out_tree = self._wanted, self._wanted_tree
@@ -224,6 +224,9 @@ class HostProgram(Program):
         self._known: dict[Any, Any] = {}
 
     traced = False
+
+    def reads(self) -> tuple[Any, ...]:
+        return ()  # the function is asked whenever its program runs
 
     def run(
         self,

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from jax import tree_util
 
-from jaxfd._arrays import Arguments, Parts, freeze, thaw
-from jaxfd._estimate.contract import contract
+from jaxfd._arrays import freeze, is_array, thaw
+from jaxfd._estimate.compilation import Compilation
+from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
-from jaxfd._estimate.searched import HostSearch, is_eager, real_parts
-from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import largest, lost_in, trace
+from jaxfd._estimate.program import Program, ProgramHolder
+from jaxfd._estimate.task import Task
+from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Method
-from jaxfd._places import Kernel, members
-from jaxfd._primitives import in_pieces
 
 
 class TracedProgram(Program):
     """A function that JAX can trace.
+
+    What is compiled is kept with the function, and serves every program that is made of it as long
+    as the function reads the same objects: see `jaxfd._functions`.
 
     Args:
         fun: the function.
@@ -35,8 +35,11 @@ class TracedProgram(Program):
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
         self._compiled = compiled
-        self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
-        self._search = HostSearch(self._outputs) if compiled else None
+        self._kept: Compilation | None = None
+        self._own: Compilation | None = None
+
+    def reads(self) -> tuple[Any, ...]:
+        return (self.fun,)
 
     def run(
         self,
@@ -46,79 +49,35 @@ class TracedProgram(Program):
         method: Method,
         needs: Needs = Needs(),
     ) -> Any:
-        inputs = (freeze(args), freeze(kwargs), method, needs)
-        if self._search is not None and method.searches and is_eager(inputs):
-            found = self._search.run(task, *inputs)
-            if found is not None:
-                return thaw(found)
-        return thaw(self._kernel(task, *inputs))
+        if not self._compiled:
+            estimation = Estimation(Subject(Holder(self.fun), None), self.name, compiled=False)
+            return thaw(estimation(task, False, freeze(args), freeze(kwargs), method, needs))
+        compilation = self._kept or self._find()
+        if not _is_keepable(args, kwargs):
+            compilation = self._alone()
+        return thaw(compilation(task, args, kwargs, method, needs))
 
-    def _outputs(
-        self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any
-    ) -> tuple[Any, Any]:
-        """The function as a task sees it, with real leaves in place of the arguments' own."""
-        arguments = task.bind(thaw(args), thaw(kwargs))
-        parts = real_parts(task, [jnp.asarray(leaf) for leaf in arguments.leaves])
-        return self._function(task, arguments, parts, cotangents, imaginary=False)(real)
+    def _find(self) -> Compilation:
+        """What is kept of the function as it is at the first call; later it is not asked again."""
+        entry = entry_of(self.fun)
+        self._kept = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
+        if entry.subject.state is None:
+            self._own = self._kept
+        return self._kept
 
-    def _function(
-        self, task: Task, arguments: Arguments, parts: Parts, cotangents: Any, imaginary: bool
-    ) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
-        """The function of the real leaves that are moved: ``real -> (out, frozen aux)``."""
+    def _alone(self) -> Compilation:
+        """What only this program knows."""
+        if self._own is None:
+            self._own = Compilation(Subject(Holder(self.fun), None), self.name)
+        return self._own
 
-        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
-            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
-            out, aux = split_aux(task, self._call(task, args, kwargs))
-            if task.contracted:
-                out = contract(jnp, jax.tree.leaves(out), cotangents or (), imaginary)
-            return out, freeze(aux)
 
-        return fun
-
-    def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
-        arguments = task.bind(thaw(args), thaw(kwargs))
-        leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
-        parts = task.split(leaves, method)
-        imaginary = method.imaginary
-        fun = self._function(task, arguments, parts, needs.cotangents, imaginary)
-        program = trace(fun, complexified(parts.real, imaginary))
-        if task.everything and program.holds_differentiated:
-            raise TypeError(
-                f"{task.name}: {self.name} closes over something that is being differentiated, "
-                "and JAX sees its arguments only: pass it as an argument (a constant one with "
-                "nondiff_argnums)."
-            )
-        call = Call(
-            arguments=arguments,
-            leaves=leaves,
-            parts=parts,
-            boxes=boxes_for(jnp, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=program.out,
-            out_tree=program.out_tree,
-            aux_tree=program.aux_tree,
-            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
-        )
-        place = Kernel(program, task.schedule)
-        if place.one_call or not (self._compiled and task.fills):
-            return task.run(place, call)
-        return in_pieces(lambda: task.run(place, call), members, largest)
-
-    def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
-        try:
-            return self.fun(*args, **kwargs)
-        except (
-            jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError,
-            jax.errors.ConcretizationTypeError,
-            jax.errors.NonConcreteBooleanIndexError,
-        ) as error:
-            raise TypeError(
-                f"{task.name} cannot trace {self.name}: it needs concrete numbers (NumPy, math, "
-                "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
-                "with jaxfd.blackbox(fun, out), which evaluates it on the host."
-            ) from error
+def _is_keepable(args: Any, kwargs: Any) -> bool:
+    """Whether nothing among the arguments has a state of its own that nobody watches."""
+    return all(
+        is_array(leaf) or is_number(leaf) or is_constant(leaf)
+        for leaf in tree_util.tree_leaves((args, kwargs))
+    )
 
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:

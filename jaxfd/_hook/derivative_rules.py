@@ -17,7 +17,7 @@ import numpy as np
 from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote
+from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote, thaw
 from jaxfd._estimate import (
     Hessian,
     JacobianRows,
@@ -46,6 +46,7 @@ class Hook:
         fixed: the numbers of the leaves that are never perturbed.
         mode: how derivatives are formed.
         schedule: how many points are evaluated at once.
+        frozen: whether objects come along that the program wants as they are.
     """
 
     program: Program
@@ -54,6 +55,7 @@ class Hook:
     fixed: frozenset[int]
     mode: str
     schedule: Schedule
+    frozen: bool = False
 
     @property
     def name(self) -> str:
@@ -62,6 +64,8 @@ class Hook:
     def run(self, task: Task, operands: Sequence[Any], needs: Needs = Needs()) -> Any:
         """Runs a task on the call."""
         args, kwargs, method = tree_util.tree_unflatten(self.tree, operands)
+        if self.frozen:
+            args, kwargs = thaw((args, kwargs))
         return self.program.run(task, args, kwargs, method, needs)
 
     def active(self, tangents: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import freeze
+from jaxfd._arrays import freeze, has_static
 from jaxfd._estimate import Program, ProgramHolder, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
@@ -67,8 +67,15 @@ class Hooked(ProgramHolder):
             inexact.append(number)
             number += 1
         operands, tree = tree_util.tree_flatten((*frozen, self._method))
-        fixed_leaves = frozenset(fixed)
-        hook = Hook(self.program, tree, tuple(inexact), fixed_leaves, self._mode, self._schedule)
+        hook = Hook(
+            self.program,
+            tree,
+            tuple(inexact),
+            frozenset(fixed),
+            self._mode,
+            self._schedule,
+            frozen=self.program.traced and has_static(frozen),
+        )
         entry = recompute if self._mode == "recompute" else value
         return entry(hook, *operands)
 

@@ -24,3 +24,4 @@ from jaxfd._jaxpr.walk import (
     subprograms as subprograms,
     walk as walk,
 )
+from jaxfd._jaxpr.whole import largest_whole as largest_whole

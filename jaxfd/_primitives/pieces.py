@@ -106,7 +106,10 @@ def _batch(
 
     def side_by_side(mapped: Sequence[Any], count: int) -> list[Any]:
         # A program again, of so many times the size: there may be a ``vmap`` around this one.
-        return in_pieces(lambda: jax.vmap(written_out)(mapped), fits, lambda _: bytes * count)
+        results: list[Any] = in_pieces(
+            lambda: jax.vmap(written_out)(mapped), fits, lambda _: bytes * count
+        )
+        return results
 
     at_once = fits(count, bytes)
     if at_once >= count or any(map(_lies_apart, mapped)):
@@ -133,7 +136,7 @@ def _one_after_the_other(
 
 def _lies_apart(array: Any) -> bool:
     """Whether the type of an array says that devices share its first axis."""
-    spec = getattr(getattr(jax.typeof(array), "sharding", None), "spec", None)
+    spec: Any = getattr(getattr(jax.typeof(array), "sharding", None), "spec", None)
     return bool(spec) and spec[0] is not None
 
 

@@ -40,4 +40,4 @@ def normal(key: UInt32[Array, "2"], size: int, dtype: Any) -> Float[Array, "size
     share = lax.bitcast_convert_type(mantissa, dtype) - number(1)
     least = np.nextafter(number(-1), number(0))
     uniform = lax.max(jnp.full_like(share, least), share * (number(1) - least) + least)
-    return number(np.sqrt(2)) * lax.erf_inv(uniform)
+    return jnp.multiply(number(np.sqrt(2)), lax.erf_inv(uniform))

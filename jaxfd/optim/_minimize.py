@@ -7,6 +7,7 @@ made, nor how steps are repeated.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from jaxfd._system import ctrl_c, host_calls
 from jaxfd._transforms import check_method, check_pair, schedule_of
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
+from jaxfd.optim._executable import segment
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
 from jaxfd.optim._quasi import QuasiNewton
 from jaxfd.optim._result import Result
@@ -145,11 +147,10 @@ def minimize(
     run = begin(steps, x)
     if int(run.evaluations) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {float(run.best)} at x0, not finite: choose another x0.")
-    program = segment_of(steps)
     saved, history = None, np.zeros(0, run.best.dtype)
     if checkpoint is not None:
         zero = np.zeros((), run.best.dtype)
-        whole = fingerprint(program, run, number(1), zero, number(1), name=name)
+        whole = fingerprint(segment_of(steps), run, number(1), zero, number(1), name=name)
         saved = Checkpoint(checkpoint, whole)
         run, history = saved.load(run) or (run, history)
 
@@ -185,7 +186,7 @@ def minimize(
             history=history,
             between=between,
             interrupted=lambda: ctrl_c.noticed() > presses,
-            compiled=jax.jit(program),
+            compiled=segment(fun, steps),
         )
     finally:
         tally.close()
@@ -260,6 +261,12 @@ def _keyed(method: Any, key: Any) -> Any:
     return dataclasses.replace(method, key=key)
 
 
+@functools.cache
+def _usual() -> optax.GradientTransformation:
+    """The optimiser for random methods: always the same one, so that its programs are kept."""
+    return optax.adam(1e-2)
+
+
 def _steps_of(
     fun: Callable[[PyTree], Any],
     x: PyTree,
@@ -273,5 +280,5 @@ def _steps_of(
     if optimizer is None and fixed:
         return QuasiNewton(fun, x, box, method, chunk_size)
     if optimizer is None:
-        optimizer = optax.adam(1e-2)
+        optimizer = _usual()
     return Descent(fun, box, method, optimizer, chunk_size)
