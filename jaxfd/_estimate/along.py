@@ -56,10 +56,13 @@ def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
 def tangent_step(
     place: Place, call: Call, tangents: Sequence[Any], power: float
 ) -> tuple[Any, Any]:
-    """The step along a tangent, ``sum_i h_i |v_i| / sum_i v_i^2``, shape ``(*lead,)``.
+    """The step along a tangent: the largest with which no entry goes farther than its own step.
 
-    Reference:
-        P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, section 3.
+    It is ``min_i h_i / |v_i|``. Rounding then costs no more than it costs a gradient that is
+    multiplied by the tangent, ``eps |f| sum_i |v_i| / h_i``.
+
+    Returns:
+        The step, and the squared length of the tangent, both of shape ``(*lead,)``.
     """
     xp, lead, parts = place.xp, place.lead, call.parts
     size = [xp.abs(x) for x in parts.real]
@@ -68,14 +71,15 @@ def tangent_step(
     dtype = size[0].dtype
     for x in size:
         dtype = place.compute_dtype(dtype, x.dtype)
-    top, bottom = xp.zeros(lead, dtype), xp.zeros(lead, dtype)
-    for h, v in zip(widths, tangents, strict=True):
-        v = xp.abs(v).astype(dtype).reshape(*lead, -1)
-        top = top + xp.sum(h.astype(dtype).reshape(*lead, -1) * v, axis=-1)
-        bottom = bottom + xp.sum(v * v, axis=-1)
-    still = bottom == 0
-    h = xp.where(still, 1, top / xp.where(still, 1, bottom))
-    return constant(xp, h), constant(xp, bottom)
+    h, squared = xp.full(lead, np.inf, dtype), xp.zeros(lead, dtype)
+    for width, v in zip(widths, tangents, strict=True):
+        v = constant(xp, xp.abs(v)).astype(dtype).reshape(*lead, -1)
+        width = constant(xp, width).astype(dtype).reshape(*lead, -1)
+        # Nothing limits an entry that the tangent leaves where it is.
+        reach = xp.where(v > 0, width / xp.where(v > 0, v, 1), np.inf)
+        h = xp.minimum(h, xp.min(reach, axis=-1, initial=np.inf))
+        squared = squared + xp.sum(v * v, axis=-1)
+    return xp.where(xp.isfinite(h), h, 1), squared
 
 
 def _along(x: Any, v: Any, distance: Any) -> Any:
