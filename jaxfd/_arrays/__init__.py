@@ -8,25 +8,40 @@ from jaxfd._arrays.arguments import (
     freeze as freeze,
     has_static as has_static,
     is_array as is_array,
-    path_name as path_name,
     positions as positions,
     thaw as thaw,
 )
 from jaxfd._arrays.dtype import (
     complex_of as complex_of,
     complexify as complexify,
+    finfo as finfo,
     is_complex as is_complex,
     is_inexact as is_inexact,
     promote as promote,
     real_of as real_of,
+    widest as widest,
+)
+from jaxfd._arrays.names import (
+    entry_names as entry_names,
+    leaf_name as leaf_name,
+    path_name as path_name,
+)
+from jaxfd._arrays.numbers import (
+    check_integer as check_integer,
+    check_number as check_number,
+    check_positive as check_positive,
+    count_of as count_of,
+    is_integer as is_integer,
+    is_number as is_number,
 )
 from jaxfd._arrays.parts import Parts as Parts, split as split, whole as whole
 from jaxfd._arrays.register import register as register
+from jaxfd._arrays.rows import cut as cut, flatten as flatten
+from jaxfd._arrays.table import Column as Column, table as table
 from jaxfd._arrays.xp import (
     apply as apply,
     column as column,
     constant as constant,
-    flatten as flatten,
     over as over,
     power_of_two as power_of_two,
     realise as realise,

@@ -18,6 +18,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
+from jaxfd._arrays.names import path_name
+
 
 @tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,11 +76,6 @@ def thaw(tree: PyTree) -> PyTree:
         tree,
         is_leaf=lambda leaf: isinstance(leaf, Static),
     )
-
-
-def path_name(path: Sequence[Any]) -> str:
-    """Names a leaf as the user would write it: ``['rates'][0]``; empty for a bare array."""
-    return tree_util.keystr(tuple(path))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Limits of a floating dtype, of those too that NumPy does not know. JAX's own is not typed.
+finfo: Any = jnp.finfo
 
 
 def promote(*dtypes: Any) -> Any:
@@ -20,7 +24,12 @@ def promote(*dtypes: Any) -> Any:
 
 def real_of(dtype: Any) -> Any:
     """The dtype of the real part."""
-    return jnp.finfo(dtype).dtype
+    return finfo(dtype).dtype
+
+
+def widest(dtypes: Iterable[Any], default: Any = np.dtype(np.float32)) -> Any:
+    """The floating dtype of the most bits, the first of several; ``default`` for none."""
+    return max(dtypes, key=lambda dtype: finfo(dtype).bits, default=default)
 
 
 def complex_of(dtype: Any) -> Any:

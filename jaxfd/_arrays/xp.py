@@ -7,8 +7,6 @@ many lines, as a namespace is: that it lies apart from who asks is on purpose.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float
-
-from jaxfd._arrays.dtype import promote
 
 
 def over(small: Any, big: Any) -> Any:
@@ -62,14 +58,3 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
         return (x.view(whole) & whole.type(exponent)).view(x.dtype)
     bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
     return lax.bitcast_convert_type(bits, x.dtype)
-
-
-def flatten(xp: Any, leaves: Sequence[Any], axis: int) -> Any:
-    """Joins leaves along one axis of coordinates, in the dtype that holds them all."""
-    flat = [leaf.reshape(*leaf.shape[:axis], math.prod(leaf.shape[axis:])) for leaf in leaves]
-    if len(flat) == 1:
-        return flat[0]
-    dtype = flat[0].dtype
-    for leaf in flat[1:]:
-        dtype = promote(dtype, leaf.dtype)
-    return xp.concatenate([leaf.astype(dtype) for leaf in flat], axis=axis)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float, Int, Shaped
 
+from jaxfd._arrays import cut
 from jaxfd._places import Place
 
 
@@ -76,13 +76,5 @@ def by_leaf(place: Place, values: Sequence[Any], real: Sequence[Any]) -> list[li
     """Cuts ``(*lead, N, *out)`` into ``[out leaf][real leaf]`` of ``(*lead, *out, *leaf)``."""
     xp, axis = place.xp, len(place.lead)
     shapes = [x.shape[axis:] for x in real]
-    rows = []
-    for value in values:
-        last = xp.moveaxis(value, axis, -1) if value.ndim > axis + 1 else value
-        row, start = [], 0
-        for shape in shapes:
-            stop = start + math.prod(shape)
-            row.append(last[..., start:stop].reshape(*last.shape[:-1], *shape))
-            start = stop
-        rows.append(row)
-    return rows
+    along = [xp.moveaxis(v, axis, -1) if v.ndim > axis + 1 else v for v in values]
+    return [cut(last, shapes) for last in along]

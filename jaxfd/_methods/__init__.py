@@ -24,6 +24,5 @@ from jaxfd._methods.stencil import (
 )
 from jaxfd._methods.step import (
     Relative as Relative,
-    check_positive as check_positive,
     steps as steps,
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxfd._arrays import register
+from jaxfd._arrays import check_integer, check_positive, register
 from jaxfd._methods.method import Method
-from jaxfd._methods.step import check_positive
 
 
 @register
@@ -60,7 +59,4 @@ class Adaptive(Method):
     def __post_init__(self) -> None:
         check_positive(self.noise, "noise", zero=True)
         check_positive(self.typical, "typical")
-        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int):
-            raise TypeError(f"Adaptive: repeats must be an integer, got {self.repeats!r}.")
-        if self.repeats < 1:
-            raise ValueError(f"Adaptive: repeats must be 1 or more, got {self.repeats}.")
+        check_integer(self.repeats, "Adaptive: repeats")

@@ -11,18 +11,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxfd._arrays import register
+from jaxfd._arrays import check_integer, check_positive, register
 from jaxfd._methods.method import StencilMethod
 from jaxfd._methods.stencil import Stencil, central, one_sided
-from jaxfd._methods.step import Relative, check_positive
+from jaxfd._methods.step import Relative
 
 
 def _check_order(order: Any, name: str, even: bool) -> None:
-    if isinstance(order, bool) or not isinstance(order, int):
-        raise TypeError(f"{name}: order must be an integer, got {order!r}.")
-    if order < 1 or (even and order % 2):
-        kind = "an even number from 2 on" if even else "1 or more"
-        raise ValueError(f"{name}: order must be {kind}, got {order}.")
+    wanted = "an even number from 2 on" if even else ""
+    check_integer(order, f"{name}: order", wanted=wanted)
+    if even and order % 2:
+        raise ValueError(f"{name}: order must be {wanted}, got {order}.")
 
 
 def _check_step(step: Any) -> None:

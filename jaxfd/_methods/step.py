@@ -11,31 +11,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
-from jax import tree_util
 from jaxtyping import Float
 
-from jaxfd._arrays import register
-
-
-def check_positive(value: Any, name: str, zero: bool = False) -> None:
-    """Raises ValueError if a number, or an entry of an array or pytree, is not positive and finite.
-
-    With ``zero`` it may be 0. Values that are only known inside a kernel pass unseen.
-    """
-    for leaf in tree_util.tree_leaves(value):
-        if isinstance(leaf, jax.core.Tracer) or not isinstance(
-            leaf, (int, float, np.ndarray, np.generic, jax.Array)
-        ):
-            continue
-        number = np.asarray(leaf)
-        if not np.all(np.isfinite(number) & ((number > 0) | (zero & (number == 0)))):
-            wanted = "0 or more" if zero else "positive"
-            raise ValueError(
-                f"{name} must be {wanted} and finite, got {leaf!r}: give such a number, or leave "
-                f"{name} out for the default."
-            )
+from jaxfd._arrays import check_positive, register
 
 
 @register

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd._arrays import entry_names
 from jaxfd._plot.style import BLUE, GREY, RED, ROWS, short
 from jaxfd._reports import (
     AGREES,
@@ -19,7 +19,6 @@ from jaxfd._reports import (
     GradCheck,
     Sensitivity,
     check_real,
-    entry_names,
     flat,
 )
 from jaxfd._transforms import Estimate
@@ -76,7 +75,7 @@ def check(result: GradCheck, ax: Axes) -> int:
     names = [short(name) for name in entry_names(result.claimed)]
     bar = flat(result.bar)
     gap = np.abs(flat(result.claimed) - flat(result.estimated))
-    verdicts = np.concatenate([np.ravel(v) for v in jax.tree.leaves(result.verdicts)])
+    verdicts = flat(result.verdicts, dtype=np.str_)
     rows = np.arange(len(names))
     seen = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in (gap, bar)])
     low, high = (seen.min() / 10, seen.max() * 10) if seen.size else (1e-16, 1.0)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxfd._arrays import entry_names
 from jaxfd._plot.style import BESIDE, GREY, short
-from jaxfd._reports import StepSweep, entry_names, flat
+from jaxfd._reports import StepSweep, flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,7 +28,7 @@ def replayable(key: Any) -> Any:
     Only threefry makes the same numbers for a key whatever else is drawn beside it; under
     ``vmap``, rbg does not.
     """
-    typed = jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     data = jnp.asarray(jax.random.key_data(key) if typed else key)
     found = jax.random.wrap_key_data(data[:2], impl="threefry2x32")
     for k in range(2, data.size):

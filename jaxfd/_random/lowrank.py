@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays import register
+from jaxfd._arrays import count_of, register
 from jaxfd._jaxpr import Factored
 from jaxfd._random import draws as _draws
 from jaxfd._random.directions import Directions, Leaves
-from jaxfd._random.methods import STATIC, RandomDirections, count_of
+from jaxfd._random.methods import STATIC, RandomDirections
 
 
 class LowRankMatrices(Directions):
@@ -127,7 +127,7 @@ class LowRank(RandomDirections):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "rank", count_of("LowRank", "rank", self.rank))
+        object.__setattr__(self, "rank", count_of(self.rank, "LowRank: rank"))
 
     def directions(self, like: Sequence[Any]) -> Directions:
         return LowRankMatrices(self.key, like, self.rank)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import operator
 from collections.abc import Sequence
 from typing import Any, TypeGuard
 
@@ -18,15 +17,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import register
-from jaxfd._methods import (
-    Relative,
-    Stencil,
-    StencilMethod,
-    central,
-    check_positive,
-    one_sided,
-)
+from jaxfd._arrays import check_positive, count_of, register
+from jaxfd._methods import Relative, Stencil, StencilMethod, central, one_sided
 from jaxfd._random.directions import Directions, DirectionTable
 from jaxfd._random.shaping import SHAPINGS
 
@@ -42,24 +34,6 @@ def _check_choice(name: str, option: str, value: Any, choices: Sequence[Any]) ->
     if value not in choices:
         listed = ", ".join(map(repr, choices))
         raise ValueError(f"{name}: {option} must be one of {listed}, got {value!r}.")
-
-
-def count_of(name: str, option: str, value: Any) -> int:
-    """A number of things: any kind of integer.
-
-    Raises:
-        TypeError: it is no integer.
-        ValueError: it is below 1.
-    """
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = None
-    if count is None or isinstance(value, bool):
-        raise TypeError(f"{name}: {option} must be an integer, got {value!r}.")
-    if count < 1:
-        raise ValueError(f"{name}: {option} must be 1 or more, got {count}.")
-    return count
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -88,7 +62,8 @@ class RandomDirections(StencilMethod):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        object.__setattr__(self, "num_samples", count_of(name, "num_samples", self.num_samples))
+        count = count_of(self.num_samples, f"{name}: num_samples")
+        object.__setattr__(self, "num_samples", count)
         if not isinstance(self.sigma, Relative):
             check_positive(self.sigma, "sigma")
         _check_choice(name, "antithetic", self.antithetic, (True, False))
@@ -142,7 +117,7 @@ class RandomDirections(StencilMethod):
 
     def check(self) -> None:
         name, key = type(self).__name__, self.key
-        typed = hasattr(key, "dtype") and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key)
+        typed = hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         raw = hasattr(key, "dtype") and key.dtype == np.uint32 and jnp.shape(key)[-1:] > (1,)
         if key is None:
             raise TypeError(f"{name} needs a PRNG key: set key=jax.random.key(0), say.")

@@ -16,10 +16,10 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import path_name
+from jaxfd._arrays import check_number, cut, entry_names, finfo, path_name
 from jaxfd._estimate import ProgramHolder
 from jaxfd._methods import Adaptive, Method, StencilMethod
-from jaxfd._reports.names import entry_names, flat, unflat
+from jaxfd._reports.entries import flat, unflat
 from jaxfd._reports.probe import check_output, concrete, leaves_of, line_within
 from jaxfd._reports.taylor import taylor_test, vanishing
 from jaxfd._reports.verdicts import (
@@ -100,8 +100,7 @@ def check_grads(
         J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1, for differences.
     """
     check_method(method)
-    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)):
-        raise TypeError(f"rtol must be a number, got {rtol!r}.")
+    check_number(rtol, "rtol")
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie between 0 and 1, got {rtol}: it is a relative error.")
     if grad is None and isinstance(fun, ProgramHolder):
@@ -118,7 +117,7 @@ def check_grads(
     claims = _claims(x, leaves, claim)
     claimed, estimated, error = flat(claims), flat(result.grad), flat(result.error)
     eps = [
-        max(float(jnp.finfo(d).eps) for d in (result.value.dtype, z.dtype, g.dtype) if _floats(d))
+        max(float(finfo(d).eps) for d in (result.value.dtype, z.dtype, g.dtype) if _floats(d))
         for z, g in zip(leaves, claims, strict=True)
     ]
     line, room = line_within("check_grads", x, leaves, bounds)
@@ -129,7 +128,7 @@ def check_grads(
     error = np.maximum(error, _amplification(method) * taylor.noise / flat(result.step))
     sizes = [z.size for z in leaves]
     found = np.where(np.isfinite(estimated), np.abs(estimated), 0.0)
-    parts = np.split(found, np.cumsum(sizes)[:-1])
+    parts = cut(found, [z.shape for z in leaves])
     largest = np.repeat([np.max(part, initial=0.0) for part in parts], sizes)
     # Entries that cannot move say nothing.
     bar = _SURE * (error + _ROUNDINGS * np.repeat(eps, sizes) * largest)

@@ -16,8 +16,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._methods import check_positive
-from jaxfd._reports.names import check_real
+from jaxfd._arrays import check_number, check_positive
+from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.
@@ -65,7 +65,7 @@ class Noise:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class DifferenceTable:
     """What one difference table says: as `Noise`, and what is needed to choose between tables.
 
     Attributes:
@@ -83,7 +83,7 @@ class Table:
     drift: float
 
 
-def difference_table(values: Float[np.ndarray, "n"]) -> Table:
+def difference_table(values: Float[np.ndarray, "n"]) -> DifferenceTable:
     """Estimates the noise of equally spaced values from their difference table.
 
     Differences of order k wear a smooth function down, and multiply the variance of independent
@@ -126,10 +126,12 @@ def difference_table(values: Float[np.ndarray, "n"]) -> Table:
     conclusive = bool(chosen) and not still
     stand_in = levels[0] if still else levels[-1]
     level = chosen[0] if conclusive else stand_in
-    return Table(level, tuple(levels), conclusive, still, unit * float(abs(np.mean(first))))
+    return DifferenceTable(
+        level, tuple(levels), conclusive, still, unit * float(abs(np.mean(first)))
+    )
 
 
-def choose(tables: Sequence[Table], spacings: Sequence[float]) -> int:
+def choose(tables: Sequence[DifferenceTable], spacings: Sequence[float]) -> int:
     """The number of the table to believe, of tables ordered from fine to coarse.
 
     The finest conclusive one: at wider spacings a function's own waves may look like noise. But a
@@ -227,8 +229,7 @@ def estimate_noise(
         # Powers of two, so that no point is rounded.
         spacings = [2.0 ** round(math.log2(eps**power / pace)) for power in _POWERS]
     else:
-        if isinstance(step, bool) or not isinstance(step, (int, float, np.number)):
-            raise TypeError(f"step must be one number, the points' distance, got {step!r}.")
+        check_number(step, "step", "one number, the points' distance")
         check_positive(step, "step")
         spacings = [float(step)]
     distances = np.concatenate([spacing * _TICKS for spacing in spacings])

@@ -16,9 +16,9 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._arrays import bind, power_of_two
+from jaxfd._arrays import bind, finfo, power_of_two
 from jaxfd._estimate import program_of
-from jaxfd._reports.names import check_real
+from jaxfd._reports.entries import check_real
 from jaxfd._transforms import samples
 
 
@@ -43,7 +43,8 @@ def leaves_of(name: str, x: PyTree) -> list[np.ndarray]:
 
 def size_of(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """``max(|x|, 1)``, rounded down to powers of two, in float64."""
-    return power_of_two(np, np.maximum(np.abs(x.astype(np.float64)), 1.0))
+    size: np.ndarray = power_of_two(np, np.maximum(np.abs(x.astype(np.float64)), 1.0))
+    return size
 
 
 def default_direction(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -101,7 +102,7 @@ def eps_of(fun: Callable[..., Any], leaves: Sequence[Any]) -> float:
     known = program_of(fun).eps
     if known is not None:
         return known
-    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in leaves)
+    return max(float(finfo(leaf.dtype).eps) for leaf in leaves)
 
 
 def check_output(name: str, fun: Callable[[PyTree], Any], x: PyTree) -> None:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import register
+from jaxfd._arrays import Column, entry_names, finfo, register, table
 from jaxfd._methods import Adaptive, Method
-from jaxfd._reports.names import entry_names, flat
+from jaxfd._reports.entries import flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of
 from jaxfd._transforms import estimate
 
@@ -68,21 +67,15 @@ class Sensitivity:
     def __str__(self) -> str:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
             return f"Sensitivity(traced, {len(self.names)} entries)"
-        shown = self.names[:_ROWS]
-        width = max([len("entry"), *map(len, shown)])
-        lines = [
-            f"value {self.value:.10g}   ({self.evaluations} evaluations)",
-            f"{'entry':<{width}} {'x':>12} {'df/dx':>14} {'+-':>9} {'x/f df/dx':>12} {'+-':>9}",
+        columns = [
+            Column("x", 12, ".6g", self.x),
+            Column("df/dx", 14, ".6g", self.derivatives),
+            Column("+-", 9, ".1e", self.errors),
+            Column("x/f df/dx", 12, ".4f", self.elasticities),
+            Column("+-", 9, ".1e", self.elasticity_errors),
         ]
-        for i, name in enumerate(shown):
-            lines.append(
-                f"{name:<{width}} {self.x[i]:>12.6g} {self.derivatives[i]:>14.6g} "
-                f"{self.errors[i]:>9.1e} {self.elasticities[i]:>12.4f} "
-                f"{self.elasticity_errors[i]:>9.1e}"
-            )
-        if len(self.names) > _ROWS:
-            lines.append(f"... {len(self.names) - _ROWS} more")
-        return "\n".join(lines)
+        head = f"value {self.value:.10g}   ({self.evaluations} evaluations)"
+        return "\n".join([head, *table(self.names[:_ROWS], columns, total=len(self.names))])
 
 
 def sensitivity(
@@ -130,7 +123,7 @@ def sensitivity(
     check_output("sensitivity", fun, x)
     result = estimate(fun, method=chosen, bounds=bounds)(x)
     value = float(concrete("sensitivity", result.value))
-    eps = jnp.finfo(result.value.dtype).eps
+    eps = finfo(result.value.dtype).eps
     at, slope, error = flat(x), flat(result.grad), flat(result.error)
     with np.errstate(over="ignore", invalid="ignore"):
         scale = at / value if value else np.full(at.shape, np.nan)

@@ -14,13 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, PyTree
-from numpy.lib.stride_tricks import sliding_window_view
+from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import bind, realise, register
+from jaxfd._arrays import Column, bind, entry_names, realise, register, table
 from jaxfd._estimate import program_of
 from jaxfd._methods import Adaptive, Central, FiniteDifference, Method, Relative, Stencil
-from jaxfd._reports.names import entry_names, flat, like, unflat
+from jaxfd._reports.branches import Branches, branches
+from jaxfd._reports.entries import flat, like, unflat
 from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
 from jaxfd._transforms import estimate, grad, samples
 
@@ -31,11 +31,8 @@ _REACH = 0.5
 _SHORTEST = 0.75
 # Below this share of the derivative a difference saw one stair: that is no rounding branch.
 _MOVES = 0.1
-# How many neighbours make a slope, and how far off the order that may be, as a share of it.
-_ROW, _STEADY = 4, 0.2
 _ROWS = 20
-_Table = Float[np.ndarray, "k n"]
-_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+_Grid = Float[np.ndarray, "k n"]
 
 
 @register
@@ -87,21 +84,15 @@ class StepSweep:
     def __str__(self) -> str:
         count = len(jax.tree.leaves(self.steps)[0])
         names = entry_names(self.reference)
-        width = max(map(len, ["entry", *names[:_ROWS]]))
-        best = self.best_step, self.best_error
-        default = self.default_step, self.default_error
-        columns = map(flat, (self.reference, *best, *default))
-        lines = [
-            f"{count} steps, {self.evaluations} evaluations",
-            f"{'entry':<{width}} {'reference':>14} {'best step':>10} {'error':>9} "
-            f"{'default step':>12} {'error':>9}",
+        columns = [
+            Column("reference", 14, ".6g", flat(self.reference)),
+            Column("best step", 10, ".1e", flat(self.best_step)),
+            Column("error", 9, ".1e", flat(self.best_error)),
+            Column("default step", 12, ".1e", flat(self.default_step)),
+            Column("error", 9, ".1e", flat(self.default_error)),
         ]
-        formats = (">14.6g", ">10.1e", ">9.1e", ">12.1e", ">9.1e")
-        for name, *row in list(zip(names, *columns, strict=True))[:_ROWS]:
-            lines.append(" ".join([f"{name:<{width}}", *map(format, row, formats)]))
-        if len(names) > _ROWS:
-            lines.append(f"... {len(names) - _ROWS} more")
-        return "\n".join(lines)
+        head = f"{count} steps, {self.evaluations} evaluations"
+        return "\n".join([head, *table(names[:_ROWS], columns, total=len(names))])
 
 
 def step_sweep(
@@ -173,8 +164,8 @@ def step_sweep(
     error = np.abs(derivative - reference)
     moves = np.abs(derivative) > _MOVES * np.abs(reference)
     columns = zip(made.T, error.T, (moves | (reference == 0)).T, strict=True)
-    fitted = np.array([_branches(*column, stencil.accuracy) for column in columns]).T
-    best, best_error, truncation, rounding = fitted
+    fits = [branches(*column, stencil.accuracy) for column in columns]
+    fit = Branches(*np.array(fits).T)
     return StepSweep(
         steps=unflat(made, x),
         derivative=like(unflat(derivative, x), x),
@@ -183,10 +174,10 @@ def step_sweep(
         uncertainty=unflat(uncertainty, x),
         default_step=unflat(flat(usual.step), x),
         default_error=unflat(np.abs(flat(usual.grad) - reference), x),
-        best_step=unflat(best, x),
-        best_error=unflat(best_error, x),
-        truncation=unflat(truncation, x),
-        rounding=unflat(rounding, x),
+        best_step=unflat(fit.best_step, x),
+        best_error=unflat(fit.best_error, x),
+        truncation=unflat(fit.truncation, x),
+        rounding=unflat(fit.rounding, x),
         order=stencil.accuracy,
         evaluations=evaluations + wanted.size * len(stencil.moving) + centres,
     )
@@ -220,19 +211,24 @@ def _(method: FiniteDifference) -> Stencil:
     return method.stencil()
 
 
-def _steps(x: PyTree, method: Any, steps: Any, eps: float) -> _Table:
+def _steps(x: PyTree, method: Any, steps: Any, eps: float) -> _Grid:
     """The wanted steps of all entries."""
     at = flat(x)
     if steps is not None and not isinstance(steps, Relative):
-        return _positive(steps, "steps")[:, None] * np.ones_like(at)
+        return _grid(_positive(steps, "steps"), np.ones_like(at))
     rule = next((r for r in (steps, method.step) if isinstance(r, Relative)), Relative())
     typical = bind("step_sweep", (x,), {}, 0).spread(rule.typical, "typical", 1.0)
     sizes = map(np.broadcast_to, typical, map(np.shape, jax.tree.leaves(x)))
     size = np.maximum(np.abs(at), flat(list(sizes)))
     if isinstance(steps, Relative):
-        return _positive(steps.rel, "steps.rel")[:, None] * size
+        return _grid(_positive(steps.rel, "steps.rel"), size)
     longest = _REACH / max(map(abs, method.stencil().moving))
-    return np.geomspace(eps**_SHORTEST, longest, _STEPS)[:, None] * size
+    return _grid(np.geomspace(eps**_SHORTEST, longest, _STEPS), size)
+
+
+def _grid(rows: Float[np.ndarray, "k"], sizes: Float[np.ndarray, "n"]) -> _Grid:
+    grid: np.ndarray = rows[:, None] * sizes
+    return grid
 
 
 def _positive(numbers: Any, name: str) -> Float[np.ndarray, "k"]:
@@ -248,17 +244,20 @@ def _positive(numbers: Any, name: str) -> Float[np.ndarray, "k"]:
     return np.sort(array)
 
 
-def _in_kernel(fun: Any, x: PyTree, method: Any, steps: _Table) -> tuple[_Table, _Table]:
+def _in_kernel(fun: Any, x: PyTree, method: Any, steps: _Grid) -> tuple[_Grid, _Grid]:
     """Derivatives at all steps, and the steps really made: the method's step is a mapped leaf."""
     typed = like(unflat(steps, x), x)
     made = flat(jax.tree.map(lambda a, h: realise(np.asarray(a, h.dtype), h), x, typed), 1)
-    every = jax.vmap(lambda step: grad(fun, method=dataclasses.replace(method, step=step))(x))
+
+    def at(step: PyTree) -> PyTree:
+        return grad(fun, method=dataclasses.replace(method, step=step))(x)
+
     # Where a step is lost in the rounding of x the method takes another one.
-    return np.where(made == 0, np.nan, flat(every(typed), 1)), made
+    return np.where(made == 0, np.nan, flat(jax.vmap(at)(typed), 1)), made
 
 
-@_QUIET
-def _on_host(fun: Any, x: PyTree, method: Any, steps: _Table) -> tuple[_Table, _Table]:
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")
+def _on_host(fun: Any, x: PyTree, method: Any, steps: _Grid) -> tuple[_Grid, _Grid]:
     """The same for a black box, in one batch: a mapped step would make a batch of each."""
     stencil = method.stencil()
     k, n = steps.shape
@@ -276,29 +275,3 @@ def _on_host(fun: Any, x: PyTree, method: Any, steps: _Table) -> tuple[_Table, _
     )
     made = np.mean(away / offsets, axis=0)
     return stencil.combine(np.zeros_like(made), change, away, made), made
-
-
-@_QUIET
-def _branches(
-    steps: Float[np.ndarray, "k"],
-    error: Float[np.ndarray, "k"],
-    moves: Bool[np.ndarray, "k"],
-    order: int,
-) -> tuple[float, float, float, float]:
-    """Best step, its error, and the factors of the truncation and the rounding branch."""
-    wide = np.pad(np.where(np.isnan(error), np.inf, error), 1, constant_values=np.inf)
-    around = np.max([wide[:-2], wide[1:-1], wide[2:]], axis=0)
-    at = int(np.lexsort((-steps, wide[1:-1], around))[0])
-    if not np.isfinite(error[at]):
-        return np.nan, np.nan, np.nan, np.nan
-    short = (np.arange(len(steps)) < at) & np.isfinite(error) & moves
-    rounding = float(np.median((error * steps)[short])) if short.sum() >= 3 else 0.0
-    # The truncation branch is where rows of neighbours rise as they should.
-    truncation = np.nan
-    if len(steps) - at >= _ROW:
-        h, e = (sliding_window_view(np.log(a[at:]), _ROW) for a in (steps, error))
-        away = h - h.mean(axis=1, keepdims=True)
-        slope = np.sum(away * e, axis=1) / np.sum(away**2, axis=1)
-        rising = np.exp(e - order * h)[np.abs(slope - order) < _STEADY * order]
-        truncation = float(np.median(rising)) if len(rising) else np.nan
-    return steps[at], error[at], truncation, rounding or np.nan

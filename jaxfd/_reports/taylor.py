@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from jaxfd._arrays import finfo
 from jaxfd._reports.probe import eps_of, probe
 
 # Distances run from a quarter of max(|x|, 1) to eps^(1/2), where the remainder of a smooth function
@@ -117,7 +117,7 @@ def taylor_test(
     reach = float(sizes[np.flatnonzero(sizes)[0]]) if sizes.any() else 0.0
     eps = eps_of(fun, [*direction, value])
     scale = max(float(np.sum(np.abs(slopes))), vanishing(eps) * reach)
-    returned = float(jnp.finfo(value.dtype).eps)
+    returned = float(finfo(value.dtype).eps)
     noise = _noise(change[good], moved[good], h[max(0, len(h) - _SHORT)])
     floor = _ROUNDINGS * (eps * (abs(float(value)) + scale) + returned * sizes * h + noise)
     q = seen - float(np.sum(slopes))

@@ -10,11 +10,10 @@ import dataclasses
 import math
 
 import numpy as np
-from jax import tree_util
 from jaxtyping import Float, PyTree, Shaped
 
-from jaxfd._arrays import register
-from jaxfd._reports.names import entry_names, flat
+from jaxfd._arrays import Column, entry_names, register, table
+from jaxfd._reports.entries import flat
 from jaxfd._reports.taylor import RESOLUTION
 
 AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"
@@ -69,8 +68,8 @@ class GradCheck:
 
     def __str__(self) -> str:
         names = entry_names(self.claimed)
-        columns = [flat(tree) for tree in (self.claimed, self.estimated, self.bar)]
-        verdicts = np.concatenate([np.ravel(v) for v in tree_util.tree_leaves(self.verdicts)])
+        claimed, estimated, bar = map(flat, (self.claimed, self.estimated, self.bar))
+        verdicts = flat(self.verdicts, dtype=np.str_)
         counts = {kind: int(np.sum(verdicts == kind)) for kind in _RANK}
         tally = ", ".join(f"{count} {_MANY[kind]}" for kind, count in counts.items() if count)
         head = _HEADS[self.verdict]
@@ -80,16 +79,21 @@ class GradCheck:
             f"{head} Of {len(names)} entries {tally}; the worst is {self.worst}.",
             f"Taylor remainder: slope {self.slope:.2f} (2 where right, 1 where wrong), "
             f"{self.taylor}{', a kink at x' if self.kink else ''}. {self.evaluations} evaluations.",
-            f"{'entry':<20} {'claimed':>17} {'estimated':>17} {'bar':>9}  verdict",
         ]
-        claimed, estimated, bar = columns
-        for i in order(claimed, estimated, bar, verdicts)[:_ROWS]:
-            lines.append(
-                f"{names[i]:<20} {claimed[i]:>17.10g} {estimated[i]:>17.10g} {bar[i]:>9.2g}  "
-                f"{verdicts[i]}"
-            )
-        if len(names) > _ROWS:
-            lines.append(f"... {len(names) - _ROWS} more")
+        shown = order(claimed, estimated, bar, verdicts)[:_ROWS]
+        columns = [
+            Column("claimed", 17, ".10g", claimed[shown]),
+            Column("estimated", 17, ".10g", estimated[shown]),
+            Column("bar", 9, ".2g", bar[shown]),
+        ]
+        lines += table(
+            [names[i] for i in shown],
+            columns,
+            total=len(names),
+            width=20,
+            head="verdict",
+            remarks=verdicts[shown],
+        )
         return "\n".join(lines)
 
 

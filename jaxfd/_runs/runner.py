@@ -16,8 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from jaxfd._arrays import is_integer, is_number
 from jaxfd._runs import failures
 from jaxfd._runs.cluster import ClusterCrew
 from jaxfd._runs.crew import Calls, Crew, Job
@@ -168,15 +167,14 @@ def _stable_name(fun: Callable[..., Any]) -> str:
 def _check_count(name: str, value: Any, least: int) -> None:
     if value is None and name == "chunksize":
         return
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if not is_integer(value) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
 
 
 def _check_timeout(timeout: Any, executor: Any, crew: type[ExecutorCrew] | None) -> None:
     if timeout is None:
         return
-    number = isinstance(timeout, (int, float, np.integer, np.floating))
-    if isinstance(timeout, bool) or not number or not timeout > 0:
+    if not is_number(timeout) or not timeout > 0:
         raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}.")
     if crew is None or not crew.ends_points:
         what = "without an executor" if crew is None else f"by a {type(executor).__name__}"

@@ -11,7 +11,7 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import promote, real_of
+from jaxfd._arrays import check_integer, promote, real_of
 from jaxfd._estimate import Answer, FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method, stencil_of
 from jaxfd._transforms.options import check, door, tangent_leaves, with_aux
@@ -114,10 +114,7 @@ def derivative(
         1.00
     """
     check(method)
-    if isinstance(order, bool) or not isinstance(order, int):
-        raise TypeError(f"order must be an integer, got {order!r}.")
-    if order < 1:
-        raise ValueError(f"order must be 1 or more, got {order}.")
+    check_integer(order, "order")
     if order > 1:
         stencil_of(method, order)  # refuses an order that it has none for
     task = FirstOrder("derivative", derivative=order)

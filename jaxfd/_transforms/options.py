@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import positions
+from jaxfd._arrays import check_integer, positions
 from jaxfd._estimate import Answer, Needs, Task, check_call, program_of
 from jaxfd._methods import Method
 from jaxfd._places import Schedule
@@ -35,13 +35,8 @@ def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> Schedule:
     """
     check_method(method)
     if chunk_size is not None:
-        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int):
-            raise TypeError(f"chunk_size must be an integer or None, got {chunk_size!r}.")
-        if chunk_size < 1:
-            raise ValueError(
-                f"chunk_size must be 1 or more, got {chunk_size}: it is the number of points "
-                "evaluated at once."
-            )
+        why = ": it is the number of points evaluated at once"
+        check_integer(chunk_size, "chunk_size", kind="an integer or None", why=why)
     check_pair(bounds)
     return Schedule(chunk_size)
 

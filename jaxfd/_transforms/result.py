@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -10,7 +11,9 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree, Shaped
 
-from jaxfd._arrays import register
+from jaxfd._arrays import Column, entry_names, register, table
+
+_ROWS = 20
 
 
 @register
@@ -48,28 +51,26 @@ class Estimate:
     bound: bool = dataclasses.field(default=True, metadata={"static": True})
 
     def __str__(self) -> str:
-        leaves, _ = tree_util.tree_flatten_with_path(self.grad)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
             return f"Estimate(traced, {self.evaluations} evaluations)"
-        errors = tree_util.tree_leaves(self.error)
-        steps = tree_util.tree_leaves(self.step)
-        sides = tree_util.tree_leaves(self.one_sided)
-        lines = [f"value {self.value}   ({self.evaluations} evaluations)"]
         what = "error bound" if self.bound else "standard error"
-        lines.append(f"{'entry':<20} {'gradient':>24} {what:>14} {'step':>12}")
-        shown = 0
-        for (path, leaf), error, step, side in zip(leaves, errors, steps, sides, strict=True):
-            for index in np.ndindex(np.shape(leaf)):
-                if shown == 20:
-                    total = sum(np.size(leaf) for _, leaf in leaves)
-                    lines.append(f"... {total - shown} more")
-                    return "\n".join(lines)
-                where = tree_util.keystr(path) + (str(list(index)) if index else "")
-                lines.append(
-                    f"{where or 'x':<20} {np.asarray(leaf)[index]:>24.10g} "
-                    f"{np.asarray(error)[index]:>14.2g} {np.asarray(step)[index]:>12.2g}"
-                    + "  one-sided"
-                    * bool(np.asarray(side)[index])
-                )
-                shown += 1
-        return "\n".join(lines)
+        columns = [
+            Column("gradient", 24, ".10g", _entries(self.grad)),
+            Column(what, 14, ".2g", _entries(self.error)),
+            Column("step", 12, ".2g", _entries(self.step)),
+        ]
+        lines = table(
+            entry_names(self.grad, _ROWS),
+            columns,
+            total=sum(np.size(leaf) for leaf in tree_util.tree_leaves(self.grad)),
+            width=20,
+            remarks=("one-sided" * bool(side) for side in _entries(self.one_sided)),
+        )
+        head = f"value {self.value}   ({self.evaluations} evaluations)"
+        return "\n".join([head, *lines])
+
+
+def _entries(tree: PyTree) -> Iterator[Any]:
+    """All entries, one by one: each in its own dtype, and not all of a million for twenty rows."""
+    for leaf in tree_util.tree_leaves(tree):
+        yield from np.ravel(np.asarray(leaf))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxfd.optim._gradient import key_bits, key_of
+from jaxfd.optim._state import key_bits, key_of
 
 
 def fingerprint(program: Callable[..., Any], *args: Any, name: str) -> str:

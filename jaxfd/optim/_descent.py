@@ -17,8 +17,9 @@ from jaxtyping import PyTree
 
 from jaxfd._hook import differentiable
 from jaxfd._methods import Central, Method
-from jaxfd.optim._gradient import EstimateState, Schedule, add, estimate_gradient
-from jaxfd.optim._steps import GOING, Seen, number
+from jaxfd.optim._gradient import EstimateState, MethodSchedule, estimate_gradient
+from jaxfd.optim._state import add, number
+from jaxfd.optim._steps import GOING, Outcome
 from jaxfd.optim._vector import inside
 
 
@@ -52,7 +53,7 @@ class Descent:
         self,
         fun: Callable[[PyTree], Any],
         box: tuple[PyTree, PyTree] | None,
-        method: Method | Schedule | None,
+        method: Method | MethodSchedule | None,
         optimizer: optax.GradientTransformation,
     ) -> None:
         self._fun, self._box, self._asked = fun, box, method
@@ -73,7 +74,9 @@ class Descent:
             )
         return DescentState(gradient, optimizer, x), gradient.value, 0
 
-    def step(self, x: PyTree, state: DescentState, least: Any) -> tuple[PyTree, DescentState, Seen]:
+    def step(
+        self, x: PyTree, state: DescentState, least: Any
+    ) -> tuple[PyTree, DescentState, Outcome]:
         del least
         old = _estimates(state.optimizer)
         if old:
@@ -108,22 +111,22 @@ class Descent:
         def choose(new: PyTree, other: PyTree) -> PyTree:
             return jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, other)
 
-        seen = Seen(
-            x,
-            found.value,
-            jnp.zeros_like(found.value),
-            cost,
-            ~fine,
-            number(GOING),
-            jnp.zeros((), bool),
-            jnp.zeros((), bool),
+        outcome = Outcome(
+            x=x,
+            value=found.value,
+            noise=jnp.zeros_like(found.value),
+            evaluations=cost,
+            skipped=~fine,
+            status=number(GOING),
+            ask=jnp.zeros((), bool),
+            endless=jnp.zeros((), bool),
         )
         good = choose(x, state.good)
         kept = jax.tree.map(
             lambda a, b: a if a is b else jnp.where(fine, a, b), optimizer, state.optimizer
         )
         kept = optimizer if old else kept
-        return choose(ahead, back), DescentState(found, kept, good), seen
+        return choose(ahead, back), DescentState(found, kept, good), outcome
 
     def told(self, x: PyTree, state: DescentState) -> tuple[DescentState, int, bool]:
         return state, 0, False

@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from jaxfd._arrays import path_name
-from jaxfd._estimate import ProgramHolder, program_of
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections, is_random
-from jaxfd._reports import check_one_number
 from jaxfd._transforms import check_method, estimate, grad
+from jaxfd.optim._objective import ObjectiveCache, accepted, check_loss, is_masked, unmasked
+from jaxfd.optim._state import add, key_bits, key_of, value_dtype
 
-Schedule = Callable[[Any], Method]
-
-_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# What goes along every chain for optax's line searches.
-_OF_LINE_SEARCHES = {"value", "grad"}
+MethodSchedule = Callable[[Any], Method]
 
 
 class EstimateState(NamedTuple):
@@ -54,7 +47,7 @@ class EstimateState(NamedTuple):
 
 
 def estimate_gradient(
-    method: Method | Schedule,
+    method: Method | MethodSchedule,
     *,
     bounds: tuple[PyTree, PyTree] | None = None,
     value: bool = False,
@@ -114,7 +107,7 @@ def estimate_gradient(
     if not callable(method) or isinstance(method, type):
         check_method(_started(method, jnp.zeros(1)))
 
-    kept = _Last()
+    objective = ObjectiveCache()
 
     def at(count: Any) -> Method:
         if isinstance(method, Method):
@@ -155,15 +148,15 @@ def estimate_gradient(
                 "estimate_gradient needs the parameters: write optimizer.update(grads, state, "
                 "params, value_fn=loss)."
             )
-        masked = any(map(_is_masked, jax.tree.leaves(params, is_leaf=_is_masked)))
+        masked = any(map(is_masked, jax.tree.leaves(params, is_leaf=is_masked)))
         if masked and full_params is None:
             raise ValueError(
                 "estimate_gradient got masked parameters, with which the function cannot be "
                 "called: write optimizer.update(grads, state, params, value_fn=loss, "
                 "full_params=params)."
             )
-        fun = kept(value_fn, masked)
-        args, named = (params, full_params) if masked else (params,), _named(value_fn, extra)
+        fun = objective(value_fn, masked)
+        args, named = (params, full_params) if masked else (params,), accepted(value_fn, extra)
         now = at(state.count)
         key, carried = state.key, state.carried
         if is_random(now):
@@ -178,10 +171,10 @@ def estimate_gradient(
                 found = estimate(fun, method=now, bounds=bounds)(*args, **named)
                 raw, seen, cost = found.grad, found.value, found.evaluations
         except TypeError:
-            whole = _whole(value_fn) if masked else value_fn
+            whole = unmasked(value_fn) if masked else value_fn
             check_loss("estimate_gradient", functools.partial(whole, **named), *args)
             raise
-        gradient, finite = finite_entries(raw)
+        gradient, finite = _finite_entries(raw)
         if carried and is_random(now):
             carried = _carried(now.following(None, gradient))
         return gradient, EstimateState(
@@ -194,19 +187,6 @@ def estimate_gradient(
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def key_bits(key: Any) -> Any:
-    """A key as plain integers, which everything can save."""
-    typed = key is not None and jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(key) if typed else key
-
-
-def key_of(bits: Any, like: Any) -> Any:
-    """The key of the same kind as ``like`` that `key_bits` made these integers of."""
-    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(like))
-    return bits
 
 
 def _started(method: Any, params: PyTree) -> Any:
@@ -228,24 +208,7 @@ def _resumed(method: RandomDirections, key: Any, carried: tuple[Any, ...]) -> Ra
     return dataclasses.replace(keyless, key=key)
 
 
-def value_dtype(name: str, params: PyTree) -> Any:
-    """The widest real floating dtype among the parameters.
-
-    Raises:
-        TypeError: some of them are no floating numbers.
-    """
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{name} needs real or complex parameters, but params{path_name(path)} is {dtype}: "
-                "convert it to a floating dtype, or let value_fn close over it."
-            )
-    found = [jnp.finfo(jnp.result_type(leaf)).dtype for leaf in jax.tree.leaves(params)]
-    return max(found, key=lambda dtype: jnp.finfo(dtype).bits, default=np.dtype(np.float32))
-
-
-def finite_entries(gradient: PyTree) -> tuple[PyTree, Shaped[Array, ""]]:
+def _finite_entries(gradient: PyTree) -> tuple[PyTree, Shaped[Array, ""]]:
     """A gradient with zeros where it is not finite, and whether it is finite everywhere."""
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(gradient):
@@ -253,71 +216,3 @@ def finite_entries(gradient: PyTree) -> tuple[PyTree, Shaped[Array, ""]]:
     return jax.tree.map(
         lambda g: jnp.where(jnp.isfinite(g), g, jnp.zeros_like(g)), gradient
     ), finite
-
-
-def add(count: Any, more: Any) -> Any:
-    """Adds a small number to an int32 count that stays at its largest value once there."""
-    room = jnp.iinfo(jnp.int32).max - count
-    return count + jnp.minimum(jnp.asarray(more).astype(jnp.int32), room)
-
-
-def check_loss(name: str, fun: Callable[..., Any], *args: PyTree) -> None:
-    """Raises TypeError if a ``value_fn`` returns something else than one number."""
-    advice = "; of a pair (loss, aux) return the loss"
-    check_one_number(f"{name} needs a value_fn", jax.eval_shape(fun, *args), advice)
-
-
-def bound(value_fn: Callable[..., Any], extra: dict[str, Any]) -> Callable[[PyTree], Any]:
-    """``value_fn`` with the extra arguments that it takes."""
-    named = _named(value_fn, extra)
-    # A black box must arrive as it is: it is evaluated on the host.
-    return (lambda params: value_fn(params, **named)) if named else value_fn
-
-
-def _named(value_fn: Callable[..., Any], extra: dict[str, Any]) -> dict[str, Any]:
-    """Those of the extra arguments that the function takes."""
-    try:
-        parameters = list(inspect.signature(value_fn).parameters.values())[1:]
-    except (TypeError, ValueError):
-        return {}
-    names = {p.name for p in parameters if p.kind not in _VARIABLE}
-    if any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters):
-        names |= extra.keys() - _OF_LINE_SEARCHES
-    return {name: value for name, value in extra.items() if name in names}
-
-
-def _is_masked(node: Any) -> bool:
-    return isinstance(node, optax.MaskedNode)
-
-
-def _whole(fun: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of those parameters that are not masked, and of all."""
-
-    def whole(ours: PyTree, full: PyTree, **named: Any) -> Any:
-        params = jax.tree.map(
-            lambda own, other: other if _is_masked(own) else own, ours, full, is_leaf=_is_masked
-        )
-        return fun(params, **named)
-
-    return whole
-
-
-class _Programmed(ProgramHolder):
-    """A function with its program."""
-
-    def __init__(self, fun: Callable[..., Any]) -> None:
-        self.program = program_of(fun)
-
-
-class _Last:
-    """Keeps the program of the last function, so that updates outside of jit compile it once."""
-
-    def __init__(self) -> None:
-        self._of: tuple[Any, bool] = (None, False)
-        self._kept: Any = None
-
-    def __call__(self, fun: Callable[..., Any], masked: bool) -> Any:
-        if self._of[0] is not fun or self._of[1] != masked:
-            self._kept = _Programmed(_whole(fun) if masked else fun)
-            self._of = (fun, masked)
-        return self._kept

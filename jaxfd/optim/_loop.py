@@ -20,13 +20,15 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from jaxfd._runs import Tally
 from jaxfd._system import aside
 from jaxfd.optim._checkpoint import Checkpoint
-from jaxfd.optim._gradient import add
-from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps, number
+from jaxfd.optim._state import add, number
+from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps
 
 # Steps of a segment at most, and the seconds that one shall take.
 _LONGEST, _SECONDS = 256, 0.2
 # Seconds between two checkpoints of fast functions.
 _PAUSE = 1.0
+# JAX's own is not typed.
+_ready: Any = jax.block_until_ready
 
 
 class Run(NamedTuple):
@@ -36,7 +38,7 @@ class Run(NamedTuple):
         x: where the next step begins.
         state: the state of the steps.
         steps: how many were made.
-        best_x: the best point seen.
+        best_x: the best point outcome.
         best: the value there.
         first: the first value.
         mark: the value that progress is measured from.
@@ -82,25 +84,28 @@ def begin(steps: Steps, x: PyTree) -> Run:
     """A run before its first step."""
     state, value, evaluations = steps.init(x)
     run = Run(
-        x,
-        state,
-        number(0),
-        x,
-        value,
-        value,
-        value,
-        number(0),
-        number(evaluations),
-        number(0),
-        number(GOING),
-        jnp.zeros((), bool),
+        x=x,
+        state=state,
+        steps=number(0),
+        best_x=x,
+        best=value,
+        first=value,
+        mark=value,
+        since=number(0),
+        evaluations=number(evaluations),
+        skipped=number(0),
+        status=number(GOING),
+        ask=jnp.zeros((), bool),
     )
-    # Without weak types, which a file would not remember.
-    return jax.tree.map(_strong, run)
+    return _strong(run)
 
 
-def _strong(leaf: Any) -> Any:
-    return lax.convert_element_type(leaf, jnp.asarray(leaf).dtype)
+def _strong(run: Run) -> Run:
+    """The run without weak types, which a file would not remember."""
+    leaves, tree = jax.tree.flatten(run)
+    strong = [lax.convert_element_type(leaf, jnp.asarray(leaf).dtype) for leaf in leaves]
+    result: Run = jax.tree.unflatten(tree, strong)
+    return result
 
 
 def _least(tol: Any, first: Any, value: Any) -> Any:
@@ -112,7 +117,7 @@ def _least(tol: Any, first: Any, value: Any) -> Any:
 
 
 def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
-    """Makes the function that goes so many steps: the run after them, and the values seen."""
+    """Makes the function that goes so many steps: the run after them, and the values outcome."""
 
     def segment(run: Run, count: Any, tol: Any, evaluations: Any) -> tuple[Run, Any]:
         def going(carry: Any) -> Any:
@@ -122,31 +127,31 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
 
         def body(carry: Any) -> Any:
             run, k, values = carry
-            x, state, seen = steps.step(run.x, run.state, _least(tol, run.first, run.best))
-            value = seen.value.astype(run.best.dtype)
+            x, state, outcome = steps.step(run.x, run.state, _least(tol, run.first, run.best))
+            value = outcome.value.astype(run.best.dtype)
             first = jnp.where(jnp.isnan(run.first), value, run.first)
-            noise = seen.noise.astype(run.best.dtype)
+            noise = outcome.noise.astype(run.best.dtype)
             # Among values that noise makes equal the last one is the best.
             better = (value <= run.best + 2 * noise) | (jnp.isnan(run.best) & ~jnp.isnan(value))
             least = jnp.maximum(_least(tol, first, run.mark), noise)
             moved = (value < run.mark - least) | (jnp.isnan(run.mark) & ~jnp.isnan(value))
             since = jnp.where(moved, number(0), run.since + number(1))
             stalled = jnp.where(since > number(steps.patience), number(STALLED), number(GOING))
-            status = jnp.where(seen.status == GOING, stalled, seen.status)
-            status = jnp.where(seen.endless & (status != GOING), number(ENDLESS), status)
+            status = jnp.where(outcome.status == GOING, stalled, outcome.status)
+            status = jnp.where(outcome.endless & (status != GOING), number(ENDLESS), status)
             after = Run(
-                x,
-                state,
-                run.steps + number(1),
-                jax.tree.map(lambda a, b: jnp.where(better, a, b), seen.x, run.best_x),
-                jnp.fmin(run.best, value),
-                first,
-                jnp.where(moved, value, run.mark),
-                since,
-                add(run.evaluations, seen.evaluations),
-                run.skipped + seen.skipped.astype(np.int32),
-                status,
-                seen.ask,
+                x=x,
+                state=state,
+                steps=run.steps + number(1),
+                best_x=jax.tree.map(lambda a, b: jnp.where(better, a, b), outcome.x, run.best_x),
+                best=jnp.fmin(run.best, value),
+                first=first,
+                mark=jnp.where(moved, value, run.mark),
+                since=since,
+                evaluations=add(run.evaluations, outcome.evaluations),
+                skipped=run.skipped + outcome.skipped.astype(np.int32),
+                status=status,
+                ask=outcome.ask,
             )
             return after, k + number(1), values.at[k].set(value)
 
@@ -217,7 +222,7 @@ def repeat(
             count = min(count, _LONGEST, limits.steps - int(run.steps))
             before = time.monotonic()
             try:
-                new, seen = jax.block_until_ready(compiled(run, number(count), tol, number(most)))
+                new, seen = _ready(compiled(run, number(count), tol, number(most)))
             except Exception:
                 # JAX's own error about an interrupted call may come right before the interrupt.
                 time.sleep(0.01)
@@ -260,4 +265,4 @@ def _told(steps: Steps, run: Run) -> Run:
         status=status,
         ask=jnp.zeros((), bool),
     )
-    return jax.tree.map(_strong, run)
+    return _strong(run)

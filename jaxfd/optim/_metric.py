@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxfd.optim._steps import number
+from jaxfd.optim._state import number
 
 # Pairs that are kept.
 _MEMORY = 20
@@ -47,7 +47,7 @@ def first_metric(zero: Float[Array, "n"]) -> Metric:
     return Metric(zero + 1, one, pairs, pairs, number(0), jnp.zeros((), bool))
 
 
-def learned(
+def learn(
     metric: Metric,
     diagonal: Float[Array, "n"],
     s: Float[Array, "n"],

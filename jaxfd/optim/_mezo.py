@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxfd._estimate import Needs, StepInPlace, program_of
 from jaxfd._random import RandomDirections, is_random
 from jaxfd._transforms import check_method
-from jaxfd.optim._gradient import bound, check_loss, key_bits, key_of, value_dtype
+from jaxfd.optim._objective import check_loss, with_extra
+from jaxfd.optim._state import key_bits, key_of, value_dtype
 
 
 class MezoState(NamedTuple):
@@ -118,7 +119,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         pair = jax.random.split(key_of(state.key, method.key))
         now = method.following(pair[1], None)
         rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
-        fun = bound(value_fn, extra)
+        fun = with_extra(value_fn, extra)
         try:
             needs = Needs(rate=jnp.asarray(rate))
             found = program_of(fun).run(StepInPlace("mezo"), (params,), {}, now, needs)

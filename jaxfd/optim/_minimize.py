@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from jaxfd._arrays import check_integer, check_number, finfo
 from jaxfd._estimate import program_of
 from jaxfd._methods import Method
 from jaxfd._random import is_random
@@ -28,11 +29,14 @@ from jaxfd._transforms import check_method, check_pair
 from jaxfd.optim._checkpoint import Checkpoint, fingerprint
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
-from jaxfd.optim._quasi import Quasi
+from jaxfd.optim._quasi import QuasiNewton
 from jaxfd.optim._result import Result
-from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps, number
+from jaxfd.optim._state import number
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps
 from jaxfd.optim._vector import box_of
 
+# What counters hold.
+_MOST = np.iinfo(np.int32).max - 1
 _WHY = {
     FOUND: "no step promises to lower the value by more than the tolerance",
     STALLED: "{patience} steps lowered the value by no more than the tolerance",
@@ -191,8 +195,8 @@ def _advice(status: int, skipped: int, dtype: Any, steps: Steps, method: Any) ->
     """What may help a run that got stuck."""
     if status != STUCK:
         return ""
-    central = isinstance(steps, Quasi) and method is None
-    if jnp.finfo(dtype).eps > 1e-10:
+    central = isinstance(steps, QuasiNewton) and method is None
+    if finfo(dtype).eps > 1e-10:
         other = ", or give method=jaxfd.Central()" if central else ""
         return f"; the rounding of {dtype} may hide what is left: enable x64{other}"
     return "; method=jaxfd.Central() often gets farther there" if central and skipped else ""
@@ -219,15 +223,12 @@ def _check(
     for name, value in (("max_steps", max_steps), ("max_evaluations", max_evaluations)):
         if value is None and name == "max_evaluations":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise TypeError(f"{name} must be an integer, got {value!r}.")
-        if not 1 <= value < np.iinfo(np.int32).max:
-            raise ValueError(f"{name} must be from 1 to two thousand million, got {value}.")
+        wanted = "from 1 to two thousand million"
+        check_integer(value, name, most=_MOST, numpy=True, wanted=wanted)
     for name, value in (("tol", tol), ("max_seconds", max_seconds)):
         if value is None and name == "max_seconds":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-            raise TypeError(f"{name} must be a number, got {value!r}.")
+        check_number(value, name)
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
     return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
@@ -266,7 +267,7 @@ def _steps_of(
     """The way to go that suits what was asked for."""
     fixed = method is None or (isinstance(method, Method) and not is_random(method))
     if optimizer is None and fixed:
-        return Quasi(fun, x, box, method)
+        return QuasiNewton(fun, x, box, method)
     if optimizer is None:
         optimizer = optax.adam(1e-2)
     return Descent(fun, box, method, optimizer)

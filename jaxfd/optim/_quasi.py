@@ -20,25 +20,20 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxfd._arrays import finfo
+from jaxfd._estimate import slopes
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
 from jaxfd._system import aside
 from jaxfd._transforms import estimate
-from jaxfd.optim._gradient import add
-from jaxfd.optim._metric import Metric, first_metric, inverse_times, learned
-from jaxfd.optim._slopes import slopes
-from jaxfd.optim._steps import FLAT, FOUND, GOING, STUCK, Seen, number
+from jaxfd.optim._line import line_search
+from jaxfd.optim._metric import Metric, first_metric, inverse_times, learn
+from jaxfd.optim._state import add, number
+from jaxfd.optim._steps import FLAT, FOUND, GOING, STUCK, Outcome
 from jaxfd.optim._vector import Vectors, inside
 
-# Trials on one line: of shorter and shorter steps, and of longer ones.
-_TRIALS, _MOST_TRIALS = 12, 40
-# A trial is accepted for this share of the decrease that the slope promises (Armijo), and for less
-# by this many standard deviations of the noise. From the second share on there is more to be had
-# farther out.
-_SHARE, _SLACK, _STRAIGHT = 0.1, 2.0, 0.75
-# The first step goes no farther than so many times the size of an entry; no step than so many times
-# the size of x.
-_REACH, _FARTHEST = 10.0, 1e3
+# The first step goes no farther than so many times the size of an entry.
+_REACH = 10.0
 # Above so many eps, noise is taken for more than rounding. Points then lie where the curvature has
 # lifted the function by so many times the noise.
 _NOISY, _LIFT = 500.0, 100.0
@@ -48,7 +43,7 @@ _BELOW_NOISE = 0.01
 _ASKS = 3
 
 
-class QuasiState(NamedTuple):
+class QuasiNewtonState(NamedTuple):
     """What is known at ``x``; vectors have the entries of ``x`` in a row.
 
     Attributes:
@@ -76,18 +71,29 @@ class QuasiState(NamedTuple):
     away: Bool[Array, ""]
 
 
-class _Line(NamedTuple):
-    """A line search: the next trial, the best so far, and how many there were."""
+class Gradient(NamedTuple):
+    """A gradient, and what was seen beside it.
 
-    t: Any
-    best: Any
-    value: Any
-    found: Any
-    trials: Any
-    over: Any
+    Attributes:
+        value: the value at ``x``.
+        slopes: the gradient; entries may be not finite.
+        diagonal: that of the Hessian, positive.
+        blur: the standard deviation of the slopes' noise.
+        bias: how far off the slopes of forward differences may be; 0 for others.
+        flat: whether no point had another value than ``x``.
+        evaluations: how many it took.
+    """
+
+    value: Float[Array, ""]
+    slopes: Float[Array, "n"]
+    diagonal: Float[Array, "n"]
+    blur: Float[Array, "n"]
+    bias: Float[Array, "n"]
+    flat: Bool[Array, ""]
+    evaluations: Int[Array, ""]
 
 
-class Quasi:
+class QuasiNewton:
     """Steps of limited-memory BFGS; see `Steps`.
 
     Args:
@@ -114,14 +120,14 @@ class Quasi:
         self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
         self._walls = None if box is None else tuple(map(self._vectors.flat, box))
 
-    def init(self, x: PyTree) -> tuple[QuasiState, Any, int]:
+    def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
         fun = jax.jit(self._fun)
         aside(fun.lower(x).compile)
         value = jnp.asarray(fun(x))
         self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
         zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
         no, one = jnp.zeros((), bool), jnp.ones((), zero.dtype)
-        state = QuasiState(
+        state = QuasiNewtonState(
             value=value,
             last_x=zero,
             last_g=zero,
@@ -135,18 +141,21 @@ class Quasi:
         )
         return state, value, 1
 
-    def step(self, x: PyTree, state: QuasiState, least: Any) -> tuple[PyTree, QuasiState, Seen]:
+    def step(
+        self, x: PyTree, state: QuasiNewtonState, least: Any
+    ) -> tuple[PyTree, QuasiNewtonState, Outcome]:
         v = self._vectors.flat(x)
         size = jnp.maximum(jnp.abs(v), self._typical)
-        value, g, diagonal, blur, bias, flat, cost = self._gradient(x, state, size)
-        finite = jnp.isfinite(g)
-        g = jnp.where(finite, g, 0)
-        metric = learned(
+        gradient = self._gradient(x, state, size)
+        value = gradient.value
+        finite = jnp.isfinite(gradient.slopes)
+        g = jnp.where(finite, gradient.slopes, 0)
+        metric = learn(
             state.metric,
-            diagonal,
+            gradient.diagonal,
             v - state.last_x,
             g - state.last_g,
-            blur,
+            gradient.blur,
             state.moved,
             state.restart,
         )
@@ -157,7 +166,7 @@ class Quasi:
             free = ~(((v <= lower) & (g > 0)) | ((v >= upper) & (g < 0)))
         p = jnp.where(free, -inverse_times(metric, jnp.where(free, g, 0)), 0)
         height = jnp.abs(value).astype(v.dtype)
-        noise = jnp.maximum(state.noise, jnp.finfo(value.dtype).eps) * height
+        noise = jnp.maximum(state.noise, finfo(value.dtype).eps) * height
         promised = -jnp.vdot(g, p)
         floor = jnp.maximum(least.astype(v.dtype), _BELOW_NOISE * noise)
         settled = ((promised <= floor) & (metric.used > 0)) | ((promised == 0) & state.restart)
@@ -165,10 +174,20 @@ class Quasi:
         known = (state.asked > 0) | (self._method is not None) | jnp.any(g != 0)
         settled &= known & jnp.all(finite)
         # A forward difference vanishes beside the minimum: how much lower may that be?
-        bias = jnp.where(free, bias, 0)
+        bias = jnp.where(free, gradient.bias, 0)
         doubt = settled & (jnp.vdot(bias, inverse_times(metric, bias)) > floor)
         settled &= ~doubt
-        line = self._search(v, p, g, state, noise, settled | doubt)
+        line = line_search(
+            lambda v: self._fun(self._vectors.tree(v)),
+            lambda t: self._at(v, t, p),
+            v,
+            p,
+            g,
+            state.value,
+            noise,
+            state.metric,
+            settled | doubt,
+        )
         fresh = state.metric.used == 0
         failed = ~line.found & ~settled
         ask = failed & ~doubt & (state.asked < _ASKS) & (self._method is None)
@@ -178,7 +197,7 @@ class Quasi:
         blind = jnp.all(jnp.abs(p) <= self._eps ** (2 / 3) * size)
         small = (promised <= 10 * noise) | blind
         status = jnp.where(settled | (dead & small), FOUND, jnp.where(dead, STUCK, GOING))
-        status = jnp.where((status == FOUND) & flat, FLAT, status)
+        status = jnp.where((status == FOUND) & gradient.flat, FLAT, status)
         # Where digits of the start are lost, a move as long as x is wide.
         far = jnp.maximum(self._typical, 1) / self._eps
         away = jnp.any((jnp.abs(new) > far) & (jnp.abs(new - v) > jnp.abs(new) / 4))
@@ -194,19 +213,19 @@ class Quasi:
             away=away,
         )
         x = self._vectors.tree(new)
-        seen = Seen(
-            x,
-            value,
-            jnp.where(noise > 0, noise, 0).astype(value.dtype),
-            add(cost, line.trials),
-            ~jnp.all(finite),
-            status.astype(np.int32),
-            ask,
-            away,
+        outcome = Outcome(
+            x=x,
+            value=value,
+            noise=jnp.where(noise > 0, noise, 0).astype(value.dtype),
+            evaluations=add(gradient.evaluations, line.trials),
+            skipped=~jnp.all(finite),
+            status=status.astype(np.int32),
+            ask=ask,
+            endless=away,
         )
-        return x, state, seen
+        return x, state, outcome
 
-    def told(self, x: PyTree, state: QuasiState) -> tuple[QuasiState, int, bool]:
+    def told(self, x: PyTree, state: QuasiNewtonState) -> tuple[QuasiNewtonState, int, bool]:
         size = np.maximum(np.abs(self._vectors.flat(x)), np.asarray(self._typical))
         signs = np.where(np.arange(size.size) % 2, -1, 1).astype(size.dtype)
         bounded = self._box is not None
@@ -225,8 +244,8 @@ class Quasi:
         state = state._replace(noise=noise, restart=yes, central=~yes)
         return state, found.evaluations, True
 
-    def _gradient(self, x: PyTree, state: QuasiState, size: Any) -> tuple[Any, ...]:
-        """Value, slopes, the diagonal, noise and bias of the slopes, flatness, evaluations."""
+    def _gradient(self, x: PyTree, state: QuasiNewtonState, size: Float[Array, "n"]) -> Gradient:
+        """The gradient at ``x``, whose entries are of that size."""
         flat, tree = self._vectors.flat, self._vectors.tree
         if self._method is not None:
             found = estimate(self._fun, method=self._method, bounds=self._box)(x)
@@ -237,10 +256,11 @@ class Quasi:
             cost = jnp.asarray(found.evaluations, np.int32)
             none = jnp.zeros_like(g)
             unknown = jnp.zeros((), bool)
-            return found.value.astype(state.value.dtype), g, diagonal, none, none, unknown, cost
+            value = found.value.astype(state.value.dtype)
+            return Gradient(value, g, diagonal, none, none, unknown, cost)
         diagonal = state.metric.diagonal
         height = jnp.abs(state.value).astype(size.dtype)
-        noise = jnp.maximum(state.noise * height, jnp.finfo(size.dtype).tiny)
+        noise = jnp.maximum(state.noise * height, finfo(size.dtype).tiny)
         noisy = state.noise > _NOISY * self._eps
         power = jnp.where(state.restart, 1 / 4, jnp.where(state.central, 1 / 3, 1 / 2))
         h = size * state.noise ** power.astype(size.dtype)
@@ -267,56 +287,8 @@ class Quasi:
         blur = jnp.where(noisy, noise / h, 0)
         bias = jnp.where(both, 0, h * diagonal / 2)
         cost = cost.astype(np.int32)
-        return value.astype(state.value.dtype), g, diagonal, blur, bias, even, cost
+        return Gradient(value.astype(state.value.dtype), g, diagonal, blur, bias, even, cost)
 
     def _at(self, v: Any, t: Any, p: Any) -> Any:
         new = v + t * p
         return new if self._walls is None else jnp.clip(new, *self._walls)
-
-    def _search(self, v: Any, p: Any, g: Any, state: QuasiState, noise: Any, settled: Any) -> _Line:
-        """Values alone: first shorter and shorter, or longer and longer where nothing is known."""
-        length = jnp.sqrt(jnp.vdot(p, p))
-        most = _FARTHEST * jnp.maximum(jnp.sqrt(jnp.vdot(v, v)), 1)
-        fresh = state.metric.used == 0
-        grow = jnp.where(fresh, 4.0, 2.0).astype(v.dtype)
-        least = jnp.finfo(v.dtype).eps
-        value, far = state.value, fresh | state.metric.wider
-
-        def body(line: _Line) -> _Line:
-            new = self._at(v, line.t, p)
-            seen = jnp.asarray(self._fun(self._vectors.tree(new))).astype(value.dtype)
-            promised = jnp.vdot(g, new - v)
-            rise = (seen - value).astype(v.dtype)
-            good = rise <= _SHARE * promised + _SLACK * noise
-            good &= ~line.found | (seen < line.value)
-            trials = line.trials + number(1)
-            # The lowest point of a parabola through both values and the slope.
-            lowest = -promised * line.t / (2 * (rise - promised))
-            shorter = jnp.where(
-                jnp.isfinite(seen), jnp.clip(lowest, line.t / 10, line.t / 2), line.t / 10
-            )
-            longer = line.t * grow
-            t = jnp.where(good, longer, shorter)
-            goes_on = jnp.where(
-                good,
-                (line.found | ((trials == 1) & (far | (rise <= _STRAIGHT * promised))))
-                & (longer * length <= most)
-                & (trials < _MOST_TRIALS),
-                ~line.found
-                & (trials < _TRIALS)
-                & (t * jnp.max(jnp.abs(p) / jnp.maximum(jnp.abs(v), 1)) > least),
-            )
-            return _Line(
-                t,
-                jnp.where(good, line.t, line.best),
-                jnp.where(good, seen, line.value),
-                line.found | good,
-                trials,
-                ~goes_on,
-            )
-
-        # What cannot go down has no line.
-        none = settled | ~(jnp.vdot(g, p) < 0)
-        t = jnp.where(length > most, most / length, 1).astype(v.dtype)
-        start = _Line(t, t, value, jnp.zeros((), bool), number(0), none)
-        return lax.while_loop(lambda line: ~line.over, body, start)

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from jaxfd._arrays import leaf_name
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -39,7 +41,7 @@ class Result:
         ]
         leaves, _ = jax.tree_util.tree_flatten_with_path(self.x)
         for path, leaf in leaves:
-            name = jax.tree_util.keystr(path) or "x"
+            name = leaf_name(path)
             with np.printoptions(threshold=20, precision=8):
                 lines.append(f"{name} = {np.asarray(leaf)}")
         return "\n".join(lines)

@@ -11,7 +11,7 @@ from typing import Any
 import optax
 from jax import numpy as jnp
 
-from jaxfd._methods import check_positive
+from jaxfd._arrays import check_positive
 from jaxfd._random import SPSA
 from jaxfd.optim._gradient import estimate_gradient
 

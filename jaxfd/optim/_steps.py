@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 from jaxtyping import PyTree
 
 # Why a run ended. Those from FOUND on are convergence.
 GOING, STUCK, FLAT, ENDLESS, FOUND, STALLED = range(6)
 
 
-class Seen(NamedTuple):
-    """What a step saw.
+class Outcome(NamedTuple):
+    """What came of a step.
 
     Attributes:
         x: a point.
@@ -51,13 +50,8 @@ class Steps(Protocol):
     def init(self, x: PyTree) -> tuple[Any, Any, int]:
         """The state at the start, the value there (NaN if not known yet), and the evaluations."""
 
-    def step(self, x: PyTree, state: Any, least: Any) -> tuple[PyTree, Any, Seen]:
+    def step(self, x: PyTree, state: Any, least: Any) -> tuple[PyTree, Any, Outcome]:
         """The next point. Less than ``least`` is no decrease."""
 
     def told(self, x: PyTree, state: Any) -> tuple[Any, int, bool]:
         """Looks at the noise at ``x``: the state, the evaluations, whether to go on after all."""
-
-
-def number(value: int) -> Any:
-    """A small integer as loops carry it."""
-    return np.asarray(value, np.int32)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jaxfd._arrays import bind
+from jaxfd._arrays import bind, cut, flatten, widest
 from jaxfd._points import check_bounds
 
 
@@ -25,21 +25,20 @@ class Vectors:
 
     def __init__(self, x: PyTree) -> None:
         leaves, self._tree = jax.tree.flatten(x)
-        self._like = [jax.ShapeDtypeStruct(jnp.shape(z), jnp.result_type(z)) for z in leaves]
-        self.dtype = max((z.dtype for z in self._like), key=lambda d: jnp.finfo(d).bits)
-        self.size = sum(math.prod(z.shape) for z in self._like)
+        self._shapes = list(map(jnp.shape, leaves))
+        self._dtypes = list(map(jnp.result_type, leaves))
+        self.dtype = widest(self._dtypes)
+        self.size = sum(map(math.prod, self._shapes))
 
     def flat(self, x: PyTree) -> Float[Array, "n"]:
         """The vector of a pytree."""
-        return jnp.concatenate([z.reshape(-1).astype(self.dtype) for z in jax.tree.leaves(x)])
+        vector: Array = flatten(jnp, jax.tree.leaves(x), 0, self.dtype)
+        return vector
 
     def tree(self, v: Float[Array, "n"]) -> PyTree:
         """The pytree of a vector."""
-        leaves, start = [], 0
-        for z in self._like:
-            stop = start + math.prod(z.shape)
-            leaves.append(v[start:stop].reshape(z.shape).astype(z.dtype))
-            start = stop
+        parts = zip(cut(v, self._shapes), self._dtypes, strict=True)
+        leaves = [part.astype(dtype) for part, dtype in parts]
         return jax.tree.unflatten(self._tree, leaves)
 
 

@@ -13,7 +13,8 @@ from _tools import REPOSITORY, Host, x64
 from hypothesis import given, strategies as st
 
 import jaxfd
-from jaxfd._reports.names import entry_names, flat, unflat
+from jaxfd._arrays import entry_names
+from jaxfd._reports.entries import flat, unflat
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 # The default takes seconds to compile for every traceable function.

@@ -253,8 +253,7 @@ def test_estimate_prints_a_table():
     text = str(jaxfd.estimate(lambda x: x["a"] ** 2 + jnp.sum(x["b"]))({"a": 3.0, "b": np.ones(2)}))
     assert "5 evaluations" not in text
     assert "7 evaluations" in text
-    assert "['a']" in text
-    assert "['b'][1]" in text
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["a", "b[0]", "b[1]"]
 
 
 def test_estimate_passes_through_jit_and_vmap():

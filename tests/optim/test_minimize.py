@@ -466,7 +466,7 @@ class TestResult:
         assert "x = [3. 3.]" in text
         text = str(minimize(lambda p: bowl(p["a"]), {"a": jnp.ones(2)}, max_steps=1))
         assert text.startswith("not converged: the budget of 1 steps is spent")
-        assert "['a'] = " in text
+        assert "\na = " in text
 
     def test_drawn(self):
         found = minimize(rosenbrock, hard())
