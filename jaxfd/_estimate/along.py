@@ -162,7 +162,7 @@ class Line(Task):
         centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
         count = len(call.out)
         mend = place.lossy and not stencil.imaginary
-        if mend and centre is None and any(np.isnan(o).any() for o in outputs[:count]):
+        if mend and centre is None and not all(np.isfinite(o).all() for o in outputs[:count]):
             # What lost one side is differenced with the centre.
             centre = place.centre(x)
         tangent = []

@@ -116,7 +116,7 @@ class _HostCall:
         *_, needs = tree_util.tree_unflatten(self._tree, full)
         needs = needs._replace(bounds=settings.bounds)
         if needs.bounds is not None:
-            check_bounds(arguments, needs.bounds)
+            check_bounds(arguments, needs.bounds, inside=not task.everything)
         leaves = [full[i] for i in where]
         parts = task.split(leaves, method)
         rest = [i for i in range(self._count) if i not in where]
