@@ -42,6 +42,7 @@ from jaxfd._arrays.xp import (
     apply as apply,
     column as column,
     constant as constant,
+    moving as moving,
     over as over,
     power_of_two as power_of_two,
     realise as realise,
