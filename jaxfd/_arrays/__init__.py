@@ -19,6 +19,7 @@ from jaxfd._arrays.dtype import (
     is_inexact as is_inexact,
     promote as promote,
     real_of as real_of,
+    weakened as weakened,
     widest as widest,
 )
 from jaxfd._arrays.names import (

@@ -22,7 +22,7 @@ from jaxfd._arrays import (
     whole,
 )
 from jaxfd._estimate.first import value_at_centre
-from jaxfd._estimate.task import Answer, Call, Task, complexified
+from jaxfd._estimate.task import Answer, Call, Task, as_output, complexified
 from jaxfd._methods import Method, mended, stencil_of, steps
 from jaxfd._places import Place
 
@@ -178,7 +178,9 @@ class Line(Task):
             if mend:
                 value = mended(value, base, output, distances)
             value = value * over(scale, value).astype(value.dtype)
-            tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
+            if not stencil.imaginary:
+                value = as_output(value.astype(call.out[i].dtype), call.out[i])
+            tangent.append(value)
         if self.raw:
             return tangent
         assert centre is not None

@@ -77,7 +77,8 @@ def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    return method.directions(like).arrays(method.num_samples)
+    with jax.numpy_rank_promotion("allow"):
+        return method.directions(like).arrays(method.num_samples)
 
 
 def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
