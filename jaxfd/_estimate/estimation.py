@@ -102,9 +102,11 @@ class Estimation:
             lost=lost_in(program.closed, len(program.out)) if imaginary else None,
         )
         place = Kernel(program, task.schedule)
-        if place.one_call or not (self._compiled and task.fills):
-            return task.run(place, call)
-        return in_pieces(lambda: task.run(place, call), members, largest)
+        # Only the user's own lines are held to be explicit about ranks.
+        with jax.numpy_rank_promotion("allow"):
+            if place.one_call or not (self._compiled and task.fills):
+                return task.run(place, call)
+            return in_pieces(lambda: task.run(place, call), members, largest)
 
     def outputs(
         self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any

@@ -23,7 +23,7 @@ from jaxfd._arrays import (
     stack,
 )
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, mended, shifted, shifted_slopes, steps
+from jaxfd._methods import Stencil, is_default, mended, shifted, shifted_slopes, steps
 from jaxfd._places import Place
 from jaxfd._points import Coordinates, own_row
 
@@ -130,9 +130,9 @@ class Layout:
             sideways = (row != own_row(self.points.nodes)) & (row != self.stencil.below)
             result = result | over(sideways, result)
         if place.lossy and self._mendable and centre is not None:
-            lost = np.isnan(outputs)
+            lost = ~np.isfinite(outputs)
             centre = np.expand_dims(centre, len(place.lead))
-            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & ~np.isnan(centre))
+            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & np.isfinite(centre))
         return result
 
     @property
@@ -174,10 +174,9 @@ def lay(
     xp, axis = place.xp, len(place.lead)
     boxes = call.boxes if parts is None else None
     parts = call.parts if parts is None else parts
-    if stencil.imaginary:
-        power = 2.0
-    else:
-        power = 1.0 / (stencil.accuracy + (derivative or stencil.derivative))
+    order = derivative or stencil.derivative
+    power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
+    by_default = is_default(call.method.step)
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
     values, distances, widths = [], [], []
@@ -195,6 +194,8 @@ def lay(
             away = [(still + a) - still for a in steps_of]
         else:
             box = dataclasses.replace(boxes[number], x=still)
+            if by_default:
+                h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)
             count = len(stencil.moving)

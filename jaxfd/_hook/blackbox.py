@@ -46,6 +46,7 @@ def blackbox(
     progress: bool | Callable[[Any], Any] | None = None,
     name: str | None = None,
     chunksize: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> BlackBox:
     """Brings a host function into JAX, differentiable by differences.
 
@@ -95,6 +96,8 @@ def blackbox(
             left, unit)``, called as points finish.
         name: what errors, progress and the journal call the function; by default its own name.
         chunksize: the old name of ``chunk_size``.
+        bounds: as for `differentiable`: the box that the hook's differences stay in, say
+            ``(0, jnp.inf)`` for a rate or a log-density's domain. ``jaxfd.grad`` brings its own.
 
     Returns:
         A function of JAX arrays.
@@ -140,7 +143,7 @@ def blackbox(
         progress=progress,
     )
     program = HostProgram(HostFunction(runner), out)
-    box = BlackBox(program, method, mode)
+    box = BlackBox(program, method, mode, bounds=bounds)
     functools.update_wrapper(box, fun, updated=())
     return box
 

@@ -13,13 +13,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
+from jaxtyping import PyTree
 
 from jaxfd._arrays import freeze, has_static
-from jaxfd._estimate import Program, ProgramHolder, program_of
+from jaxfd._estimate import Needs, Program, ProgramHolder, Value, check_call, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
 from jaxfd._places import Schedule
-from jaxfd._transforms import check_method, schedule_of
+from jaxfd._transforms import check_method, check_pair, schedule_of
 
 MODES = ("reverse", "forward", "recompute")
 
@@ -34,8 +35,10 @@ class Hooked(ProgramHolder):
         mode: str,
         nondiff_argnums: Sequence[int] = (),
         schedule: Schedule = Schedule(),
+        bounds: tuple[PyTree, PyTree] | None = None,
     ) -> None:
         check_method(method)
+        check_pair(bounds)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
         self.program = program
@@ -43,6 +46,7 @@ class Hooked(ProgramHolder):
         self._mode = mode
         self._nondiff = tuple(nondiff_argnums)
         self._schedule = schedule
+        self._bounds = None if bounds is None else (bounds[0], bounds[1])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fixed_args = set()
@@ -66,7 +70,10 @@ class Hooked(ProgramHolder):
                 fixed.add(number)
             inexact.append(number)
             number += 1
-        operands, tree = tree_util.tree_flatten((*frozen, self._method))
+        if self._bounds is not None:
+            task, needs = Value("differentiable", everything=True), Needs(bounds=self._bounds)
+            check_call(task, args, kwargs, needs)
+        operands, tree = tree_util.tree_flatten((*frozen, self._method, self._bounds))
         hook = Hook(
             self.program,
             tree,
@@ -91,6 +98,7 @@ def differentiable(
     mode: str = "reverse",
     nondiff_argnums: Sequence[int] = (),
     chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """Makes ``jax.grad`` and its kin differentiate ``fun`` by differences.
 
@@ -108,6 +116,9 @@ def differentiable(
             (no ``jvp``, no second derivatives).
         nondiff_argnums: positions that are constants: never perturbed, with zero derivative.
         chunk_size: how many points are evaluated at once; None lets the library choose.
+        bounds: a pair ``(lower, upper)`` of numbers, or of pytrees like the argument (like the
+            tuple of all, if there are several). No difference leaves the box; where ``x`` itself is
+            outside, the value is what ``fun`` returns there, and derivatives are NaN.
 
     Returns:
         A function with the values of ``fun``.
@@ -125,5 +136,5 @@ def differentiable(
         0.99
     """
     schedule = schedule_of(chunk_size)
-    hooked = _Differentiable(program_of(fun), method, mode, nondiff_argnums, schedule)
+    hooked = _Differentiable(program_of(fun), method, mode, nondiff_argnums, schedule, bounds)
     return functools.wraps(fun, updated=())(hooked)

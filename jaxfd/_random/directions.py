@@ -50,6 +50,8 @@ class Directions(abc.ABC):
 
     # Whether what `add` adds is the scale times the direction itself, to the last bit.
     exact = False
+    # Whether each of them moves all entries that it moves equally far.
+    even = False
 
     @abc.abstractmethod
     def add(self, leaves: Leaves, i: Int[Array, ""], scales: Leaves) -> list[Any]:
@@ -181,6 +183,7 @@ class HeldDirections:
     def __init__(self, directions: Directions, count: int) -> None:
         self._all = directions
         self.point_bytes = directions.point_bytes
+        self.even = directions.even
         self.u = directions.arrays(count)
 
     def described(self, count: int) -> Leaves:
@@ -238,6 +241,7 @@ class DirectionTable:
         self.u = u
 
     point_bytes = 0
+    even = False
 
     def held(self, count: int) -> DirectionTable:
         """See `Directions.held`."""

@@ -16,6 +16,7 @@ class Signs(Directions):
     """Entries +1 and -1, each with probability one half."""
 
     exact = True
+    even = True
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         return [

@@ -47,10 +47,12 @@ class Basis:
     Attributes:
         values: their values at the points, shape ``(m, m)``.
         slopes: their derivatives at the centre, for radius 1.
+        origins: what they are there.
     """
 
     values: np.ndarray
     slopes: np.ndarray
+    origins: np.ndarray
 
 
 def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
@@ -86,9 +88,11 @@ def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
     size = [math.sqrt(norm) for norm in norms]
     which = {"odd": 0, "all": 1}.get(kind)
     slopes = [0.0 if which is None else float(zero[which]) for zero in at_zero]
+    origins = [float(zero[0]) if kind in ("all", "even") else 0.0 for zero in at_zero]
     return Basis(
         np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
         np.array(slopes) / np.array(size),
+        np.array(origins) / np.array(size),
     )
 
 
