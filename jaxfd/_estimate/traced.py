@@ -13,7 +13,7 @@ from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import lost_in, trace
+from jaxfd._jaxpr import collective_in, lost_in, trace
 from jaxfd._methods import Method
 from jaxfd._places import Kernel
 
@@ -65,6 +65,14 @@ class TracedProgram(Program):
                 f"{task.name}: {self.name} closes over something that is being differentiated, "
                 "and JAX sees its arguments only: pass it as an argument (a constant one with "
                 "nondiff_argnums)."
+            )
+        mixed = collective_in(program.closed, len(program.out))
+        if mixed is not None:
+            raise TypeError(
+                f"{task.name}: {self.name} applies {mixed} to what depends on the argument. All "
+                "members of that axis move at once, so that no difference tells what one of them "
+                "does: differentiate a function without it, and apply it to the gradients (that of "
+                "a mean is the mean of the gradients)."
             )
         call = Call(
             arguments=arguments,
