@@ -13,7 +13,7 @@ from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import collective_in, lost_in, trace
+from jaxfd._jaxpr import Imaginary, collective_in, imaginary_in, trace
 from jaxfd._methods import Method
 from jaxfd._places import Kernel
 
@@ -66,6 +66,7 @@ class TracedProgram(Program):
                 "and JAX sees its arguments only: pass it as an argument (a constant one with "
                 "nondiff_argnums)."
             )
+        kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
         mixed = collective_in(program.closed, len(program.out))
         if mixed is not None:
             raise TypeError(
@@ -84,7 +85,8 @@ class TracedProgram(Program):
             out=program.out,
             out_tree=program.out_tree,
             aux_tree=program.aux_tree,
-            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
+            lost=kept.lost,
+            remade=kept.remade,
         )
         return task.run(Kernel(program, task.schedule), call)
 

@@ -3,7 +3,7 @@
 This folder must not know what a program is run for: points, steps and methods are above it.
 """
 
-from jaxfd._jaxpr.analytic import lost_in as lost_in
+from jaxfd._jaxpr.analytic import Imaginary as Imaginary, imaginary_in as imaginary_in
 from jaxfd._jaxpr.change import added as added, changes as changes, sum_dtype as sum_dtype
 from jaxfd._jaxpr.collectives import collective_in as collective_in
 from jaxfd._jaxpr.factored import Factored as Factored

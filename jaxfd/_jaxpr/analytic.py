@@ -36,10 +36,12 @@ class _Part(NamedTuple):
     Attributes:
         lost: the operation that it was lost in; empty where it is all there.
         imaginary: whether it is there, but as a real number, and may be put back.
+        remade: whether it was put back somewhere on the way.
     """
 
     lost: str = ""
     imaginary: bool = False
+    remade: bool = False
 
 
 _WHOLE = _Part()
@@ -48,28 +50,43 @@ _WHOLE = _Part()
 _Parts = list[_Part | None]
 
 
-def lost_in(closed: Any, count: int) -> str | None:
-    """The operation in which a program of complex arguments loses an imaginary part.
+class Imaginary(NamedTuple):
+    """What the outputs of a program have of the imaginary part of its arguments.
+
+    Attributes:
+        lost: the operation in which some output loses it; None where all keep it.
+        remade: whether some output was put together again of its parts. What became of the real
+            one meanwhile, nobody looked at.
+    """
+
+    lost: str | None = None
+    remade: bool = False
+
+
+def imaginary_in(closed: Any, count: int) -> Imaginary:
+    """What becomes of the imaginary part of a program's complex arguments.
 
     Args:
         closed: the jaxpr.
         count: how many outputs are looked at, from the first.
-
-    Returns:
-        Its name; None where every output keeps all of it.
     """
-    found = _Imaginary().follow(closed.jaxpr, [_WHOLE] * len(closed.jaxpr.invars))
-    return next((part.lost for part in found[:count] if part and part.lost), None)
+    found = _Reader().follow(closed.jaxpr, [_WHOLE] * len(closed.jaxpr.invars))
+    parts = [part for part in found[:count] if part]
+    lost = next((part.lost for part in parts if part.lost), None)
+    return Imaginary(lost, any(part.remade for part in parts))
 
 
-class _Imaginary(Flow[_Part | None]):
+class _Reader(Flow[_Part | None]):
     """The reader that knows what became of imaginary parts."""
 
     nothing = None
 
     def merged(self, facts: Sequence[_Part | None]) -> _Part | None:
         moved = [part for part in facts if part is not None]
-        return next((part for part in moved if part.lost), moved[0] if moved else None)
+        if not moved:
+            return None
+        first = next((part for part in moved if part.lost), moved[0])
+        return first._replace(remade=any(part.remade for part in moved))
 
     def returned(self, name: str | None, facts: Sequence[_Part | None], found: _Parts) -> _Parts:
         """What a call returns: what it lost itself, with its name."""
@@ -86,12 +103,11 @@ class _Imaginary(Flow[_Part | None]):
         if eqn.primitive.name in _PASS:
             return list(facts)
         before = self.merged(facts) or _WHOLE
-        return [_result(eqn, facts, before, var.aval) for var in eqn.outvars]
+        found = [_result(eqn, facts, before, var.aval) for var in eqn.outvars]
+        return [f and f._replace(remade=f.remade or before.remade) for f in found]
 
 
-def _result(
-    eqn: Any, parts: Sequence[_Part | None], before: _Part, aval: Any
-) -> _Part | None:
+def _result(eqn: Any, parts: Sequence[_Part | None], before: _Part, aval: Any) -> _Part | None:
     """What one result of a plain operation has."""
     name = eqn.primitive.name
     dtype = getattr(aval, "dtype", np.bool_)
@@ -100,7 +116,7 @@ def _result(
     if jnp.issubdtype(dtype, np.floating):
         return None if name in _JUMP else _real(name, parts, before)
     if name == "complex" and parts[1] and parts[1].imaginary:
-        return _WHOLE
+        return _Part(remade=True)
     conjugated = parts[0] and eqn.params.get("conjugate_a")
     if name in _TURN or name in _DROWN or conjugated:
         return _Part(before.lost or name)

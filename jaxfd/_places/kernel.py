@@ -40,8 +40,9 @@ class Kernel:
         self.program = program
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
+        self.opaque = _calls_host(program)
         # A function with a black box inside makes one host call for all of its points.
-        self._together = _calls_host(program) and schedule.chunk_size is None
+        self._together = self.opaque and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
