@@ -117,7 +117,7 @@ class TestPutTogetherByHand:
             lambda x: jax.lax.complex(x.real**2, x.imag),
             lambda x: jax.lax.complex(x.real, 2 * x.imag),
             lambda x: jnp.sin(jax.lax.complex(jnp.sin(x.real), x.imag)),
-            lambda x: jax.lax.complex(x.real, x.imag[::-1]) * jnp.asarray([1, 3], x.dtype),
+            lambda x: jax.lax.complex(x.real, x.imag[::-1]) * jnp.asarray([1, 9], x.dtype),
         ],
     )
     def test_wrongly(self, fun, dtype):
