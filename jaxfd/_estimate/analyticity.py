@@ -157,4 +157,4 @@ def _compared(xp: Any, at_x: Any, output: Any, foretold: Any, eps: float) -> tup
     size = xp.maximum(xp.abs(change), xp.abs(foretold))
     rounding = _SPACINGS * eps * (xp.abs(at_x) + xp.abs(output))
     share = max(_SHARE, 10 * eps ** (1 / 3))
-    return ~(xp.abs(change - foretold) > share * size + rounding), size > 4 * rounding
+    return ~(xp.abs(change - foretold) > share * size + rounding), rounding <= share * size

@@ -1,4 +1,4 @@
-"""Complex steps of functions that are not real, or not analytic: refused, or NaN, never a number."""
+"""Complex steps of functions that are not real, or not analytic: refused, or NaN."""
 
 import jax
 import jax.numpy as jnp
