@@ -72,8 +72,11 @@ class _HostCall:
             and runner.plain
             and not runner.vectorized
         ):
-            args, kwargs = self._rebuild([widen(a) for a in arrays[: self._count]])
-            return self._function(args, kwargs, self._declared)
+
+            def call() -> tuple[tuple[Any, ...], dict[str, Any]]:
+                return self._rebuild([widen(a).copy() for a in arrays[: self._count]])
+
+            return self._function(call, self._declared)
         count = 1 if size is None else size
         # All operands with the leading axis of the calls; unbatched ones as views.
         full = [

@@ -33,7 +33,8 @@ class _HostPoints(Points):
         self._rows = rows
 
     def call(self, which: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self._host.rebuild([leaf[which] for leaf in self._leaves], self._rows[which])
+        # Copies: the function may write to them, and an error shows the point as it was.
+        return self._host.rebuild([leaf[which].copy() for leaf in self._leaves], self._rows[which])
 
     def accept(self, value: Any, size: int | None) -> list[np.ndarray]:
         return self._host.function.accept(value, self._host.declared, size)
