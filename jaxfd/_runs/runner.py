@@ -21,6 +21,7 @@ from jaxfd._runs import failures
 from jaxfd._runs.cluster import ClusterCrew
 from jaxfd._runs.crew import Calls, Crew, Job
 from jaxfd._runs.executors import ExecutorCrew
+from jaxfd._runs.fingerprint import fingerprint
 from jaxfd._runs.journal import Journal
 from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
@@ -33,6 +34,7 @@ class Runner:
     """How the points of a host function are run; see `jaxfd.blackbox` for the arguments.
 
     Attributes:
+        former: the name that its runs have in an old journal, where it is another one.
         plain: whether points are simply run one after the other, and what they raise is raised.
         lossy: whether points that fail count as NaN.
     """
@@ -77,6 +79,10 @@ class Runner:
         self.on_error = on_error
         self.journal = journal
         self.progress = progress
+        # As it is now: what it reads from outside may be changed by its runs.
+        self._parts = fingerprint(fun) if journal is not None else {}
+        self._checked = -1  # at which opening of the journal
+        self.former: str | None = None
         self._began = False
         self.lossy = on_error == "nan"
         self.plain = (
@@ -91,6 +97,18 @@ class Runner:
     def names(self) -> Sequence[str]:
         """Names of the positional arguments."""
         return _Names(self.fun)
+
+    def check_journal(self) -> None:
+        """Checks, once for each opening, that the journal holds runs of this very function.
+
+        Raises:
+            ValueError: it has changed.
+        """
+        journal = self.journal
+        if journal is not None and self._checked != journal.store.openings:
+            journal.check(self.name, self._parts)
+            self.former = journal.former(_old_ending(self.fun))
+            self._checked = journal.store.openings
 
     def crew(self, calls: Calls) -> Crew:
         """A crew for one batch."""
@@ -152,9 +170,11 @@ def _stable_name(fun: Callable[..., Any]) -> str:
     qualname = str(getattr(fun, "__qualname__", type(fun).__name__))
     module = str(fun.__module__)
     if module == "__main__":
-        # Another script may have a function of the same name.
-        file = getattr(sys.modules["__main__"], "__file__", None)
-        module = "" if file is None else str(Path(file).resolve())
+        # As another program would import it, wherever the file lies. Whether another script's
+        # function of that name is the same one, the journal sees.
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = Path(file).stem if spec is None and file else getattr(spec, "name", "")
     if not inspect.isfunction(fun) or "<" in qualname or fun.__closure__ or not module:
         raise ValueError(
             f"journal needs a name for fun, because {qualname} is no function at the top of a file "
@@ -162,6 +182,14 @@ def _stable_name(fun: Callable[..., Any]) -> str:
             "jaxfd.Journal(path, version=...)) whenever what it computes changes."
         )
     return f"{module}.{qualname}"
+
+
+def _old_ending(fun: Callable[..., Any]) -> str | None:
+    """How the name of a function of the main program ended in old journals, after its folder."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if fun.__module__ != "__main__" or file is None:
+        return None
+    return f"{Path(file).name}.{getattr(fun, '__qualname__', '')}"
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
