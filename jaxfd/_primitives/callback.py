@@ -27,7 +27,8 @@ from jaxfd._primitives.sharding import vary, varying, whole
 class Callback(Protocol):
     """A host function with a stable identity: equal callbacks share a compiled program.
 
-    It may have an attribute ``name``, by which errors call it.
+    It may have an attribute ``name``, by which errors call it, and ``parts``, digests that tell it
+    from another one.
     """
 
     def __call__(

@@ -79,12 +79,12 @@ class Runner:
         self.on_error = on_error
         self.journal = journal
         self.progress = progress
-        # As it is now: what it reads from outside may be changed by its runs.
-        self._parts = fingerprint(fun) if journal is not None else {}
         self._checked = -1  # at which opening of the journal
         self.former: str | None = None
         self._began = False
         self.lossy = on_error == "nan"
+        if journal is not None:
+            _ = self.parts  # as they are now: its runs may change what it reads from outside
         self.plain = (
             executor is None
             and retries == 0
@@ -92,6 +92,11 @@ class Runner:
             and journal is None
             and not progress
         )
+
+    @functools.cached_property
+    def parts(self) -> dict[str, str]:
+        """What tells the function from another one; see `fingerprint`."""
+        return fingerprint(self.fun)
 
     @functools.cached_property
     def names(self) -> Sequence[str]:
@@ -106,7 +111,7 @@ class Runner:
         """
         journal = self.journal
         if journal is not None and self._checked != journal.store.openings:
-            journal.check(self.name, self._parts)
+            journal.check(self.name, self.parts)
             self.former = journal.former(_old_ending(self.fun))
             self._checked = journal.store.openings
 

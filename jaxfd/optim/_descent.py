@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 
 from jaxfd._hook import differentiable
 from jaxfd._methods import Central, Method
+from jaxfd._random import is_random
 from jaxfd.optim._gradient import EstimateState, MethodSchedule, estimate_gradient
 from jaxfd.optim._state import add, number
 from jaxfd.optim._steps import GOING, Outcome
@@ -58,6 +59,7 @@ class Descent:
     ) -> None:
         self._fun, self._box, self._asked = fun, box, method
         method = Central() if method is None else method
+        self.exact = isinstance(method, Method) and not is_random(method)
         self._estimator = estimate_gradient(method, bounds=box, value=True)
         self._optimizer = optax.with_extra_args_support(optimizer)
         # What a line search differentiates is differenced, and stays inside the box.

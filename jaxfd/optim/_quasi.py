@@ -105,6 +105,7 @@ class QuasiNewton:
     """
 
     patience = 20
+    exact = True
 
     def __init__(
         self,

@@ -43,9 +43,11 @@ class Steps(Protocol):
 
     Attributes:
         patience: after how many steps without progress the run is over.
+        exact: whether the values that steps return are those of the function at their points.
     """
 
     patience: int
+    exact: bool
 
     def init(self, x: PyTree) -> tuple[Any, Any, int]:
         """The state at the start, the value there (NaN if not known yet), and the evaluations."""

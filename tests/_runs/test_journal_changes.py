@@ -32,7 +32,7 @@ class TestFingerprint:
     @pytest.mark.parametrize(
         "source",
         [
-            "\n\n# A comment.\ndef f(x):\n    y = (\n        2.0 * x  # here\n    )\n    return y**2",
+            "\n# A comment.\ndef f(x):\n    y = (\n      2.0 * x  # here\n    )\n    return y**2",
             'def f(x):\n    """What it does."""\n    y = 2.0 * x\n    return y**2',
             "def f(x):\n    z = 2.0 * x\n    return z**2",
         ],
