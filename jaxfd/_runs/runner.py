@@ -27,6 +27,7 @@ from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
 from jaxfd._runs.threads import ThreadCrew, waits_for_itself
+from jaxfd._system import host_calls
 from jaxfd._worker import Failure
 
 
@@ -73,6 +74,8 @@ class Runner:
         self.vectorized = vectorized
         self.name = name
         self.executor = executor
+        if self._crew is ProcessCrew:
+            host_calls.note_pool(executor)
         self.chunksize = chunksize
         self.timeout = timeout
         self.retries = retries
