@@ -20,7 +20,14 @@ from jaxfd._estimate.program import boxes_for, split_aux
 from jaxfd._estimate.searched import real_parts
 from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._functions import Subject
-from jaxfd._jaxpr import largest, largest_whole, lost_in, trace
+from jaxfd._jaxpr import (
+    Imaginary,
+    collective_in,
+    imaginary_in,
+    largest,
+    largest_whole,
+    trace,
+)
 from jaxfd._methods import Method
 from jaxfd._places import Kernel, members
 from jaxfd._primitives import in_pieces
@@ -89,6 +96,15 @@ class Estimation:
                 "and JAX sees its arguments only: pass it as an argument (a constant one with "
                 "nondiff_argnums)."
             )
+        kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
+        mixed = collective_in(program.closed, len(program.out))
+        if mixed is not None:
+            raise TypeError(
+                f"{task.name}: {self._name} applies {mixed} to what depends on the argument. All "
+                "members of that axis move at once, so that no difference tells what one of them "
+                "does: differentiate a function without it, and apply it to the gradients (that of "
+                "a mean is the mean of the gradients)."
+            )
         call = Call(
             arguments=arguments,
             leaves=leaves,
@@ -99,7 +115,8 @@ class Estimation:
             out=program.out,
             out_tree=program.out_tree,
             aux_tree=program.aux_tree,
-            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
+            lost=kept.lost,
+            remade=kept.remade,
         )
         place = Kernel(program, task.schedule)
         # Only the user's own lines are held to be explicit about ranks.

@@ -93,6 +93,11 @@ class _HostCall:
         rows = [self._estimate([a[i : i + 1] for a in full], 1) for i in range(count)]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """What tells the function from another one."""
+        return self._function.runner.parts
+
     def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of one call of the function."""
         pair = tree_util.tree_unflatten(self._inputs_tree, inputs)

@@ -3,8 +3,9 @@
 This folder must not know what a program is run for: points, steps and methods are above it.
 """
 
-from jaxfd._jaxpr.analytic import lost_in as lost_in
+from jaxfd._jaxpr.analytic import Imaginary as Imaginary, imaginary_in as imaginary_in
 from jaxfd._jaxpr.change import added as added, changes as changes, sum_dtype as sum_dtype
+from jaxfd._jaxpr.collectives import collective_in as collective_in
 from jaxfd._jaxpr.factored import Factored as Factored
 from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow
 from jaxfd._jaxpr.patch import Patch as Patch, PatchedValue as PatchedValue, Refusal as Refusal

@@ -40,6 +40,7 @@ class Device:
     xp: Any = np
     lead: tuple[int, ...] = ()
     lossy = False
+    opaque = False
 
     def __init__(
         self,

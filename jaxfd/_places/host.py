@@ -87,6 +87,7 @@ class Host:
     """
 
     xp: Any = np
+    opaque = True
 
     def __init__(
         self,

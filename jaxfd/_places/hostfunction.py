@@ -18,6 +18,8 @@ from jaxfd._runs import Runner
 
 _DOUBLE = float(np.finfo(np.float64).eps)
 _INEXACT = ("floating", "complexfloating")
+# What is certainly no masked array.
+_PLAIN = {np.ndarray, np.float64, float, int}
 _NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
 
 
@@ -126,7 +128,7 @@ class HostFunction:
 
     def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
         # A copy: the function may return the same buffer, or part of its argument, each time.
-        array = np.array(value)
+        array = np.array(value) if type(value) in _PLAIN else self._unmasked(i, value)
         shape = declared.shape if batch is None else (batch, *declared.shape)
         if array.shape != shape:
             hint = "" if batch is None else " (vectorized=True: one leading axis for the points)"
@@ -136,6 +138,8 @@ class HostFunction:
             )
         kind = _kind(array.dtype)
         if kind == wanted:
+            if kind == "integer" and array.dtype != declared.dtype:
+                self._check_range(i, array, declared.dtype)
             return array
         if isinstance(value, (int, float)) and not isinstance(value, bool) and wanted in _INEXACT:
             return array.astype(np.float64)
@@ -143,3 +147,26 @@ class HostFunction:
             f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
             f"{declared.dtype}: return that kind of number, or correct out."
         )
+
+    def _unmasked(self, i: int, value: Any) -> np.ndarray:
+        """A copy of an output; what is masked in it is not known, NaN."""
+        if not isinstance(value, np.ma.MaskedArray) or not np.ma.is_masked(value):
+            return np.array(value)
+        if _kind(value.dtype) not in _INEXACT:
+            raise TypeError(
+                f"{self.name} returned a masked array of {value.dtype} in output leaf {i}, where "
+                "what is masked cannot be NaN: return its method filled(...), or floats."
+            )
+        filled: np.ndarray = value.filled(np.nan)
+        return filled
+
+    def _check_range(self, i: int, array: np.ndarray, dtype: Any) -> None:
+        """Raises ValueError for integers that the declared dtype would wrap around."""
+        info = jnp.iinfo(dtype)
+        for number in (array.min(initial=info.min), array.max(initial=info.max)):
+            if not info.min <= number <= info.max:
+                raise ValueError(
+                    f"{self.name} returned {number} in output leaf {i}, which {dtype}, as out "
+                    "declares, does not hold: declare a wider dtype (int64 needs jax_enable_x64), "
+                    "or floats."
+                )

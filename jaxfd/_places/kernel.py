@@ -44,8 +44,9 @@ class Kernel:
         self.program = program
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
+        self.opaque = calls_host(program.closed)
         # A function with a black box inside makes one host call for all of its points.
-        self.one_call = calls_host(program.closed) and schedule.chunk_size is None
+        self.one_call = self.opaque and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""

@@ -27,11 +27,13 @@ class Place(Protocol):
         xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` elsewhere.
         lead: the leading axes of all arrays: the batch of calls on the host, none elsewhere.
         lossy: whether points may be lost, and their values NaN.
+        opaque: whether there is something in the function that cannot be looked into.
     """
 
     xp: Any
     lead: tuple[int, ...]
     lossy: bool
+    opaque: bool
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""

@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from jaxfd._functions import Subject, entry_of
 from jaxfd._hook import differentiable
 from jaxfd._methods import Central, Method
+from jaxfd._random import is_random
 from jaxfd.optim._gradient import EstimateState, MethodSchedule, estimate_gradient
 from jaxfd.optim._state import add, number
 from jaxfd.optim._steps import GOING, Outcome
@@ -62,6 +63,7 @@ class Descent:
     ) -> None:
         self._fun, self._box, self._asked = fun, box, method
         self._method = Central() if method is None else method
+        self.exact = isinstance(self._method, Method) and not is_random(self._method)
         self._chunk_size = chunk_size
         self._optimizer = optax.with_extra_args_support(optimizer)
         self._made_as = type(optimizer)

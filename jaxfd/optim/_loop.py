@@ -201,7 +201,7 @@ def repeat(
     def save() -> None:
         if checkpoint is not None:
             values[:] = [np.concatenate(values)]
-            checkpoint.save(run, values[0])
+            checkpoint.save(run, values[0], limits.tol)
 
     try:
         tally.add(int(run.steps))

@@ -108,6 +108,7 @@ class QuasiNewton:
     """
 
     patience = 20
+    exact = True
 
     def __init__(
         self,

@@ -52,9 +52,11 @@ class Steps(Protocol):
         kind: all that tells them from others of their class, but for functions and numbers.
         numbers: a pytree of arrays.
         subjects: the functions that they call, besides the one that is minimised.
+        exact: whether the values that steps return are those of the function at their points.
     """
 
     patience: int
+    exact: bool
 
     @property
     def kind(self) -> Hashable: ...

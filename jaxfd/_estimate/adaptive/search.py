@@ -17,6 +17,7 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.climb import Climb
 from jaxfd._estimate.adaptive.close import denied, kinks
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
@@ -84,7 +85,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
     """
     if wish.order is not None and wish.order > 1:
         stencil_of(method, wish.order)  # refuses
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), advised(place, call):
         ground = survey(place, call, method)
         found, centre, start = begin(ground, method.noise)
         climbed = climb(found, start)
