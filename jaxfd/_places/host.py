@@ -165,6 +165,27 @@ class Host:
         ]
         return centre, reduce(centre, values, slice(None))
 
+    def evaluate_beside(
+        self, moves: Coordinates, reduce: Reduce, beside: Sequence[Shaped[np.ndarray, "p b ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[np.ndarray, "p b *out"]]]:
+        """Runs all points, ``x`` and a few others as one batch; see `Place.evaluate_beside`."""
+        nodes, count, size = moves.nodes, moves.count, self.lead[0]
+        points = nodes * count + 1
+        others = beside[0].shape[0] if beside else 0
+        flat = [leaf.reshape(others * size, *leaf.shape[2:]) for leaf in beside]
+        ids = _ids(size, nodes, count, True)
+        found = self._points(moves, ids, every=True, ride=True, beside=flat)
+        rows = size * points
+        outputs = [o[:rows].reshape(size, points, *o.shape[1:]) for o in found]
+        centre = [o[:, 0] for o in outputs]
+        wanted = self.declared.wanted
+        values = [
+            np.moveaxis(o[:, 1:].reshape(size, nodes, count, *o.shape[2:]), 1, 0)
+            for o in outputs[:wanted]
+        ]
+        along = [o[rows:].reshape(others, size, *o.shape[1:]) for o in found[:wanted]]
+        return centre, reduce(centre, values, slice(None)), along
+
     def some(
         self, moves: Coordinates, wanted: Bool[np.ndarray, "b n"]
     ) -> list[Shaped[np.ndarray, "k b n *out"]]:
@@ -197,6 +218,7 @@ class Host:
         ids: tuple[np.ndarray, ...],
         every: bool,
         ride: bool = False,
+        beside: Sequence[np.ndarray] = (),
     ) -> list[np.ndarray]:
         """Outputs of points, as many at once as memory or the user allows.
 
@@ -205,17 +227,29 @@ class Host:
             ids: for each point the call, the direction, and the node.
             every: whether these are all points of all calls, in order.
             ride: whether the centre is one of them.
+            beside: the leaves of further points, given whole, that come last: as many for each
+                call, shape ``(P * B, *shape)``.
         """
         batch, directions, nodes = ids
         most = self._most(moves.x)
         parts = []
-        with Evaluation(self.function.runner, len(batch)) as evaluation:
-            if every and len(batch) <= most and not moves.entries and len(batch):
-                return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
+        further = len(beside[0]) if beside else 0
+        rest = np.tile(np.arange(self.lead[0]), further // self.lead[0])
+        total = len(batch) + further
+        with Evaluation(self.function.runner, total) as evaluation:
+            if every and total <= most and not moves.entries and total:
+                leaves = moves.every_row(ride)
+                if further:
+                    leaves = [np.concatenate(pair) for pair in zip(leaves, beside, strict=True)]
+                return evaluation.run(_HostPoints(self, leaves, np.concatenate([batch, rest])))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)
                 leaves = moves.rows(batch[part], directions[part], nodes[part])
                 parts.append(evaluation.run(_HostPoints(self, leaves, batch[part])))
+            for first in range(0, further, most):
+                part = slice(first, first + most)
+                leaves = [leaf[part] for leaf in beside]
+                parts.append(evaluation.run(_HostPoints(self, leaves, rest[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)

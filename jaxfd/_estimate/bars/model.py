@@ -1,0 +1,212 @@
+"""The model behind a bar: noise, resolution and truncation, told apart by what the values do.
+
+A bar bounds the distance to the slope of the smooth function whose values were rounded or
+disturbed. Written against the namespace of the place; must not know who asks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from jaxfd._arrays import over
+from jaxfd._estimate.bars.rays import Rays
+from jaxfd._estimate.bars.resolution import grid_of, sample
+
+# A bar is so many standard deviations of noise, by how many entries tell it, and for more.
+_SIGMAS = (3.0, 5.0, 4.0)
+_SIGMA = 3.0
+# The rounding of one value, in its spacing.
+_ROUNDING = 0.5
+# The standard deviation of what rounding to a grid of 1 does.
+_UNIFORM = 0.29
+# A slope along a ray is a sum over entries that may cancel: what it says of one of them.
+_CANCEL = 8.0
+# And what a truncation along rays says of an entry's, by the number of rays.
+_SHARE = {3: 2.0, 2: 4.0}
+# Differences that grow so much along a ray, where its slope errs so much less than they, are the
+# function's own.
+_GROWS, _CALM = 4.0, 5.0
+# The value at x stands out from its neighbours where they are so many times closer together.
+_OUT = 8.0
+
+
+class Told(NamedTuple):
+    """What was evaluated, of one output.
+
+    Attributes:
+        centre: at ``x``, shape ``(*lead, *out)``.
+        values: at the points of the stencil, shape ``(K, *lead, N, *out)``.
+        along: on the rays, shape ``(P, *lead, *out)``.
+        slope: the derivative made of these, shape ``(*lead, N, *out)``.
+    """
+
+    centre: Shaped[Any, "*lead *out"]
+    values: Shaped[Any, "k *lead n *out"]
+    along: Shaped[Any, "p *lead *out"]
+    slope: Shaped[Any, "*lead n *out"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a ray tells.
+
+    Attributes:
+        off: by how much its values differ from what the slopes predict, as a change of value.
+        bend: the size of its highest difference.
+        gain: the error of ``off`` for noise of size 1.
+        lost: whether a value of it is not finite.
+    """
+
+    off: Any
+    bend: Any
+    gain: Any
+    lost: Any
+
+
+def _weights(xp: Any, t: Any) -> tuple[Any, Any]:
+    """Weights of changes at distances ``t`` in the slope at 0, and in the highest difference.
+
+    Both of the polynomial through 0 and all of them.
+    """
+    slope, bend = [], []
+    for k in range(len(t)):
+        w: Any = 1.0 / t[k]
+        c: Any = 1.0 / t[k]
+        for j in range(len(t)):
+            if j != k:
+                w = w * (t[j] / (t[j] - t[k]))
+                c = c / (t[k] - t[j])
+        slope.append(w)
+        bend.append(c)
+    return xp.stack(slope), xp.stack(bend)
+
+
+def _gain(xp: Any, w: Any) -> Any:
+    """The error of a sum with these weights of changes, for noise of size 1 in every value."""
+    return xp.sqrt(xp.sum(w * w, axis=0) + xp.sum(w, axis=0) ** 2)
+
+
+def bars(
+    xp: Any,
+    axis: int,
+    told: Told,
+    distances: Float[Any, "k *lead n"],
+    h: Float[Any, "*lead n"],
+    accuracy: int,
+    rays: Rays,
+    eps: float,
+) -> Float[Any, "*lead n *out"]:
+    """A bar for every entry; infinite where the values do not tell.
+
+    Args:
+        xp: the array namespace.
+        axis: the number of leading axes.
+        told: the values.
+        distances: how far the points of the stencil really are from ``x``.
+        h: the step.
+        accuracy: the order of the method.
+        rays: the rays.
+        eps: the relative spacing of the values.
+    """
+    values, slope = told.values, told.slope
+    dtype, count = h.dtype, h.shape[-1]
+    centre = xp.expand_dims(told.centre, axis)
+    step = over(h, slope)
+    usable = h > 0
+    t = over(distances / xp.where(usable, h, 1), values)
+    w, c = _weights(xp, t)
+    whole = xp.all(xp.isfinite(values), axis=0) & xp.isfinite(centre)
+    changes = xp.where(whole, values - centre, 0)
+    gain = _gain(xp, w)
+    single = xp.abs(xp.sum(c * changes, axis=0)) / _gain(xp, c)
+    # -- what all values together tell
+    size = xp.max(xp.where(xp.isfinite(values), xp.abs(values), 0), axis=(0, axis + 1), initial=0)
+    size = xp.maximum(size, xp.where(xp.isfinite(told.centre), xp.abs(told.centre), 0))
+    floor = _ROUNDING * eps * size
+    known = xp.sum(whole, axis=axis).astype(dtype)
+    noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
+    if len(t) < 2:
+        noise = xp.zeros_like(noise)
+    seen = [_look(xp, axis, told, w, rays, k, eps) for k in range(len(rays.every))]
+    near = seen[0]
+    bent = near.bend / rays.every[0].bend_gain
+    calm = near.off / near.gain
+    smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
+    noise = xp.where(smooth, _SIGMA * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
+    grid = _grid(xp, axis, told)
+    # Where no entry moves the value, its own steps are seen at the rays at best.
+    still = xp.all(changes == 0, axis=(0, axis + 1))
+    ray_changes = xp.abs(told.along - told.centre)
+    gaps = xp.where(xp.isfinite(ray_changes) & (ray_changes > 0), ray_changes, np.inf)
+    gap = xp.min(gaps, axis=0)
+    blind = still & ~xp.isfinite(gap) & (size == 0)
+    steps = xp.where(still & xp.isfinite(gap), gap, 0)
+    noise = xp.maximum(xp.maximum(noise, floor), _UNIFORM * xp.maximum(grid, steps))
+    # -- what that makes of an entry
+    level = xp.expand_dims(noise, axis)
+    sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
+    bias = xp.abs(xp.sum(w * t ** (accuracy + 1), axis=0))
+    cut_off = xp.zeros_like(single)
+    for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
+        if ray.order < min(accuracy, 4):
+            continue
+        r = over(reach, single)
+        part = xp.expand_dims(xp.where(s.lost, 0, s.off), axis)
+        share = part * bias / (ray.bias * xp.maximum(r, 1) ** (ray.order + 1))
+        cut_off = xp.maximum(cut_off, xp.where(r >= 1, share, 0))
+    share, cancel = (_SHARE[len(rays.every)], _CANCEL) if count > 1 else (1.0, 1.0)
+    told_by_rays = xp.full_like(single, np.inf)
+    for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
+        r = xp.maximum(over(reach, single), 1e-3)
+        off = xp.expand_dims(s.off, axis) + _SIGMA * ray.slope_gain * level
+        own = cancel * off / r + cut_off * r**accuracy
+        told_by_rays = xp.minimum(told_by_rays, xp.where(xp.expand_dims(s.lost, axis), np.inf, own))
+    own = sigmas * gain * level + share * cut_off
+    result = xp.minimum(own, told_by_rays)
+    result = result / xp.where(usable, h, 1).reshape(step.shape) + 2 * eps * xp.abs(slope)
+    # -- what is not known
+    spread = _scatter(xp, axis, changes, told, rays)
+    unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], _UNIFORM * grid + 4 * floor))
+    unknown = xp.expand_dims(unknown, axis) | over(~usable, step)
+    return xp.where(unknown, np.inf, result)
+
+
+def _look(xp: Any, axis: int, told: Told, w: Any, rays: Rays, which: int, eps: float) -> _Seen:
+    """What one ray tells."""
+    ray, own = rays.parts()[which]
+    moved = rays.moved[own]
+    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
+    change = told.along[own] - told.centre
+    lost = ~xp.all(xp.isfinite(change), axis=0)
+    change = xp.where(lost, 0, change)
+    line = over(moved, slope[None]) * slope
+    off = change - xp.sum(line, axis=axis + 1)
+    weights, bend = (v.reshape(-1, *(1,) * (off.ndim - 1)) for v in (ray.slope, ray.bend))
+    reach = over(rays.reach[which], slope)
+    gain = xp.sqrt(xp.sum((reach * _gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
+    return _Seen(
+        off=xp.abs(xp.sum(weights * off, axis=0)),
+        bend=xp.abs(xp.sum(bend * off, axis=0)),
+        gain=gain,
+        lost=lost,
+    )
+
+
+def _grid(xp: Any, axis: int, told: Told) -> Any:
+    """The grid that the values lie on."""
+    some = xp.moveaxis(sample(told.values, axis + 1), axis + 1, 0)
+    every = [told.centre, *told.along, *some.reshape(-1, *told.centre.shape)]
+    return grid_of(xp, every)
+
+
+def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[Any, Any]:
+    """How the values next to ``x`` scatter, and how far the one at ``x`` is from their mean."""
+    near = told.along[rays.parts()[0][1]] - told.centre
+    near = xp.where(xp.isfinite(near), near, 0)
+    every = xp.moveaxis(changes, axis + 1, 0)
+    every = xp.concatenate([every.reshape(-1, *told.centre.shape), near])
+    return xp.std(every, axis=0), xp.abs(xp.mean(every, axis=0))
