@@ -6,14 +6,13 @@ disturbed. Written against the namespace of the place; must not know who asks.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxfd._arrays import over
-from jaxfd._estimate.bars.rays import Rays
+from jaxfd._estimate.bars.rays import Ray, Rays
 from jaxfd._estimate.bars.resolution import grid_of, sample
 
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
@@ -50,19 +49,20 @@ class Told(NamedTuple):
     slope: Shaped[Any, "*lead n *out"]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """What a ray tells.
 
     Attributes:
         off: by how much its values differ from what the slopes predict, as a change of value.
         bend: the size of its highest difference.
+        clean: the same without truncation, where that is known.
         gain: the error of ``off`` for noise of size 1.
         lost: whether a value of it is not finite.
     """
 
     off: Any
     bend: Any
+    clean: Any
     gain: Any
     lost: Any
 
@@ -131,10 +131,10 @@ def bars(
     noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
     if len(t) < 2:
         noise = xp.zeros_like(noise)
-    seen = [_look(xp, axis, told, w, rays, k, eps) for k in range(len(rays.every))]
+    seen = [_look(xp, axis, told, w, rays, k) for k in range(len(rays.every))]
     near = seen[0]
     bent = near.bend / rays.every[0].bend_gain
-    calm = near.off / near.gain
+    calm = near.clean / near.gain
     smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
     noise = xp.where(smooth, _SIGMA * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
     grid = _grid(xp, axis, told)
@@ -162,8 +162,10 @@ def bars(
     told_by_rays = xp.full_like(single, np.inf)
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         r = xp.maximum(over(reach, single), 1e-3)
-        off = xp.expand_dims(s.off, axis) + _SIGMA * ray.slope_gain * level
-        own = cancel * off / r + cut_off * r**accuracy
+        # What truncation adds to a ray: nothing where it is taken away, but for the entry's own.
+        off = xp.expand_dims(s.clean, axis) + _SIGMA * ray.slope_gain * level
+        grown = 1.0 if s is near else r**accuracy
+        own = cancel * off / r + cut_off * grown
         told_by_rays = xp.minimum(told_by_rays, xp.where(xp.expand_dims(s.lost, axis), np.inf, own))
     own = sigmas * gain * level + share * cut_off
     result = xp.minimum(own, told_by_rays)
@@ -175,25 +177,29 @@ def bars(
     return xp.where(unknown, np.inf, result)
 
 
-def _look(xp: Any, axis: int, told: Told, w: Any, rays: Rays, which: int, eps: float) -> _Seen:
+def _look(xp: Any, axis: int, told: Told, w: Any, rays: Rays, which: int) -> _Seen:
     """What one ray tells."""
-    ray, own = rays.parts()[which]
-    moved = rays.moved[own]
-    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
-    change = told.along[own] - told.centre
-    lost = ~xp.all(xp.isfinite(change), axis=0)
-    change = xp.where(lost, 0, change)
-    line = over(moved, slope[None]) * slope
-    off = change - xp.sum(line, axis=axis + 1)
-    weights, bend = (v.reshape(-1, *(1,) * (off.ndim - 1)) for v in (ray.slope, ray.bend))
-    reach = over(rays.reach[which], slope)
+    ray = rays.every[which]
+    reach = over(rays.reach[which], told.slope)
     gain = xp.sqrt(xp.sum((reach * _gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
-    return _Seen(
-        off=xp.abs(xp.sum(weights * off, axis=0)),
-        bend=xp.abs(xp.sum(bend * off, axis=0)),
-        gain=gain,
-        lost=lost,
-    )
+    off, bend, lost = _off(xp, axis, told, rays, ray)
+    clean = off
+    if which == 0:
+        better, _, missing = _off(xp, axis, told, rays, rays.whole)
+        clean = xp.where(missing, off, xp.minimum(off, better))
+    return _Seen(off, bend, clean, gain, lost)
+
+
+def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:
+    """What a ray's slope and highest difference are beside those of the entries, and if at all."""
+    moved = rays.moved[ray.points]
+    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
+    change = told.along[ray.points] - told.centre
+    lost = ~xp.all(xp.isfinite(change), axis=0)
+    change = xp.where(lost, 0, change) - xp.sum(over(moved, slope[None]) * slope, axis=axis + 1)
+    weights, bend = (v.reshape(-1, *(1,) * (change.ndim - 1)) for v in (ray.slope, ray.bend))
+    found = [xp.abs(xp.sum(v.astype(change.dtype) * change, axis=0)) for v in (weights, bend)]
+    return found[0], found[1], lost
 
 
 def _grid(xp: Any, axis: int, told: Told) -> Any:
@@ -205,7 +211,7 @@ def _grid(xp: Any, axis: int, told: Told) -> Any:
 
 def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[Any, Any]:
     """How the values next to ``x`` scatter, and how far the one at ``x`` is from their mean."""
-    near = told.along[rays.parts()[0][1]] - told.centre
+    near = told.along[rays.every[0].points] - told.centre
     near = xp.where(xp.isfinite(near), near, 0)
     every = xp.moveaxis(changes, axis + 1, 0)
     every = xp.concatenate([every.reshape(-1, *told.centre.shape), near])

@@ -18,18 +18,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import constant, cut, flatten, over
+from jaxfd._arrays import constant, cut, flatten
 from jaxfd._estimate.layout import Layout
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, weights
 from jaxfd._places import Place
 
-# The farthest ray goes so far: this share of |x|, or, where x is 0, so many steps.
-_FAR, _FAR_AT_ZERO = 0.03, 4096.0
-# It goes at least so many steps, and the nearest at most so many.
-_LEAST, _NEAR = 3.0, 4.0
-# The nearest ray of a stencil of higher order, in steps.
-_NEAR_HIGH = 1.75
+# The nearest points lie so many steps away, for stencils of order 2 and of a higher one.
+_NEAR, _NEAR_HIGH = 4.0, 1.75
+# The second ones lie in the same direction, so many times as far.
+_SECOND, _SECOND_HIGH = 16, 12
+# The farthest lie at this share of |x|, or so many steps away at least.
+_FAR, _LEAST = 0.03, 3.0
+# Where x is 0 in the eyes of the step they lie so many steps away.
+_FAR_AT_ZERO = 4096.0
+# No ray goes farther than this share of |x|: it does not cross 0 where the stencil does not.
+_SHARE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Ray:
     """Points on one line through ``x``.
 
     Attributes:
+        points: which points they are.
         offsets: where they lie, in units of the ray's reach, without ``x``.
         order: the order of accuracy of the slope that they make.
         slope: their weights in the slope at ``x``; that of ``x`` is minus their sum.
@@ -44,6 +49,7 @@ class Ray:
         bias: the slope's error for ``t^(order + 1)``.
     """
 
+    points: slice
     offsets: tuple[int, ...]
     order: int
     slope: np.ndarray
@@ -66,7 +72,7 @@ def _gain(w: np.ndarray) -> float:
 
 
 @functools.cache
-def _ray(offsets: tuple[int, ...]) -> Ray:
+def _ray(first: int, offsets: tuple[int, ...]) -> Ray:
     nodes = tuple(sorted({0, *offsets}))
 
     def of(derivative: int) -> np.ndarray:
@@ -76,7 +82,7 @@ def _ray(offsets: tuple[int, ...]) -> Ray:
     slope = of(1)
     order = len(offsets)
     bias = abs(sum((w * Fraction(s) ** (order + 1)) for w, s in zip(slope, offsets, strict=True)))
-    return Ray(offsets, order, slope, of(len(offsets)), float(bias))
+    return Ray(slice(first, first + len(offsets)), offsets, order, slope, of(len(offsets)), float(bias))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +90,15 @@ class Rays:
     """The points of all rays.
 
     Attributes:
-        every: the rays.
+        every: the rays, the nearest one first.
+        whole: all points in the direction of the nearest, as one ray of a higher order.
         leaves: for each real leaf the points, shape ``(P, *lead, *shape)``.
         moved: how far each entry really moved, shape ``(P, *lead, N)``.
         reach: the reach of each ray, in steps, shape ``(L, *lead, N)``.
     """
 
     every: tuple[Ray, ...]
+    whole: Ray
     leaves: Sequence[Float[Any, "p *lead ..."]]
     moved: Float[Any, "p *lead n"]
     reach: Float[Any, "l *lead n"]
@@ -98,20 +106,20 @@ class Rays:
     @property
     def count(self) -> int:
         """The number of points."""
-        return sum(len(ray.offsets) for ray in self.every)
-
-    def parts(self) -> list[tuple[Ray, slice]]:
-        """Each ray, and which of the points are its own."""
-        stops = np.cumsum([len(ray.offsets) for ray in self.every])
-        return [(r, slice(int(s) - len(r.offsets), int(s))) for r, s in zip(self.every, stops)]
+        return len(self.moved)
 
 
-def _every(stencil: Stencil, both: bool) -> tuple[Ray, ...]:
-    """Three pairs near and far; for a higher order one ray of its own order, and a pair far off."""
-    pair = _ray((-1, 1) if both else (1, 2))
-    if stencil.accuracy <= 2:
-        return (pair, pair, pair)
-    return (_ray((-2, -1, 1, 2) if both else (1, 2, 3, 4)), pair)
+def _every(high: bool, both: bool) -> tuple[tuple[Ray, ...], Ray]:
+    """The rays, and the one that joins those in the direction of the nearest.
+
+    Three pairs; for stencils of a higher order four points near by, and a pair.
+    """
+    pair, four = ((-1, 1), (-2, -1, 1, 2)) if both else ((1, 2), (1, 2, 3, 4))
+    if high:
+        rays = (_ray(0, four), _ray(4, pair))
+        return rays, _ray(0, four + tuple(_SECOND_HIGH * s for s in pair))
+    rays = (_ray(0, pair), _ray(2, pair), _ray(4, pair))
+    return rays, _ray(0, pair + tuple(_SECOND * s for s in pair))
 
 
 def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
@@ -128,58 +136,65 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     xp, axis = place.xp, len(place.lead)
     stencil, real = layout.stencil, call.parts.real
     single = stencil.offsets[0] >= 0 or stencil.offsets[-1] <= 0
-    boxed = call.boxes is not None
-    every = _every(stencil, both=not (single or boxed))
+    every, whole = _every(stencil.accuracy > 2, both=not (single or call.boxes is not None))
     h = constant(xp, layout.h)
-    size = flatten(xp, [xp.abs(constant(xp, x)).astype(h.dtype) for x in real], axis)
-    steps = xp.where(h > 0, h, 1)
-    far = xp.where(size > 0, xp.maximum(size / steps * _FAR, _LEAST), _FAR_AT_ZERO)
-    far = far.astype(h.dtype)
-    if len(every) == 3:
-        near = xp.minimum(xp.sqrt(far), _NEAR).astype(h.dtype)
-        reach = [near, xp.sqrt(near * far), far]
-    else:
-        near = xp.full_like(far, _NEAR_HIGH * (1 if every[0].offsets[0] < 0 else 0.5))
-        reach = [near, far]
+    reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil)
     number = np.arange(h.shape[-1], dtype=np.uint32)
     towards = []
     for k in range(len(every)):
-        sign = np.where(_bits(number, k), 1.0, -1.0)
+        sign: Any = np.where(_bits(number, max(k - len(every) + 2, 0)), 1.0, -1.0)
         if single:
-            # To one side only: lengths differ instead of signs.
-            sign = np.where(sign > 0, 1.0, 0.7) * (1 if stencil.offsets[-1] > 0 else -1)
+            sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
         towards.append(xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape))
-    if boxed:
-        assert call.boxes is not None
+    if call.boxes is not None:
         below, above = (
-            flatten(xp, [constant(xp, getattr(b, s)).astype(h.dtype) for b in call.boxes], axis)
-            for s in ("below", "above")
+            _row(xp, call.boxes, axis, h, lambda box, side=side: getattr(box, side))
+            for side in ("below", "above")
         )
-        for k, ray in enumerate(every):
-            need = reach[k] * h * max(ray.offsets)
-            sign = xp.where(towards[k] > 0, 1.0, -1.0).astype(h.dtype)
-            own = xp.where(sign > 0, above, below)
-            sign = xp.where((own >= need) | (own >= xp.maximum(above, below)), sign, -sign)
-            room = xp.where(sign > 0, above, below)
-            towards[k] = sign * xp.minimum(1, room / xp.where(need > 0, need, 1))
-    reach = [r * xp.abs(s) for r, s in zip(reach, towards, strict=True)]
-    away = [
-        offset * (xp.sign(s) * r * h)
-        for ray, r, s in zip(every, reach, towards, strict=True)
-        for offset in ray.offsets
-    ]
-    distances = xp.stack(away)
-    shapes = [x.shape[axis:] for x in real]
+        need = xp.max(xp.stack([r * max(ray.offsets) for r, ray in zip(reach, every)]), axis=0) * h
+        for k in range(len(every)):
+            own = xp.where(towards[k] > 0, above, below)
+            stays = (own >= need) | (own >= xp.maximum(above, below))
+            towards[k] = xp.where(stays, towards[k], -towards[k])
+            room = xp.where(towards[k] > 0, above, below)
+            reach[k] = reach[k] * xp.minimum(1, room / xp.where(need > 0, need, 1))
+    distances = xp.stack(
+        [
+            offset * (sign * r * h)
+            for ray, r, sign in zip(every, reach, towards, strict=True)
+            for offset in ray.offsets
+        ]
+    )
     leaves, moved = [], []
     boxes = call.boxes or [None] * len(real)
-    for x, t, box in zip(real, cut(distances, shapes), boxes, strict=True):
+    for x, t, box in zip(real, cut(distances, [x.shape[axis:] for x in real]), boxes, strict=True):
         still = constant(xp, x)
         points = still + t.astype(x.dtype)
         if box is not None:
             points = dataclasses.replace(box, x=still).clip(points)
         leaves.append(points)
         moved.append((points - still).astype(h.dtype))
-    return Rays(every, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
+    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
+
+
+def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
+    """Something of every leaf, in one row and in the dtype of steps."""
+    return flatten(xp, [constant(xp, of(leaf)).astype(like.dtype) for leaf in leaves], axis)
+
+
+def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil) -> list[Any]:
+    """How far each ray reaches, in steps."""
+    own = size / xp.where(h > 0, h, 1)
+    free = own < max(abs(s) for s in stencil.offsets)
+    share = xp.where(free, np.inf, own * _SHARE)
+    if stencil.accuracy > 2:
+        near = xp.minimum(_NEAR_HIGH, share / _SECOND_HIGH)
+        reach = [near, _SECOND_HIGH * near]
+    else:
+        near = xp.minimum(_NEAR, share / _SECOND)
+        far = xp.where(free, _FAR_AT_ZERO, xp.maximum(own * _FAR, _LEAST))
+        reach = [near, _SECOND * near, far]
+    return [r.astype(h.dtype) for r in reach]
 
 
 def _bits(number: np.ndarray, k: int) -> np.ndarray:
