@@ -22,10 +22,15 @@ _SIGMA = 3.0
 _ROUNDING = 0.5
 # The standard deviation of what rounding to a grid of 1 does.
 _UNIFORM = 0.29
-# A slope along a ray is a sum over entries that may cancel: what it says of one of them.
-_CANCEL = 8.0
-# And what a truncation along rays says of an entry's, by the number of rays.
-_SHARE = {3: 2.0, 2: 4.0}
+# A slope along a ray is a sum over entries that may cancel: what it says of one of them. To one
+# side all go in one direction, and differ less often.
+_CANCEL, _CANCEL_SINGLE = 8.0, 3.0
+# And what a truncation along rays says of an entry's, by the number of directions.
+_SHARE = {2: 2.0, 1: 3.0}
+# However little an entry bends.
+_LEAST_SHARE = 0.1
+# A ray that is no nearer than this many steps tells truncation.
+_NEAREST = 1.2
 # Differences that grow so much along a ray, where its slope errs so much less than they, are the
 # function's own.
 _GROWS, _CALM = 4.0, 5.0
@@ -131,7 +136,8 @@ def bars(
     noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
     if len(t) < 2:
         noise = xp.zeros_like(noise)
-    seen = [_look(xp, axis, told, w, rays, k) for k in range(len(rays.every))]
+    bias = xp.sum(w * t ** (accuracy + 1), axis=0)
+    seen = [_look(xp, axis, told, w, bias, accuracy, rays, k) for k in range(len(rays.every))]
     near = seen[0]
     bent = near.bend / rays.every[0].bend_gain
     calm = near.clean / near.gain
@@ -149,16 +155,24 @@ def bars(
     # -- what that makes of an entry
     level = xp.expand_dims(noise, axis)
     sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
-    bias = xp.abs(xp.sum(w * t ** (accuracy + 1), axis=0))
     cut_off = xp.zeros_like(single)
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         if ray.order < min(accuracy, 4):
             continue
         r = over(reach, single)
         part = xp.expand_dims(xp.where(s.lost, 0, s.off), axis)
-        share = part * bias / (ray.bias * xp.maximum(r, 1) ** (ray.order + 1))
-        cut_off = xp.maximum(cut_off, xp.where(r >= 1, share, 0))
-    share, cancel = (_SHARE[len(rays.every)], _CANCEL) if count > 1 else (1.0, 1.0)
+        share = part * bias / (ray.bias * xp.maximum(r, _NEAREST) ** (ray.order + 1) - bias)
+        cut_off = xp.maximum(cut_off, xp.where(r >= _NEAREST, xp.abs(share), 0))
+    share, cancel = 1.0, 1.0
+    if count > 1:
+        share = _SHARE[len(rays.every) - 1]
+        cancel = _CANCEL_SINGLE if rays.single else _CANCEL
+        # Entries that change and bend less than others are truncated less.
+        own = xp.full_like(single, max(_LEAST_SHARE, 1 / count))
+        for part in (single, xp.abs(xp.where(xp.isfinite(slope), slope * step, 0))):
+            most = xp.max(part, axis=axis, keepdims=True)
+            own = xp.maximum(own, part / xp.where(most > 0, most, 1))
+        cut_off = cut_off * own
     told_by_rays = xp.full_like(single, np.inf)
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         r = xp.maximum(over(reach, single), 1e-3)
@@ -177,17 +191,24 @@ def bars(
     return xp.where(unknown, np.inf, result)
 
 
-def _look(xp: Any, axis: int, told: Told, w: Any, rays: Rays, which: int) -> _Seen:
+def _look(
+    xp: Any, axis: int, told: Told, w: Any, bias: Any, accuracy: int, rays: Rays, which: int
+) -> _Seen:
     """What one ray tells."""
     ray = rays.every[which]
     reach = over(rays.reach[which], told.slope)
     gain = xp.sqrt(xp.sum((reach * _gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
     off, bend, lost = _off(xp, axis, told, rays, ray)
-    clean = off
+    clean = xp.abs(off)
     if which == 0:
         better, _, missing = _off(xp, axis, told, rays, rays.whole)
-        clean = xp.where(missing, off, xp.minimum(off, better))
-    return _Seen(off, bend, clean, gain, lost)
+        # What is left of the truncation of the entries, were the function a sum over them.
+        r, own = xp.max(reach, axis=axis), xp.mean(bias, axis=axis)
+        r = xp.maximum(r, _NEAREST)
+        left = better + off * own * r / (ray.bias * r ** (ray.order + 1) - own * r)
+        for other in (better, left) if told.slope.shape[axis] > 1 else (better,):
+            clean = xp.where(missing, clean, xp.minimum(clean, xp.abs(other)))
+    return _Seen(xp.abs(off), xp.abs(bend), clean, gain, lost)
 
 
 def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:
@@ -198,7 +219,7 @@ def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any
     lost = ~xp.all(xp.isfinite(change), axis=0)
     change = xp.where(lost, 0, change) - xp.sum(over(moved, slope[None]) * slope, axis=axis + 1)
     weights, bend = (v.reshape(-1, *(1,) * (change.ndim - 1)) for v in (ray.slope, ray.bend))
-    found = [xp.abs(xp.sum(v.astype(change.dtype) * change, axis=0)) for v in (weights, bend)]
+    found = [xp.sum(v.astype(change.dtype) * change, axis=0) for v in (weights, bend)]
     return found[0], found[1], lost
 
 

@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ class Ray:
         order: the order of accuracy of the slope that they make.
         slope: their weights in the slope at ``x``; that of ``x`` is minus their sum.
         bend: their weights in the highest difference.
-        bias: the slope's error for ``t^(order + 1)``.
+        bias: the slope that they make of ``t^(order + 1)``, which has none.
     """
 
     points: slice
@@ -81,8 +80,9 @@ def _ray(first: int, offsets: tuple[int, ...]) -> Ray:
 
     slope = of(1)
     order = len(offsets)
-    bias = abs(sum((w * Fraction(s) ** (order + 1)) for w, s in zip(slope, offsets, strict=True)))
-    return Ray(slice(first, first + len(offsets)), offsets, order, slope, of(len(offsets)), float(bias))
+    bias = sum(float(w) * s ** (order + 1) for w, s in zip(slope, offsets, strict=True))
+    points = slice(first, first + len(offsets))
+    return Ray(points, offsets, order, slope, of(len(offsets)), bias)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Rays:
         leaves: for each real leaf the points, shape ``(P, *lead, *shape)``.
         moved: how far each entry really moved, shape ``(P, *lead, N)``.
         reach: the reach of each ray, in steps, shape ``(L, *lead, N)``.
+        single: whether all entries go to the same side.
     """
 
     every: tuple[Ray, ...]
@@ -102,6 +103,7 @@ class Rays:
     leaves: Sequence[Float[Any, "p *lead ..."]]
     moved: Float[Any, "p *lead n"]
     reach: Float[Any, "l *lead n"]
+    single: bool = False
 
     @property
     def count(self) -> int:
@@ -142,7 +144,7 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     number = np.arange(h.shape[-1], dtype=np.uint32)
     towards = []
     for k in range(len(every)):
-        sign: Any = np.where(_bits(number, max(k - len(every) + 2, 0)), 1.0, -1.0)
+        sign: Any = np.where(_bits(number, int(k == 2)), 1.0, -1.0)
         if single:
             sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
         towards.append(xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape))
@@ -174,7 +176,7 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
             points = dataclasses.replace(box, x=still).clip(points)
         leaves.append(points)
         moved.append((points - still).astype(h.dtype))
-    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
+    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach), single)
 
 
 def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
