@@ -16,19 +16,22 @@ from jaxfd._estimate.bars.rays import Ray, Rays
 from jaxfd._estimate.bars.resolution import grid_of, sample
 
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
-_SIGMAS = (3.0, 5.0, 4.0)
+_SIGMAS = (5.0, 5.0, 4.0)
 _SIGMA = 3.0
+# Noise that hides behind the function's own changes is so many times what one ray shows of it.
+_HIDDEN = 2.0
 # The rounding of one value, in its spacing.
 _ROUNDING = 0.5
 # The standard deviation of what rounding to a grid of 1 does.
 _UNIFORM = 0.29
-# A slope along a ray is a sum over entries that may cancel: what it says of one of them. To one
-# side all go in one direction, and differ less often.
-_CANCEL, _CANCEL_SINGLE = 8.0, 3.0
+# A slope along a ray is a sum over entries that may cancel: what it says of one of them.
+_CANCEL = 5.0
 # And what a truncation along rays says of an entry's, by the number of directions.
-_SHARE = {2: 2.0, 1: 3.0}
+_SHARE = {2: 2.0, 1: 2.5}
 # However little an entry bends.
 _LEAST_SHARE = 0.1
+# Two rays tell the same error where they differ by less than this share of it.
+_ALIKE = 0.3
 # A ray that is no nearer than this many steps tells truncation.
 _NEAREST = 1.2
 # Differences that grow so much along a ray, where its slope errs so much less than they, are the
@@ -142,7 +145,8 @@ def bars(
     bent = near.bend / rays.every[0].bend_gain
     calm = near.clean / near.gain
     smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
-    noise = xp.where(smooth, _SIGMA * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
+    calm = xp.maximum(calm, _agreed(xp, axis, told, gain, rays))
+    noise = xp.where(smooth, _HIDDEN * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
     grid = _grid(xp, axis, told)
     # Where no entry moves the value, its own steps are seen at the rays at best.
     still = xp.all(changes == 0, axis=(0, axis + 1))
@@ -155,18 +159,26 @@ def bars(
     # -- what that makes of an entry
     level = xp.expand_dims(noise, axis)
     sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
-    cut_off = xp.zeros_like(single)
+    cut_off, seen_at_all = xp.zeros_like(single), xp.zeros(single.shape, bool)
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         if ray.order < min(accuracy, 4):
             continue
         r = over(reach, single)
         part = xp.expand_dims(xp.where(s.lost, 0, s.off), axis)
         share = part * bias / (ray.bias * xp.maximum(r, _NEAREST) ** (ray.order + 1) - bias)
-        cut_off = xp.maximum(cut_off, xp.where(r >= _NEAREST, xp.abs(share), 0))
+        shown = (r >= _NEAREST) & ~xp.expand_dims(s.lost, axis)
+        cut_off = xp.maximum(cut_off, xp.where(shown, xp.abs(share), 0))
+        seen_at_all = seen_at_all | shown
+    # Entries that no ray moves far enough are taken for the worst of the others; without any, what
+    # the highest difference itself makes of the slope.
+    rough = xp.abs(xp.sum(c * changes, axis=0)) * xp.max(xp.abs(t), axis=0) ** (len(t) - 1)
+    worst = xp.max(cut_off, axis=axis, keepdims=True)
+    worst = xp.where(xp.any(seen_at_all, axis=axis, keepdims=True), worst, rough)
+    cut_off = xp.where(seen_at_all, cut_off, worst)
     share, cancel = 1.0, 1.0
     if count > 1:
         share = _SHARE[len(rays.every) - 1]
-        cancel = _CANCEL_SINGLE if rays.single else _CANCEL
+        cancel = _CANCEL
         # Entries that change and bend less than others are truncated less.
         own = xp.full_like(single, max(_LEAST_SHARE, 1 / count))
         for part in (single, xp.abs(xp.where(xp.isfinite(slope), slope * step, 0))):
@@ -177,7 +189,7 @@ def bars(
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         r = xp.maximum(over(reach, single), 1e-3)
         # What truncation adds to a ray: nothing where it is taken away, but for the entry's own.
-        off = xp.expand_dims(s.clean, axis) + _SIGMA * ray.slope_gain * level
+        off = xp.expand_dims(s.clean, axis) + sigmas * ray.slope_gain * level
         grown = 1.0 if s is near else r**accuracy
         own = cancel * off / r + cut_off * grown
         told_by_rays = xp.minimum(told_by_rays, xp.where(xp.expand_dims(s.lost, axis), np.inf, own))
@@ -209,6 +221,24 @@ def _look(
         for other in (better, left) if told.slope.shape[axis] > 1 else (better,):
             clean = xp.where(missing, clean, xp.minimum(clean, xp.abs(other)))
     return _Seen(xp.abs(off), xp.abs(bend), clean, gain, lost)
+
+
+def _agreed(xp: Any, axis: int, told: Told, gain: Any, rays: Rays) -> Any:
+    """The noise of a single entry whose slope is wrong by the same on the two farther rays.
+
+    Truncation would differ on them.
+    """
+    if told.slope.shape[axis] > 1 or len(rays.every) < 3:
+        return 0.0
+    errors, known = [], True
+    for ray, reach in zip(rays.every[1:], rays.reach[1:], strict=True):
+        off, _, lost = _off(xp, axis, told, rays, ray)
+        away = xp.sign(rays.moved[ray.points][-1]) * xp.where(reach > 0, reach, 1)
+        errors.append(off / over(away[..., 0], off))
+        known = known & ~lost & over(reach[..., 0] > 0, off)
+    small, large = (f(*map(xp.abs, errors)) for f in (xp.minimum, xp.maximum))
+    known = known & (xp.abs(errors[0] - errors[1]) < _ALIKE * large)
+    return xp.where(known, small / xp.squeeze(gain, axis), 0)
 
 
 def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:

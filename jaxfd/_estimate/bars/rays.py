@@ -95,7 +95,6 @@ class Rays:
         leaves: for each real leaf the points, shape ``(P, *lead, *shape)``.
         moved: how far each entry really moved, shape ``(P, *lead, N)``.
         reach: the reach of each ray, in steps, shape ``(L, *lead, N)``.
-        single: whether all entries go to the same side.
     """
 
     every: tuple[Ray, ...]
@@ -103,7 +102,6 @@ class Rays:
     leaves: Sequence[Float[Any, "p *lead ..."]]
     moved: Float[Any, "p *lead n"]
     reach: Float[Any, "l *lead n"]
-    single: bool = False
 
     @property
     def count(self) -> int:
@@ -127,8 +125,9 @@ def _every(high: bool, both: bool) -> tuple[tuple[Ray, ...], Ray]:
 def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     """Lays the rays of a stencil.
 
-    Points of a stencil that looks to one side stay on that side; with walls each entry goes where
-    it has more room, and no farther than there is.
+    Points of a stencil that looks to one side do not pass 0 to the other: one entry alone is looked
+    at on that side, and of several those at 0 stay. With walls each entry goes where it has more
+    room, and no farther than there is.
 
     Args:
         place: where the points will be evaluated.
@@ -138,14 +137,16 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     xp, axis = place.xp, len(place.lead)
     stencil, real = layout.stencil, call.parts.real
     single = stencil.offsets[0] >= 0 or stencil.offsets[-1] <= 0
-    every, whole = _every(stencil.accuracy > 2, both=not (single or call.boxes is not None))
     h = constant(xp, layout.h)
-    reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil)
+    alone = h.shape[-1] == 1
+    both = not (single and alone or call.boxes is not None)
+    every, whole = _every(stencil.accuracy > 2, both)
+    reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil, still=single and both)
     number = np.arange(h.shape[-1], dtype=np.uint32)
     towards = []
     for k in range(len(every)):
         sign: Any = np.where(_bits(number, int(k == 2)), 1.0, -1.0)
-        if single:
+        if single and alone:
             sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
         towards.append(xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape))
     if call.boxes is not None:
@@ -176,7 +177,7 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
             points = dataclasses.replace(box, x=still).clip(points)
         leaves.append(points)
         moved.append((points - still).astype(h.dtype))
-    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach), single)
+    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
 
 
 def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
@@ -184,8 +185,8 @@ def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
     return flatten(xp, [constant(xp, of(leaf)).astype(like.dtype) for leaf in leaves], axis)
 
 
-def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil) -> list[Any]:
-    """How far each ray reaches, in steps."""
+def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil, still: bool) -> list[Any]:
+    """How far each ray reaches, in steps; entries at 0 stay there where they shall."""
     own = size / xp.where(h > 0, h, 1)
     free = own < max(abs(s) for s in stencil.offsets)
     share = xp.where(free, np.inf, own * _SHARE)
@@ -196,6 +197,8 @@ def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil) -> list[Any]:
         near = xp.minimum(_NEAR, share / _SECOND)
         far = xp.where(free, _FAR_AT_ZERO, xp.maximum(own * _FAR, _LEAST))
         reach = [near, _SECOND * near, far]
+    if still:
+        reach = [xp.where(free, 0, r) for r in reach]
     return [r.astype(h.dtype) for r in reach]
 
 
