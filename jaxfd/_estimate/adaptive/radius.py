@@ -14,6 +14,7 @@ from jaxfd._estimate.adaptive.close import jumps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import Reading
 from jaxfd._estimate.adaptive.reading import SPAN, Search, evaluate_all, rungs
+from jaxfd._estimate.bars import UNIFORM
 
 # Ladders after the first.
 _LADDERS = 3
@@ -56,11 +57,15 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
     level, lift = noise_near(ground, side, close, changes, moved, rounding)
-    level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding
+    # Values on a grid scatter by it, however equal they are.
+    grid = UNIFORM * ground.grid(outputs, base, dtype)
+    grid = xp.where(grid > 4 * rounding, grid, 0)
+    level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding / 2**0.5
+    level, floor = xp.maximum(level, grid), xp.maximum(floor, grid)
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
-        floor, lift = level, xp.ones_like(level)
-    search = Search(ground, base, dtype, level, lift, floor / 2**0.5, rounding)
+        floor, lift = level / 2**0.5, xp.ones_like(level)
+    search = Search(ground, base, dtype, level, lift, floor, rounding)
     told = search.read(side, changes[:count], moved[:count], top)
     coordinates = xp.ones_like(top)
     state = Climb(

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 
 from jaxfd._arrays import over
 from jaxfd._estimate.bars.rays import Ray, Rays
-from jaxfd._estimate.bars.resolution import grid_of, sample
+from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
 
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
 _SIGMAS = (5.0, 5.0, 4.0)
@@ -22,8 +22,6 @@ _SIGMA = 3.0
 _HIDDEN = 2.0
 # The rounding of one value, in its spacing.
 _ROUNDING = 0.5
-# The standard deviation of what rounding to a grid of 1 does.
-_UNIFORM = 0.29
 # A slope along a ray is a sum over entries that may cancel: what it says of one of them.
 _CANCEL = 5.0
 # And what a truncation along rays says of an entry's, by the number of directions.
@@ -155,7 +153,7 @@ def bars(
     gap = xp.min(gaps, axis=0)
     blind = still & ~xp.isfinite(gap) & (size == 0)
     steps = xp.where(still & xp.isfinite(gap), gap, 0)
-    noise = xp.maximum(xp.maximum(noise, floor), _UNIFORM * xp.maximum(grid, steps))
+    noise = xp.maximum(xp.maximum(noise, floor), UNIFORM * xp.maximum(grid, steps))
     # -- what that makes of an entry
     level = xp.expand_dims(noise, axis)
     sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
@@ -198,7 +196,7 @@ def bars(
     result = result / xp.where(usable, h, 1).reshape(step.shape) + 2 * eps * xp.abs(slope)
     # -- what is not known
     spread = _scatter(xp, axis, changes, told, rays)
-    unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], _UNIFORM * grid + 4 * floor))
+    unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], UNIFORM * grid + 4 * floor))
     unknown = xp.expand_dims(unknown, axis) | over(~usable, step)
     return xp.where(unknown, np.inf, result)
 
@@ -256,8 +254,8 @@ def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any
 def _grid(xp: Any, axis: int, told: Told) -> Any:
     """The grid that the values lie on."""
     some = xp.moveaxis(sample(told.values, axis + 1), axis + 1, 0)
-    every = [told.centre, *told.along, *some.reshape(-1, *told.centre.shape)]
-    return grid_of(xp, every)
+    every = [told.centre[None], told.along, some.reshape(-1, *told.centre.shape)]
+    return grid_of(xp, xp.concatenate(every))
 
 
 def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[Any, Any]:

@@ -139,7 +139,7 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     single = stencil.offsets[0] >= 0 or stencil.offsets[-1] <= 0
     h = constant(xp, layout.h)
     alone = h.shape[-1] == 1
-    both = not (single and alone or call.boxes is not None)
+    both = not ((single and alone) or call.boxes is not None)
     every, whole = _every(stencil.accuracy > 2, both)
     reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil, still=single and both)
     number = np.arange(h.shape[-1], dtype=np.uint32)
@@ -154,7 +154,13 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
             _row(xp, call.boxes, axis, h, lambda box, side=side: getattr(box, side))
             for side in ("below", "above")
         )
-        need = xp.max(xp.stack([r * max(ray.offsets) for r, ray in zip(reach, every)]), axis=0) * h
+        need = (
+            xp.max(
+                xp.stack([r * max(ray.offsets) for r, ray in zip(reach, every, strict=True)]),
+                axis=0,
+            )
+            * h
+        )
         for k in range(len(every)):
             own = xp.where(towards[k] > 0, above, below)
             stays = (own >= need) | (own >= xp.maximum(above, below))

@@ -7,12 +7,15 @@ values are of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd._arrays import power_of_two
+
+# The standard deviation of what rounding to a grid of 1 does.
+UNIFORM = 0.29
 # Multiples of 10^-k are looked for from 10^4 on, down to the resolution of the dtype.
 _COARSEST = -4
 # So many entries tell the grid as well as all do.
@@ -24,18 +27,23 @@ def sample(values: Any, axis: int) -> Any:
     return values[(slice(None),) * axis + (slice(0, _ENOUGH),)]
 
 
-def grid_of(xp: Any, values: Sequence[Float[Any, "*lead"]]) -> Float[Any, "*lead"]:
+def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     """The coarsest grid that all values lie on; 0 where all of them are 0.
 
     Args:
         xp: the array namespace.
-        values: real arrays of one shape and dtype; what is not finite does not count.
+        every: real values, the one at ``x`` first; what is not finite does not count.
     """
-    every = xp.stack(list(values))
     kind = np.finfo(every.dtype)
     good = xp.isfinite(every) & (xp.abs(every) >= kind.tiny)
     size = xp.where(good, xp.abs(every), 0)
-    binary = xp.min(xp.where(good, _lowest_bit(xp, xp.where(good, size, 1)), np.inf), axis=0)
+    lowest = _lowest_bit(xp, xp.where(good, size, 1))
+    binary = xp.min(xp.where(good, lowest, np.inf), axis=0)
+    # Numbers of few bits lie on a grid that is finer where they are small.
+    share = xp.min(
+        xp.where(good, lowest / power_of_two(xp, xp.where(good, size, 1)), np.inf), axis=0
+    )
+    binary = xp.maximum(binary, xp.where(good[0], share * power_of_two(xp, size[0]), 0))
     decimal = xp.zeros_like(binary)
     largest = xp.max(size, axis=0)
     for k in range(int(-np.log10(kind.eps)), _COARSEST - 1, -1):
