@@ -16,6 +16,7 @@ from jaxfd._estimate.adaptive.fits import BestFit
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import LIFT
 from jaxfd._estimate.adaptive.reading import SPAN, Search
+from jaxfd._estimate.bars import UNIFORM
 
 # Changes that stay within this factor while the step falls by orders are a jump.
 _SAME = 1.25
@@ -79,6 +80,40 @@ def kinks(search: Search, climbed: Climb) -> Any:
     kink = (climbed.kept_side == 0)[..., None] & _same(search, 4 * lower, upper)
     bottom = climbed.kept_top.astype(search.dtype) / SPAN
     return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
+
+
+def stairs(search: Search, climbed: Climb, radius: Any) -> Any:
+    """By how much the slope changes on the stair that ``x`` stands on.
+
+    Where a program rounds its argument as it does its values, differences tell the slope at another
+    point of the stair.
+    """
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)
+    up, down = changes[:count], changes[count:]
+    rungs = xp.stack([top / 4.0**k for k in range(count)])[..., None]
+    moves = ((up != 0) | (down != 0)) & xp.isfinite(up + down)
+    width = xp.min(xp.where(moves, rungs, xp.max(rungs, axis=0)), axis=0)
+    value = search.rounding / (search.ground.eps / 2).astype(search.dtype)[:, None]
+    share = search.noise / UNIFORM / xp.where(value > 0, value, 1)
+    share = xp.where(value > 0, xp.minimum(share, 1), 1)
+    width = xp.minimum(width, share * search.ground.size.astype(search.dtype)[..., None])
+    # The curvature on the rung next to the radius: farther out the function is another one.
+    own = rungs[..., 0] <= radius.astype(search.dtype)
+    which = xp.where(xp.any(own, axis=0), xp.argmax(own, axis=0), count - 1)[None, ..., None]
+    bend = xp.where(xp.isfinite(up + down), xp.abs(up + down), 0) / rungs**2
+    bend = xp.take_along_axis(bend, xp.broadcast_to(which, (1, *bend.shape[1:])), axis=0)[0]
+    still = xp.all(constant(xp, climbed.close) == 0, axis=0)
+    known = still & (climbed.kept_side == 0)[..., None]
+    return xp.where(known, bend * width, 0)
+
+
+def unmoved(search: Search, climbed: Climb) -> Any:
+    """The least slope that would show on the ladder, where nothing does."""
+    xp = search.xp
+    top = climbed.kept_top.astype(search.dtype)[..., None]
+    still = xp.all(constant(xp, climbed.changes) == 0, axis=0)
+    return xp.where(still, search.grid / xp.where(top > 0, top, 1), 0)
 
 
 def denied(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:

@@ -57,15 +57,16 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
     level, lift = noise_near(ground, side, close, changes, moved, rounding)
-    # Values on a grid scatter by it, however equal they are.
-    grid = UNIFORM * ground.grid(outputs, base, dtype)
-    grid = xp.where(grid > 4 * rounding, grid, 0)
+    grid = ground.grid(outputs, base, dtype)
+    # Values on a grid scatter by it; one that is always the same shows no scatter worth a search.
+    moves = xp.any(constant(xp, changes) != 0, axis=(0, -2), keepdims=True)[0]
+    coarse = xp.where(moves & (UNIFORM * grid > 4 * rounding), UNIFORM * grid, 0)
     level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding / 2**0.5
-    level, floor = xp.maximum(level, grid), xp.maximum(floor, grid)
+    level, floor = xp.maximum(level, coarse), xp.maximum(floor, coarse)
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
         floor, lift = level / 2**0.5, xp.ones_like(level)
-    search = Search(ground, base, dtype, level, lift, floor, rounding)
+    search = Search(ground, base, dtype, level, lift, floor, rounding, grid)
     told = search.read(side, changes[:count], moved[:count], top)
     coordinates = xp.ones_like(top)
     state = Climb(

@@ -75,6 +75,7 @@ class Search:
         lift: by how much it may be larger.
         floor: what is left by any fit at least.
         rounding: the part of the noise that is rounding.
+        grid: the grid that values lie on, shape ``(*lead, 1, O)``.
     """
 
     ground: Ground
@@ -84,6 +85,7 @@ class Search:
     lift: Any
     floor: Any
     rounding: Any
+    grid: Any
 
     @property
     def xp(self) -> Any:

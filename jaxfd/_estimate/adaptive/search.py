@@ -18,7 +18,7 @@ from jax import tree_util
 
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import denied, kinks
+from jaxfd._estimate.adaptive.close import denied, kinks, stairs, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -99,7 +99,8 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
         )
         doubt = xp.where(vague[..., None], climbed.doubt, 0)
         denial = denied(found, climbed, best, state.radius)
-        for more in (kinks(found, climbed), doubt, denial):
+        stood = stairs(found, climbed, state.radius)
+        for more in (kinks(found, climbed), doubt, denial, stood, unmoved(found, climbed)):
             error = xp.maximum(error, more)
         lost = state.jump | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
