@@ -314,6 +314,54 @@ def cells(seed: int, words: list[str], detail: bool) -> None:
     row("cells that miss a goal", missed, f"0 of {total}", missed == 0)
 
 
+# Trends that teeth stand on, and their slopes; and the shapes of teeth of height and width 1.
+TRENDS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "sine": (np.sin, np.cos),
+    "growth": (lambda x: np.exp(x / 2), lambda x: np.exp(x / 2) / 2),
+    "square root": (lambda x: np.sqrt(1 + x), lambda x: 0.5 / np.sqrt(1 + x)),
+    "waves": (lambda x: np.sin(4 * x) / 4 + x, lambda x: np.cos(4 * x) + 1),
+}
+SHAPES: dict[str, Callable[[Any], Any]] = {
+    "saws": lambda u: u % 1,
+    "falling saws": lambda u: -(u % 1),
+    "bows": lambda u: (u % 1) ** 2,
+    "levels": lambda u: np.sin(1e4 * np.sin(np.floor(u))),
+}
+WIDTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+HEIGHTS = (1e-6, 1e-5, 1e-4, 1e-3)
+
+
+def teeth(name: str, width: float, height: float, seed: int, points: int = 50) -> Bars:
+    """Errors and bars of a method on all trends with teeth of a width and height."""
+    parts = []
+    for number, (trend, slope) in enumerate(TRENDS.values()):
+        for which, shape in enumerate(SHAPES.values()):
+            rng = np.random.default_rng([seed, number, which, int(1 / width), int(1 / height)])
+            x = rng.uniform(0.5, 2, (points, 1))
+            phase = rng.uniform()
+            _current.fun = lambda rows, trend=trend, shape=shape, phase=phase: (
+                trend(rows[:, 0]) + height * shape(rows[:, 0] / width + phase)
+            )
+            found = _estimates[name](x)
+            error = np.abs(np.asarray(found.grad) - slope(x))
+            parts.append(
+                Bars(error.ravel(), np.asarray(found.error).ravel(), int(np.max(found.evaluations)))
+            )
+    return _together(parts)
+
+
+def all_teeth(seed: int, name: str = "Adaptive()") -> None:
+    """Each width and height of teeth, and how often bars hold for the slope of the trend."""
+    print(f"\n{'teeth':<44} {'holds':>7} {'infinite':>9} {'bar/error':>10} {'spent':>6}")
+    worst = 1.0
+    for width in WIDTHS:
+        for height in HEIGHTS:
+            cell = teeth(name, width, height, seed)
+            worst = min(worst, cell.holds)
+            print(_line(f"{name}, width {width:g}, height {height:g}", cell, ""), flush=True)
+    row(f"{name}: bars for the slope of the trend, least", worst, ">= 0.95", worst >= 0.95)
+
+
 def _line(title: str, cell: Bars, remark: str) -> str:
     figures = f"{cell.holds:>7.1%} {cell.infinite:>9.1%} {cell.ratio:>10.3g} {cell.spent:>6}"
     return f"{title:<44} {figures}  {remark}"
@@ -327,6 +375,9 @@ def main() -> None:
     chosen = parser.parse_args()
     began = time.perf_counter()
     cells(chosen.seed, chosen.cells, chosen.detail)
+    if not chosen.cells:
+        for name in METHODS:
+            all_teeth(chosen.seed, name)
     print(f"{time.perf_counter() - began:.0f} s")
 
 

@@ -30,6 +30,10 @@ class Climb(NamedTuple):
         close_side: to which side these lie.
         close_moved: their distances.
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
+        least: the smallest scale that windows of ladders so far claimed, shape ``(*lead, N, O)``.
+        apart: by how much windows of the kept ladder claim more than ones above them.
+        rough: the derivative as windows see it that show more than noise.
+        rough_bar: a bound of the error of that.
     """
 
     side: Any
@@ -53,3 +57,7 @@ class Climb(NamedTuple):
     close_side: Any
     close_moved: Any
     jump: Any
+    least: Any
+    apart: Any
+    rough: Any
+    rough_bar: Any

@@ -20,6 +20,10 @@ from jaxfd._estimate.bars import UNIFORM
 
 # Changes that stay within this factor while the step falls by orders are a jump.
 _SAME = 1.25
+# Scales that different windows claim differ by less than this factor, where there is one.
+_CLAIMS = 10.0
+# The bar of a wide window knows its own scatter from two polynomials at best.
+_ROUGH = 2.0
 # The slope very close to x speaks against another one by so many times the noise.
 _DENIED = 10.0
 
@@ -106,6 +110,18 @@ def stairs(search: Search, climbed: Climb, radius: Any) -> Any:
     still = xp.all(constant(xp, climbed.close) == 0, axis=0)
     known = still & (climbed.kept_side == 0)[..., None]
     return xp.where(known, bend * width, 0)
+
+
+def teeth(search: Search, climbed: Climb, value: Any) -> Any:
+    """By how much the slope inside a tooth differs from the one that wide windows see.
+
+    What the closest points follow to a far larger scale than that of wider ones jumps in between: a
+    smooth function claims the same scale everywhere, or a larger one where it is not resolved.
+    """
+    xp = search.xp
+    jumps_between = (climbed.apart > _CLAIMS) & xp.isfinite(climbed.rough_bar)
+    differs = xp.abs(value - climbed.rough) + _ROUGH * climbed.rough_bar
+    return xp.where(jumps_between & xp.isfinite(differs), differs, 0)
 
 
 def unmoved(search: Search, climbed: Climb) -> Any:

@@ -31,6 +31,10 @@ _MANY = 2.1
 _LEAST_FREEDOM = 3
 # A straight line through everything tells truncation from noise too badly.
 _LEAST_TERMS = 2
+# So many fits of the highest degrees leave about the same, to this factor, where it is no truncation.
+_LAST, _ALIKE = 3, 4.0
+# Nor is it where they leave so many times more than fits to fewer points.
+_SUDDEN = 1e4
 # How often a set of points may be taken again, slightly moved, to average out noise.
 MOST_SETS = 3
 
@@ -236,12 +240,20 @@ class BestFit(NamedTuple):
         error: what it may be off by; infinite there.
         reach: how far its points go, as a share of the radius.
         gain: its error for noise of size 1, times the radius.
+        left: what fits of the highest degrees to all points leave.
+        jumps: whether that does not look like truncation.
+        wide: the derivative that the best of these fits says.
+        wide_error: what it may be off by.
     """
 
     value: Any
     error: Any
     reach: Any
     gain: Any
+    left: Any
+    jumps: Any
+    wide: Any
+    wide_error: Any
 
 
 def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> BestFit:
@@ -274,10 +286,23 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
     def chosen(a: Any) -> Any:
         return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
 
+    # Truncation falls with the degree, and when the farthest points are left out by little.
+    last, narrow = spread[-_LAST:], xp.min(spread[:-_LAST], axis=0)
+    left = xp.min(last, axis=0)
+    jumps = (xp.max(last, axis=0) < _ALIKE * left) | (left > _SUDDEN * narrow)
+    widest = xp.argmin(error[-_LAST:], axis=0)[None]
+
+    def of_widest(a: Any) -> Any:
+        return xp.take_along_axis(a[-_LAST:], widest, axis=0)[0]
+
     lost, scale = xp.isinf(chosen(error)), unit / evidence.radius
     return BestFit(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,
         chosen(column(fits.reach, unit)),
         chosen(gain),
+        left * unit,
+        jumps & xp.isfinite(left),
+        of_widest(evidence.slope / weight) * scale,
+        of_widest(error) * scale,
     )

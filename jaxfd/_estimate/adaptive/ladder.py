@@ -199,6 +199,11 @@ class Reading(NamedTuple):
             would tell more.
         moves: whether the function changes at all.
         any: whether any window has finite values only.
+        claim: the largest scale that a window claims at least.
+        least: the smallest one of windows that show more than noise.
+        apart: by how much a window claims more than one above it.
+        rough: the derivative as such windows see it.
+        rough_bar: a bound of the error of that; infinite without one.
     """
 
     radius: Float[Any, "*s"]
@@ -208,6 +213,11 @@ class Reading(NamedTuple):
     straight: Bool[Any, "*s"]
     moves: Bool[Any, "*s"]
     any: Bool[Any, "*s"]
+    claim: Float[Any, "*s"]
+    least: Float[Any, "*s"]
+    apart: Float[Any, "*s"]
+    rough: Float[Any, "*s"]
+    rough_bar: Float[Any, "*s"]
 
 
 def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Reading:
@@ -244,7 +254,11 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     noise = xp.maximum(noise, xp.where(noise > 0, xp.minimum(seen, lift * noise), seen))
     threshold = _SIGNIFICANT * noise
     own = fine[:, None] & (left > threshold)
-    ratio = whole[:, None] * column(ladder.next, entry)[None] / xp.where(left > 0, left, 1)
+    def ratio_of(left: Any, least: Any) -> Any:
+        size = xp.maximum(left, least)
+        return whole[:, None] * column(ladder.next, entry)[None] / xp.where(size > 0, size, 1)
+
+    ratio = ratio_of(left, 0.0)
     scale = xp.where(own, steps[:, None] * ratio ** (1 / ladder.power), np.inf)
     scale = xp.min(scale, axis=(0, 1))
     least = np.finfo(dtype).tiny
@@ -259,4 +273,27 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     )
     moves = largest > 0
     straight = still & moves & (bar > _FINE * xp.abs(slope))
-    return Reading(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))
+    claims = steps[:, None] * (ratio_of(left, threshold) ** (1 / ladder.power))
+    claims = xp.min(claims, axis=1)
+    claims = xp.where(fine, claims, 0)
+    shows = xp.any(own, axis=1)
+    shown = xp.where(shows, claims, np.inf)
+    apart = xp.zeros_like(claims[0])
+    for k in range(1, windows):
+        apart = xp.maximum(apart, claims[k] / xp.min(shown[:k], axis=0))
+    rough_bars = xp.where(shows[ladder.window], bars, np.inf)
+    worst = xp.argmin(rough_bars, axis=0)[None]
+    return Reading(
+        radius,
+        slope,
+        bar,
+        unresolved,
+        straight,
+        moves,
+        xp.any(fine, axis=0),
+        claim=xp.max(claims, axis=0),
+        least=xp.min(shown, axis=0),
+        apart=apart,
+        rough=xp.take_along_axis(slopes, worst, axis=0)[0],
+        rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
+    )

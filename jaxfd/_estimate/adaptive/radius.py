@@ -91,6 +91,10 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         close_side=side,
         close_moved=moved[count:],
         jump=xp.zeros(told.bar.shape, bool),
+        least=told.least,
+        apart=told.apart,
+        rough=told.rough,
+        rough_bar=told.rough_bar,
     )
     state = consider(search, state, told, changes[:count], moved[:count], first=True)
     return search, centre, state
@@ -139,6 +143,14 @@ def consider(
     result["moved"] = xp.where(keep, moved, state.moved)
     result["slope"] = xp.where(wide, told.slope, state.slope)
     result["bar"] = xp.where(wide, told.bar, state.bar)
+    higher = told.claim / state.least
+    apart = told.apart if first else xp.maximum(told.apart, xp.where(went < 0, 1.0, 0.0)[..., None] * higher)
+    result["apart"] = xp.where(wide, apart, state.apart)
+    rougher = active[..., None] & (told.rough_bar < state.rough_bar)
+    result["rough"] = xp.where(rougher, told.rough, state.rough)
+    result["rough_bar"] = xp.where(rougher, told.rough_bar, state.rough_bar)
+    least = xp.minimum(state.least, told.least)
+    result["least"] = xp.where(active[..., None], least, state.least)
     # Down where the scale lies below, up where nothing but a straight line and noise is seen.
     half = power_of_two(xp, ground.size) / 2
     lower = state.low / SPAN

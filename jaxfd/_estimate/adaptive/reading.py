@@ -55,6 +55,8 @@ _SOURCE = np.array(
     ],
     np.int32,
 )
+# What all fits leave alike is no truncation, and where it is so many times the noise, no noise.
+_ABOVE = 10.0
 # From the top of a ladder to its bottom.
 SPAN = 256.0
 # Points of a fit, and those of them that the ladder does not have.
@@ -128,7 +130,8 @@ class Search:
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best: Reading = self._pick(side, found)
-        return best._replace(slope=best.slope * self.sign(side))
+        sign = self.sign(side)
+        return best._replace(slope=best.slope * sign, rough=best.rough * sign)
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
@@ -151,7 +154,9 @@ class Search:
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))
         best: BestFit = self._pick(side, found)
-        return best._replace(value=best.value * self.sign(side))
+        sign, seen = self.sign(side), best.left > _ABOVE * self.noise
+        jumps = best.jumps & seen
+        return best._replace(value=best.value * sign, wide=best.wide * sign, jumps=jumps)
 
     def score(self, error: Any) -> Any:
         """One number for the errors of all outputs along a coordinate."""

@@ -18,7 +18,7 @@ from jax import tree_util
 
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import denied, kinks, stairs, unmoved
+from jaxfd._estimate.adaptive.close import denied, kinks, stairs, teeth, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -63,6 +63,7 @@ class Round(NamedTuple):
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
         best: what it says.
         evidence: what all fits make of the points.
+        doubt: by how much a wider fit differed that jumps had spoilt, with its bar.
         number: how often was fitted again.
         spent: how many points were evaluated.
     """
@@ -72,6 +73,7 @@ class Round(NamedTuple):
     jump: Any
     best: BestFit
     evidence: list[Evidence]
+    doubt: Any
     number: Any
     spent: Any
 
@@ -100,7 +102,11 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
         doubt = xp.where(vague[..., None], climbed.doubt, 0)
         denial = denied(found, climbed, best, state.radius)
         stood = stairs(found, climbed, state.radius)
-        for more in (kinks(found, climbed), doubt, denial, stood, unmoved(found, climbed)):
+        saw = teeth(found, climbed, best.value)
+        wide = xp.abs(best.value - best.wide) + _BAR * best.wide_error
+        saw = xp.maximum(saw, xp.where(best.jumps, wide, 0))
+        still = unmoved(found, climbed)
+        for more in (kinks(found, climbed), doubt, denial, stood, still, saw, state.doubt):
             error = xp.maximum(error, more)
         lost = state.jump | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
@@ -137,6 +143,7 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
         jump=state.jump,
         best=search.judge(side, evidence),
         evidence=evidence,
+        doubt=xp.zeros(state.jump.shape, search.dtype),
         number=xp.zeros((), np.int32),
         spent=state.spent + FRESH_POINTS,
     )
@@ -186,9 +193,12 @@ def _refine(search: Search, state: Round) -> Round:
             kept = xp.where(stay[..., None], joined, was)
             return xp.where(move[..., None], moved, kept)
 
+        spoilt = (move & (new < radius))[..., None] & old.jumps
+        differs = xp.abs(fresh.value - old.wide) + _BAR * old.wide_error
         return Round(
             side=side,
             jump=state.jump,
+            doubt=xp.where(spoilt, xp.maximum(state.doubt, differs), state.doubt),
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),
