@@ -31,8 +31,8 @@ class Climb(NamedTuple):
         close_moved: their distances.
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
         least: the smallest scale that windows of ladders so far claimed, shape ``(*lead, N, O)``.
-        apart: by how much windows of the kept ladder claim more than ones above them.
-        rough: the derivative as windows see it that show more than noise.
+        jumps: whether windows of the kept ladder contradict ones above them.
+        rough: the derivative as windows see it that others contradict.
         rough_bar: a bound of the error of that.
     """
 
@@ -58,6 +58,6 @@ class Climb(NamedTuple):
     close_moved: Any
     jump: Any
     least: Any
-    apart: Any
+    jumps: Any
     rough: Any
     rough_bar: Any

@@ -20,8 +20,8 @@ from jaxfd._estimate.bars import UNIFORM
 
 # Changes that stay within this factor while the step falls by orders are a jump.
 _SAME = 1.25
-# Scales that different windows claim differ by less than this factor, where there is one.
-_CLAIMS = 10.0
+# The third-order part of a smooth function that bends, over its slope and the square of a scale.
+_BENT = 1 / 60
 # The bar of a wide window knows its own scatter from two polynomials at best.
 _ROUGH = 2.0
 # The slope very close to x speaks against another one by so many times the noise.
@@ -118,10 +118,18 @@ def teeth(search: Search, climbed: Climb, value: Any) -> Any:
     What the closest points follow to a far larger scale than that of wider ones jumps in between: a
     smooth function claims the same scale everywhere, or a larger one where it is not resolved.
     """
-    xp = search.xp
-    jumps_between = (climbed.apart > _CLAIMS) & xp.isfinite(climbed.rough_bar)
-    differs = xp.abs(value - climbed.rough) + _ROUGH * climbed.rough_bar
-    return xp.where(jumps_between & xp.isfinite(differs), differs, 0)
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    differs = xp.abs(value - climbed.rough)
+    # A smooth function whose slope differs so much within the scale that wide windows see bends.
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)
+    rungs = xp.stack([top / 4.0**k for k in range(count)])[..., None]
+    share = rungs / climbed.least
+    bent = _BENT * differs * share**2 * rungs
+    straight = xp.abs((changes[:count] - changes[count:]) / 2 - value * rungs) < bent
+    straight = straight & (bent > 4 * search.noise) & (share < 1)
+    straight = xp.any(straight, axis=0) & (climbed.kept_side == 0)[..., None]
+    known = (climbed.jumps | straight) & xp.isfinite(climbed.rough_bar) & xp.isfinite(differs)
+    return xp.where(known, differs + _ROUGH * climbed.rough_bar, 0)
 
 
 def unmoved(search: Search, climbed: Climb) -> Any:

@@ -27,6 +27,8 @@ _SIGNIFICANT = 4.0
 LIFT = 10.0
 # A bar is this many standard errors: a few points know their own noise badly.
 _CAUTION = 4.0
+# Scales that a smooth function claims from rung to rung differ by less than this factor.
+CLAIMS = 5.0
 # A bottom rung this close to the function's scale leaves it unresolved.
 _CLOSE = 1.2
 # A gradient is worth a wider ladder where its bar is larger than this share of it.
@@ -201,8 +203,8 @@ class Reading(NamedTuple):
         any: whether any window has finite values only.
         claim: the largest scale that a window claims at least.
         least: the smallest one of windows that show more than noise.
-        apart: by how much a window claims more than one above it.
-        rough: the derivative as such windows see it.
+        rough: the derivative as windows see it that show more than noise: all of them where the
+            scale lies below the ladder, else those that others below them contradict.
         rough_bar: a bound of the error of that; infinite without one.
     """
 
@@ -215,7 +217,6 @@ class Reading(NamedTuple):
     any: Bool[Any, "*s"]
     claim: Float[Any, "*s"]
     least: Float[Any, "*s"]
-    apart: Float[Any, "*s"]
     rough: Float[Any, "*s"]
     rough_bar: Float[Any, "*s"]
 
@@ -278,10 +279,10 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     claims = xp.where(fine, claims, 0)
     shows = xp.any(own, axis=1)
     shown = xp.where(shows, claims, np.inf)
-    apart = xp.zeros_like(claims[0])
-    for k in range(1, windows):
-        apart = xp.maximum(apart, claims[k] / xp.min(shown[:k], axis=0))
-    rough_bars = xp.where(shows[ladder.window], bars, np.inf)
+    # What the function follows to a larger scale close by than farther away jumps in between.
+    below = [xp.max(claims[k + 1 :], axis=0, initial=0) for k in range(windows)]
+    jumps = (CLAIMS * shown < xp.stack(below)) | (shows & unresolved)
+    rough_bars = xp.where(jumps[ladder.window], bars, np.inf)
     worst = xp.argmin(rough_bars, axis=0)[None]
     return Reading(
         radius,
@@ -293,7 +294,6 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
         xp.any(fine, axis=0),
         claim=xp.max(claims, axis=0),
         least=xp.min(shown, axis=0),
-        apart=apart,
         rough=xp.take_along_axis(slopes, worst, axis=0)[0],
         rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
     )

@@ -12,7 +12,7 @@ from jaxfd._arrays import constant, power_of_two, promote, real_of
 from jaxfd._estimate.adaptive.climb import Climb
 from jaxfd._estimate.adaptive.close import jumps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
-from jaxfd._estimate.adaptive.ladder import Reading
+from jaxfd._estimate.adaptive.ladder import CLAIMS, Reading
 from jaxfd._estimate.adaptive.reading import SPAN, Search, evaluate_all, rungs
 from jaxfd._estimate.bars import UNIFORM
 
@@ -92,7 +92,7 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         close_moved=moved[count:],
         jump=xp.zeros(told.bar.shape, bool),
         least=told.least,
-        apart=told.apart,
+        jumps=xp.isfinite(told.rough_bar),
         rough=told.rough,
         rough_bar=told.rough_bar,
     )
@@ -143,9 +143,10 @@ def consider(
     result["moved"] = xp.where(keep, moved, state.moved)
     result["slope"] = xp.where(wide, told.slope, state.slope)
     result["bar"] = xp.where(wide, told.bar, state.bar)
-    higher = told.claim / state.least
-    apart = told.apart if first else xp.maximum(told.apart, xp.where(went < 0, 1.0, 0.0)[..., None] * higher)
-    result["apart"] = xp.where(wide, apart, state.apart)
+    between = xp.isfinite(told.rough_bar) & ~told.unresolved
+    if not first:
+        between = between | ((went < 0)[..., None] & (told.claim > CLAIMS * state.least))
+    result["jumps"] = xp.where(wide, between, state.jumps)
     rougher = active[..., None] & (told.rough_bar < state.rough_bar)
     result["rough"] = xp.where(rougher, told.rough, state.rough)
     result["rough_bar"] = xp.where(rougher, told.rough_bar, state.rough_bar)
