@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.fits import BestFit
+from jaxfd._estimate.adaptive.fits import BestFit, two_sided_fits
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import LIFT
 from jaxfd._estimate.adaptive.reading import SPAN, Search
@@ -22,6 +22,10 @@ from jaxfd._estimate.bars import UNIFORM
 _SAME = 1.25
 # The third-order part of a smooth function that bends, over its slope and the square of a scale.
 _BENT = 1 / 60
+# The fifth-order part over the least of it that a smooth function shows.
+_CALM = 600.0
+# A jump over what polynomials leave of it on a few rungs.
+_HEIGHT = 3.0
 # The bar of a wide window knows its own scatter from two polynomials at best.
 _ROUGH = 2.0
 # The slope very close to x speaks against another one by so many times the noise.
@@ -129,7 +133,21 @@ def teeth(search: Search, climbed: Climb, value: Any) -> Any:
     straight = straight & (bent > 4 * search.noise) & (share < 1)
     straight = xp.any(straight, axis=0) & (climbed.kept_side == 0)[..., None]
     known = (climbed.jumps | straight) & xp.isfinite(climbed.rough_bar) & xp.isfinite(differs)
-    return xp.where(known, differs + _ROUGH * climbed.rough_bar, 0)
+    more = xp.maximum(_ROUGH * climbed.rough_bar, _HEIGHT * climbed.tooth)
+    return xp.where(known, differs + more, 0)
+
+
+def smooth_beyond(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:
+    """What jumps outside of a radius do, within which the function bends far less than a ladder saw.
+
+    The fifth-order part of a smooth function shows there too.
+    """
+    xp, fits = search.xp, two_sided_fits()
+    r = radius.astype(search.dtype)[..., None]
+    expected = climbed.sharp * r**5 * float(fits.next[int(np.argmax(fits.reach))]) / _CALM
+    hidden = (best.rest < expected) & (expected > 4 * search.noise)
+    hidden = hidden & (climbed.kept_side == 0)[..., None]
+    return xp.where(hidden, _HEIGHT * climbed.height / xp.where(r > 0, r, 1), 0)
 
 
 def unmoved(search: Search, climbed: Climb) -> Any:

@@ -109,6 +109,7 @@ class Fits:
         gain: the error of the derivative for noise of size 1 in the data.
         bias: for residuals of size 1 that are all truncation, the error over the gain.
         freedom: the degrees of freedom of the residual.
+        next: what is left of the first power not among the fit's.
     """
 
     slope: np.ndarray
@@ -119,6 +120,7 @@ class Fits:
     gain: np.ndarray
     bias: np.ndarray
     freedom: np.ndarray
+    next: np.ndarray
 
 
 def _fits(
@@ -153,7 +155,8 @@ def _fits(
             gain = math.sqrt(float(np.sum(lead.slopes[:k] ** 2)))
             off = abs(float(lead.slopes[:k] @ following[:k]))
             bias = off / gain / math.sqrt(float(np.mean(following[k:] ** 2)))
-            rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free))
+            rest = math.sqrt(float(np.sum(following[k:] ** 2)) / free)
+            rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free, rest))
         start += m * len(kinds)
     columns = [np.array(c) for c in zip(*rows, strict=True)]
     return Fits(columns[0], basis, *columns[1:])
@@ -240,6 +243,7 @@ class BestFit(NamedTuple):
         error: what it may be off by; infinite there.
         reach: how far its points go, as a share of the radius.
         gain: its error for noise of size 1, times the radius.
+        rest: what the fit of the lowest degree to all points leaves.
         left: what fits of the highest degrees to all points leave.
         jumps: whether that does not look like truncation.
         wide: the derivative that the best of these fits says.
@@ -250,6 +254,7 @@ class BestFit(NamedTuple):
     error: Any
     reach: Any
     gain: Any
+    rest: Any
     left: Any
     jumps: Any
     wide: Any
@@ -301,6 +306,7 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
         chosen(error) * scale,
         chosen(column(fits.reach, unit)),
         chosen(gain),
+        spread[int(np.argmax(fits.reach))] * unit,
         left * unit,
         jumps & xp.isfinite(left),
         of_widest(evidence.slope / weight) * scale,

@@ -27,6 +27,8 @@ _SIGNIFICANT = 4.0
 LIFT = 10.0
 # A bar is this many standard errors: a few points know their own noise badly.
 _CAUTION = 4.0
+# From the top of a ladder to its bottom.
+SPAN = 256.0
 # Scales that a smooth function claims from rung to rung differ by less than this factor.
 CLAIMS = 5.0
 # A bottom rung this close to the function's scale leaves it unresolved.
@@ -206,6 +208,10 @@ class Reading(NamedTuple):
         rough: the derivative as windows see it that show more than noise: all of them where the
             scale lies below the ladder, else those that others below them contradict.
         rough_bar: a bound of the error of that; infinite without one.
+        sharp: the size of the fifth-order part that windows see at most, 0 to one side.
+        height: how much of a jump windows see that are not the widest.
+        tooth: what the derivative may be off by where such windows see jumps: their height over
+            the largest step without one.
     """
 
     radius: Float[Any, "*s"]
@@ -219,6 +225,9 @@ class Reading(NamedTuple):
     least: Float[Any, "*s"]
     rough: Float[Any, "*s"]
     rough_bar: Float[Any, "*s"]
+    sharp: Float[Any, "*s"]
+    height: Float[Any, "*s"]
+    tooth: Float[Any, "*s"]
 
 
 def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Reading:
@@ -282,6 +291,16 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     # What the function follows to a larger scale close by than farther away jumps in between.
     below = [xp.max(claims[k + 1 :], axis=0, initial=0) for k in range(windows)]
     jumps = (CLAIMS * shown < xp.stack(below)) | (shows & unresolved)
+    leaves = xp.where(own, left, 0)
+    sharp = xp.max(leaves[:, 0] / ladder.next[0] / steps ** (ladder.power + 1), axis=0)
+    lowest = xp.max(leaves[-1], axis=0)
+    tall = xp.max(xp.where(jumps[:, None], leaves, 0), axis=(0, 1))
+    tall = xp.where(unresolved, lowest, tall)
+    # The top rung of a window has little weight in what polynomials leave: the next one is clean.
+    following = steps / 16
+    clean = xp.min(xp.where(jumps, following, np.inf), axis=0)
+    clean = xp.where(unresolved, steps[0] / SPAN, clean)
+    tooth = xp.where(xp.any(jumps, axis=0), tall / xp.where(xp.isfinite(clean), clean, 1), 0)
     rough_bars = xp.where(jumps[ladder.window], bars, np.inf)
     worst = xp.argmin(rough_bars, axis=0)[None]
     return Reading(
@@ -296,4 +315,7 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
         least=xp.min(shown, axis=0),
         rough=xp.take_along_axis(slopes, worst, axis=0)[0],
         rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
+        sharp=sharp if kinds == 2 else xp.zeros_like(sharp),
+        height=xp.max(leaves[1:], axis=(0, 1)),
+        tooth=tooth,
     )

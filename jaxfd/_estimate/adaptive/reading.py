@@ -24,6 +24,7 @@ from jaxfd._estimate.adaptive.fits import (
 )
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import (
+    SPAN as SPAN,
     Reading,
     one_sided_ladder,
     read,
@@ -57,8 +58,6 @@ _SOURCE = np.array(
 )
 # What all fits leave alike is no truncation, and where it is so many times the noise, no noise.
 _ABOVE = 10.0
-# From the top of a ladder to its bottom.
-SPAN = 256.0
 # Points of a fit, and those of them that the ladder does not have.
 FIT_POINTS, FRESH_POINTS = len(POINTS[0]), len(_FRESH[0])
 # How many times the top of a ladder may be halved for the radius: to both sides, to one.

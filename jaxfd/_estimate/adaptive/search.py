@@ -18,7 +18,7 @@ from jax import tree_util
 
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import denied, kinks, stairs, teeth, unmoved
+from jaxfd._estimate.adaptive.close import denied, kinks, smooth_beyond, stairs, teeth, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -105,6 +105,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
         saw = teeth(found, climbed, best.value)
         wide = xp.abs(best.value - best.wide) + _BAR * best.wide_error
         saw = xp.maximum(saw, xp.where(best.jumps, wide, 0))
+        saw = xp.maximum(saw, smooth_beyond(found, climbed, best, state.radius))
         still = unmoved(found, climbed)
         for more in (kinks(found, climbed), doubt, denial, stood, still, saw, state.doubt):
             error = xp.maximum(error, more)
