@@ -160,10 +160,12 @@ PROBLEMS = (
     Problem(
         "coupled",
         lambda x: np.sin(np.sum(x, axis=1)) * np.exp(x[:, 0] / 2),
-        lambda x: np.exp(x[:, :1] / 2)
-        * (
-            np.cos(np.sum(x, axis=1, keepdims=True))
-            + np.sin(np.sum(x, axis=1, keepdims=True)) * np.eye(x.shape[1])[0] / 2
+        lambda x: (
+            np.exp(x[:, :1] / 2)
+            * (
+                np.cos(np.sum(x, axis=1, keepdims=True))
+                + np.sin(np.sum(x, axis=1, keepdims=True)) * np.eye(x.shape[1])[0] / 2
+            )
         ),
         _between(-1, 2),
     ),
@@ -179,8 +181,9 @@ PROBLEMS = (
         lambda x: np.sum(
             np.sin(x / _sizes(x.shape[1]).astype(x.dtype)) / np.arange(1, x.shape[1] + 1), axis=1
         ),
-        lambda x: np.cos(x / _sizes(x.shape[1]))
-        / (_sizes(x.shape[1]) * np.arange(1, x.shape[1] + 1)),
+        lambda x: (
+            np.cos(x / _sizes(x.shape[1])) / (_sizes(x.shape[1]) * np.arange(1, x.shape[1] + 1))
+        ),
         _wide,
     ),
 )
@@ -265,9 +268,7 @@ class Bars:
         return float(np.median(self.bar[kept] / self.error[kept])) if np.any(kept) else np.nan
 
 
-def look(
-    name: str, problem: Problem, kind: str, n: int, seed: int, points: int = _POINTS
-) -> Bars:
+def look(name: str, problem: Problem, kind: str, n: int, seed: int, points: int = _POINTS) -> Bars:
     """Errors and bars of one method on one function."""
     rng = np.random.default_rng([seed, n, PROBLEMS.index(problem), list(KINDS).index(kind)])
     x = problem.points(rng, points, n)

@@ -34,8 +34,6 @@ class Climb(NamedTuple):
         jumps: whether windows of the kept ladder contradict ones above them.
         rough: the derivative as windows see it that others contradict.
         rough_bar: a bound of the error of that.
-        sharp: the largest fifth-order part that a ladder saw.
-        height: how much of a jump it saw.
         tooth: what jumps that the lowest of these windows see may do to the derivative.
     """
 
@@ -64,6 +62,4 @@ class Climb(NamedTuple):
     jumps: Any
     rough: Any
     rough_bar: Any
-    sharp: Any
-    height: Any
     tooth: Any

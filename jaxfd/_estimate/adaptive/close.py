@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays import constant
+from jaxfd._arrays import apply, constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.fits import BestFit, two_sided_fits
+from jaxfd._estimate.adaptive.fits import BestFit, odd_polynomials
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import LIFT
 from jaxfd._estimate.adaptive.reading import SPAN, Search
@@ -22,8 +22,9 @@ from jaxfd._estimate.bars import UNIFORM
 _SAME = 1.25
 # The third-order part of a smooth function that bends, over its slope and the square of a scale.
 _BENT = 1 / 60
-# The fifth-order part over the least of it that a smooth function shows.
-_CALM = 600.0
+# How far outside of a radius polynomials foretell a function, in radii, and what is left of it over
+# the difference of two of them.
+_OUTSIDE, _FORETOLD = (1.1, 10.0), 10.0
 # A jump over what polynomials leave of it on a few rungs.
 _HEIGHT = 3.0
 # The bar of a wide window knows its own scatter from two polynomials at best.
@@ -137,17 +138,35 @@ def teeth(search: Search, climbed: Climb, value: Any) -> Any:
     return xp.where(known, differs + more, 0)
 
 
-def smooth_beyond(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:
-    """What jumps outside of a radius do, within which the function bends far less than a ladder saw.
+def beyond(search: Search, climbed: Climb, odd: Any, radius: Any) -> Any:
+    """What jumps do to the slope that lie between the points of a fit and the rungs outside.
 
-    The fifth-order part of a smooth function shows there too.
+    Polynomials through the points foretell a smooth function a little farther out, and two of them
+    tell how well.
+
+    Args:
+        search: the search.
+        climbed: its ladder.
+        odd: the odd parts at the points of the fit, shape ``(8, *lead, N, O)``.
+        radius: that of the fit.
     """
-    xp, fits = search.xp, two_sided_fits()
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)[..., None]
     r = radius.astype(search.dtype)[..., None]
-    expected = climbed.sharp * r**5 * float(fits.next[int(np.argmax(fits.reach))]) / _CALM
-    hidden = (best.rest < expected) & (expected > 4 * search.noise)
-    hidden = hidden & (climbed.kept_side == 0)[..., None]
-    return xp.where(hidden, _HEIGHT * climbed.height / xp.where(r > 0, r, 1), 0)
+    five, seven = odd_polynomials()
+    coefficients = [apply(xp, w, xp.where(xp.isfinite(odd), odd, 0)) for w in (five, seven)]
+    height = xp.zeros_like(odd[0])
+    for k in range(count):
+        u = top / 4.0**k / xp.where(r > 0, r, 1)
+        near = (u > _OUTSIDE[0]) & (u < _OUTSIDE[1])
+        u = xp.where(near, u, 1)
+        low, high = (sum(c * u ** (2 * i + 1) for i, c in enumerate(cs)) for cs in coefficients)
+        gain = sum(u ** (2 * i + 1) * float(np.linalg.norm(w)) for i, w in enumerate(seven))
+        off = xp.abs((changes[k] - changes[count + k]) / 2 - high)
+        known = _FORETOLD * xp.abs(high - low) + _DENIED * gain * search.noise
+        height = xp.where(near & (off > known), xp.maximum(height, off), height)
+    both = (climbed.kept_side == 0)[..., None] & xp.all(xp.isfinite(odd), axis=0)
+    return xp.where(both, _HEIGHT / 2 * height / xp.where(r > 0, r, 1), 0)
 
 
 def unmoved(search: Search, climbed: Climb) -> Any:

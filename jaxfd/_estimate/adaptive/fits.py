@@ -109,7 +109,6 @@ class Fits:
         gain: the error of the derivative for noise of size 1 in the data.
         bias: for residuals of size 1 that are all truncation, the error over the gain.
         freedom: the degrees of freedom of the residual.
-        next: what is left of the first power not among the fit's.
     """
 
     slope: np.ndarray
@@ -120,7 +119,6 @@ class Fits:
     gain: np.ndarray
     bias: np.ndarray
     freedom: np.ndarray
-    next: np.ndarray
 
 
 def _fits(
@@ -155,8 +153,7 @@ def _fits(
             gain = math.sqrt(float(np.sum(lead.slopes[:k] ** 2)))
             off = abs(float(lead.slopes[:k] @ following[:k]))
             bias = off / gain / math.sqrt(float(np.mean(following[k:] ** 2)))
-            rest = math.sqrt(float(np.sum(following[k:] ** 2)) / free)
-            rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free, rest))
+            rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free))
         start += m * len(kinds)
     columns = [np.array(c) for c in zip(*rows, strict=True)]
     return Fits(columns[0], basis, *columns[1:])
@@ -172,6 +169,18 @@ def two_sided_fits() -> Fits:
 def one_sided_fits() -> Fits:
     """Fits to changes at ``0/16 ... 16/16`` of the radius, all to one side."""
     return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
+
+
+@functools.cache
+def odd_polynomials() -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of odd polynomials of degree 5 and 7 through odd parts at ``1/8 ... 8/8``.
+
+    Returns:
+        Weights of the parts in the coefficients of ``t, t^3, ...``: shape ``(3, 8)``, ``(4, 8)``.
+    """
+    t = np.arange(1, 9) / 8
+    five, seven = (np.linalg.pinv(t[:, None] ** np.arange(1, d + 1, 2)) for d in (5, 7))
+    return five, seven
 
 
 class Evidence(NamedTuple):

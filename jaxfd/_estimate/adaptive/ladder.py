@@ -30,7 +30,7 @@ _CAUTION = 4.0
 # From the top of a ladder to its bottom.
 SPAN = 256.0
 # Scales that a smooth function claims from rung to rung differ by less than this factor.
-CLAIMS = 5.0
+CLAIMS = 4.0
 # A bottom rung this close to the function's scale leaves it unresolved.
 _CLOSE = 1.2
 # A gradient is worth a wider ladder where its bar is larger than this share of it.
@@ -208,8 +208,6 @@ class Reading(NamedTuple):
         rough: the derivative as windows see it that show more than noise: all of them where the
             scale lies below the ladder, else those that others below them contradict.
         rough_bar: a bound of the error of that; infinite without one.
-        sharp: the size of the fifth-order part that windows see at most, 0 to one side.
-        height: how much of a jump windows see that are not the widest.
         tooth: what the derivative may be off by where such windows see jumps: their height over
             the largest step without one.
     """
@@ -225,8 +223,6 @@ class Reading(NamedTuple):
     least: Float[Any, "*s"]
     rough: Float[Any, "*s"]
     rough_bar: Float[Any, "*s"]
-    sharp: Float[Any, "*s"]
-    height: Float[Any, "*s"]
     tooth: Float[Any, "*s"]
 
 
@@ -264,6 +260,7 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     noise = xp.maximum(noise, xp.where(noise > 0, xp.minimum(seen, lift * noise), seen))
     threshold = _SIGNIFICANT * noise
     own = fine[:, None] & (left > threshold)
+
     def ratio_of(left: Any, least: Any) -> Any:
         size = xp.maximum(left, least)
         return whole[:, None] * column(ladder.next, entry)[None] / xp.where(size > 0, size, 1)
@@ -292,7 +289,6 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     below = [xp.max(claims[k + 1 :], axis=0, initial=0) for k in range(windows)]
     jumps = (CLAIMS * shown < xp.stack(below)) | (shows & unresolved)
     leaves = xp.where(own, left, 0)
-    sharp = xp.max(leaves[:, 0] / ladder.next[0] / steps ** (ladder.power + 1), axis=0)
     lowest = xp.max(leaves[-1], axis=0)
     tall = xp.max(xp.where(jumps[:, None], leaves, 0), axis=(0, 1))
     tall = xp.where(unresolved, lowest, tall)
@@ -315,7 +311,5 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
         least=xp.min(shown, axis=0),
         rough=xp.take_along_axis(slopes, worst, axis=0)[0],
         rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
-        sharp=sharp if kinds == 2 else xp.zeros_like(sharp),
-        height=xp.max(leaves[1:], axis=(0, 1)),
         tooth=tooth,
     )

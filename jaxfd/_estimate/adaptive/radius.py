@@ -95,8 +95,6 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         jumps=xp.isfinite(told.rough_bar),
         rough=told.rough,
         rough_bar=told.rough_bar,
-        sharp=told.sharp,
-        height=told.height,
         tooth=told.tooth,
     )
     state = consider(search, state, told, changes[:count], moved[:count], first=True)
@@ -155,9 +153,6 @@ def consider(
     result["rough_bar"] = xp.where(rougher, told.rough_bar, state.rough_bar)
     lower = active[..., None] & (told.tooth > 0) & ((went <= 0)[..., None])
     result["tooth"] = xp.where(lower, told.tooth, state.tooth)
-    sharper = active[..., None] & (told.sharp > state.sharp)
-    for name in ("sharp", "height"):
-        result[name] = xp.where(sharper, getattr(told, name), getattr(state, name))
     least = xp.minimum(state.least, told.least)
     result["least"] = xp.where(active[..., None], least, state.least)
     # Down where the scale lies below, up where nothing but a straight line and noise is seen.

@@ -142,6 +142,12 @@ class Search:
             found.append(weigh(xp, one_sided_fits(), data, r))
         return found
 
+    def odd(self, changes: Any, moved: Any, radius: Any) -> Any:
+        """The odd parts at the points of a fit to both sides, shape ``(8, *lead, N, O)``."""
+        r = radius.astype(self.dtype)[..., None]
+        parts = halves(self.xp, constant(self.xp, changes), moved, POINTS[0], r)
+        return parts[: len(parts) // 2]
+
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
         fits = (two_sided_fits(), one_sided_fits())
