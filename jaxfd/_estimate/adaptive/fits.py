@@ -31,7 +31,7 @@ _MANY = 2.1
 _LEAST_FREEDOM = 3
 # A straight line through everything tells truncation from noise too badly.
 _LEAST_TERMS = 2
-# So many fits of the highest degrees leave about the same, to this factor, where it is no truncation.
+# So many fits of the highest degrees leave the same, to this factor, where it is no truncation.
 _LAST, _ALIKE = 3, 4.0
 # Nor is it where they leave so many times more than fits to fewer points.
 _SUDDEN = 1e4

@@ -58,9 +58,9 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
     )
     level, lift = noise_near(ground, side, close, changes, moved, rounding)
     grid = ground.grid(outputs, base, dtype)
-    # Values on a grid scatter by it; one that is always the same shows no scatter worth a search.
-    moves = xp.any(constant(xp, changes) != 0, axis=(0, -2), keepdims=True)[0]
-    coarse = xp.where(moves & (UNIFORM * grid > 4 * rounding), UNIFORM * grid, 0)
+    # Values on a grid scatter by it; one that is the same everywhere tells no grid.
+    grid = xp.where(xp.any(constant(xp, changes) != 0, axis=(0, -2), keepdims=True)[0], grid, 0)
+    coarse = xp.where(UNIFORM * grid > 4 * rounding, UNIFORM * grid, 0)
     level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding / 2**0.5
     level, floor = xp.maximum(level, coarse), xp.maximum(floor, coarse)
     if noise is not None:
