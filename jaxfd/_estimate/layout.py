@@ -97,30 +97,6 @@ class Layout:
         chosen = xp.where(over(row == own_row(nodes), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
 
-    def error(self, place: Place, centre: Any, outputs: Any, d: Any, value: Any, eps: float) -> Any:
-        """A cautious bound of the error: what lower orders differ by, and rounding.
-
-        NaN where the method has no lower order to compare with.
-        """
-        xp = place.xp
-        lower = self.stencil.embedded()
-        if not lower:
-            return xp.full_like(xp.abs(value), np.nan)
-        centre, outputs, distances, h = self._ready(place, centre, outputs, d)
-        size = xp.maximum(xp.max(xp.abs(outputs), axis=0), xp.abs(centre))
-        rounding = sum(abs(float(w)) for w in self.stencil.weights) * eps * size / over(h, size)
-        if self.flat is not None:
-            slopes = (outputs - centre) / over(distances, outputs)
-            truncation = xp.max(xp.abs(slopes - value), axis=0)
-            return xp.where(over(self.flat[..., d] == 0, value), 0, truncation + rounding)
-        index = {s: k for k, s in enumerate(self.stencil.moving)}
-        truncation = xp.zeros_like(rounding)
-        for stencil in lower:
-            kept = np.array([index[s] for s in stencil.moving])
-            coarse = stencil.combine(centre, outputs[kept], distances[kept], h)
-            truncation = xp.maximum(truncation, xp.abs(coarse - value))
-        return truncation + rounding
-
     def one_sided(self, place: Place, centre: Any, outputs: Any, d: Any) -> Any:
         """Where a wall or a lost point made the stencil look to one side: ``(*lead, m, *out)``."""
         xp = place.xp

@@ -21,6 +21,7 @@ from jaxfd._methods.stencil import (
     shifted as shifted,
     shifted_slopes as shifted_slopes,
     stencil as stencil,
+    weights as weights,
 )
 from jaxfd._methods.step import (
     Relative as Relative,

@@ -150,23 +150,6 @@ class Stencil:
                 gaps.append((low, high, float(-running * (high - low))))
         return tuple(gaps)
 
-    def embedded(self) -> tuple[Stencil, ...]:
-        """Stencils of lower accuracy on a part of the same points and the centre.
-
-        What they disagree by is an estimate of the truncation error of the coarser one, and so
-        a cautious bound for this one.
-        """
-        inner: list[tuple[int, ...]] = []
-        if self.imaginary or self.derivative != 1 or self.accuracy < 2:
-            return ()
-        if self.offsets == (-1, 1):
-            inner = [(-1, 0), (0, 1)]
-        elif not self.uses_centre:
-            inner = [self.offsets[1:-1]]
-        else:
-            inner = [self.offsets[1:] if self.offsets[0] < 0 else self.offsets[:-1]]
-        return tuple(stencil(nodes, 1) for nodes in inner)
-
 
 @functools.cache
 def stencil(offsets: tuple[int, ...], derivative: int) -> Stencil:

@@ -82,6 +82,44 @@ class Chunks:
         centre, outputs = self.centre_first(outputs, ride)
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
+    def one_shot_beside(
+        self, points: Coordinates, block: Block, beside: Sequence[Any]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """The same with ``x``, and other points given whole: shape ``(P, *shape)`` each leaf.
+
+        Returns:
+            Outputs at ``x``, all of them; those along the directions; and those at the others.
+        """
+        nodes, count, others = points.nodes, block.stop - block.start, len(beside[0])
+        directions = np.arange(block.start, block.stop, dtype=np.int32)
+        # For each point which of the others it is, with x as the first of them; -1 for none.
+        every = [jnp.concatenate([x[None], b]) for x, b in zip(points.x, beside, strict=True)]
+        which = np.full(1 + others + nodes * count, -1, np.int32)
+        which[: 1 + others] = np.arange(1 + others)
+        first = jnp.full(1 + others, -1, jnp.int32)
+        ids, values = [], []
+        for moved in points.moving(directions):
+            own = jnp.tile(jnp.asarray(moved, dtype=jnp.int32), nodes)
+            value = points.values[:, moved].reshape(-1)
+            ids.append(jnp.concatenate([first, own]))
+            values.append(jnp.concatenate([jnp.zeros(1 + others, value.dtype), value]))
+
+        def make(description: Any) -> Sequence[Any]:
+            number, ids, values = description
+            leaves = points.leaves(block, ids, values)
+            return [
+                jnp.where(number < 0, leaf, e[jnp.maximum(number, 0)])
+                for leaf, e in zip(leaves, every, strict=True)
+            ]
+
+        outputs = self.run(make, (jnp.asarray(which), ids, values), len(which), every=True)
+        wanted = outputs[: len(self.program.out)]
+        return (
+            [o[0] for o in outputs],
+            [o[1 + others :].reshape(nodes, count, *o.shape[1:]) for o in wanted],
+            [o[1 : 1 + others] for o in wanted],
+        )
+
     def chunked(
         self, points: Coordinates, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
     ) -> Any:

@@ -117,6 +117,14 @@ class Device:
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else np.concatenate(p), *parts)
 
+    def evaluate_beside(
+        self, points: Coordinates, reduce: Reduce, beside: Sequence[Shaped[Any, "p ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[np.ndarray, "p *out"]]]:
+        """Runs all points, ``x`` and a few others; see `Place.evaluate_beside`."""
+        at_x, others = self.line(points.x, beside, ride=True)
+        assert at_x is not None
+        return at_x, self.evaluate(points, reduce, at_x, ride=False)[1], others
+
     def some(
         self, points: Coordinates, wanted: Bool[np.ndarray, "n"]
     ) -> list[Shaped[np.ndarray, "k n *out"]]:

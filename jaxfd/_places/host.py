@@ -197,6 +197,27 @@ class Host:
         ]
         return centre, reduce(centre, values, slice(None))
 
+    def evaluate_beside(
+        self, moves: Coordinates, reduce: Reduce, beside: Sequence[Shaped[np.ndarray, "p b ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[np.ndarray, "p b *out"]]]:
+        """Runs all points, ``x`` and a few others as one batch; see `Place.evaluate_beside`."""
+        nodes, count, size = moves.nodes, moves.count, self.lead[0]
+        points = nodes * count + 1
+        others = beside[0].shape[0] if beside else 0
+        flat = [leaf.reshape(others * size, *leaf.shape[2:]) for leaf in beside]
+        ids = _ids(size, nodes, count, True)
+        found = self._points(moves, ids, every=True, ride=True, beside=flat)
+        rows = size * points
+        outputs = [o[:rows].reshape(size, points, *o.shape[1:]) for o in found]
+        centre = [o[:, 0] for o in outputs]
+        wanted = self.declared.wanted
+        values = [
+            np.moveaxis(o[:, 1:].reshape(size, nodes, count, *o.shape[2:]), 1, 0)
+            for o in outputs[:wanted]
+        ]
+        along = [o[rows:].reshape(others, size, *o.shape[1:]) for o in found[:wanted]]
+        return centre, reduce(centre, values, slice(None)), along
+
     def some(
         self, moves: Coordinates, wanted: Bool[np.ndarray, "b n"]
     ) -> list[Shaped[np.ndarray, "k b n *out"]]:
@@ -229,6 +250,7 @@ class Host:
         ids: tuple[np.ndarray, ...],
         every: bool,
         ride: bool = False,
+        beside: Sequence[np.ndarray] = (),
     ) -> list[np.ndarray]:
         """Outputs of points, as many at once as memory or the user allows.
 
@@ -237,18 +259,33 @@ class Host:
             ids: for each point the call, the direction, and the node.
             every: whether these are all points of all calls, in order.
             ride: whether the centre is one of them.
+            beside: the leaves of further points, given whole, that come last: as many for each
+                call, shape ``(P * B, *shape)``.
         """
         batch, directions, nodes = ids
         most = self._most(moves.x)
         parts = []
-        with Evaluation(self.function.runner, len(batch)) as evaluation:
-            if every and len(batch) <= most and not moves.entries and len(batch):
-                make = functools.partial(moves.every_row, ride)
-                return evaluation.run(_HostPoints(self, make, batch))
+        further = len(beside[0]) if beside else 0
+        rest = np.tile(np.arange(self.lead[0]), further // self.lead[0])
+        total = len(batch) + further
+        with Evaluation(self.function.runner, total) as evaluation:
+            if every and total <= most and not moves.entries and total:
+
+                def whole() -> list[Any]:
+                    leaves = moves.every_row(ride)
+                    if not further:
+                        return leaves
+                    return [np.concatenate(pair) for pair in zip(leaves, beside, strict=True)]
+
+                return evaluation.run(_HostPoints(self, whole, np.concatenate([batch, rest])))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)
                 make = functools.partial(moves.rows, batch[part], directions[part], nodes[part])
                 parts.append(evaluation.run(_HostPoints(self, make, batch[part])))
+            for first in range(0, further, most):
+                part = slice(first, first + most)
+                make = functools.partial(_cut_rows, beside, part)
+                parts.append(evaluation.run(_HostPoints(self, make, rest[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
@@ -259,6 +296,10 @@ class Host:
 
 def _copies(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
     """Some points of their own: a function may write to what it is given."""
+    return [np.array(leaf[part]) for leaf in leaves]
+
+
+def _cut_rows(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
     return [np.array(leaf[part]) for leaf in leaves]
 
 

@@ -122,6 +122,18 @@ class Kernel:
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
 
+    def evaluate_beside(
+        self, points: Coordinates, reduce: Reduce, beside: Sequence[Shaped[Any, "p ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[Any, "p *out"]]]:
+        """Runs all points, ``x`` and a few others given whole; see `Place.evaluate_beside`."""
+        if self.one_call and points.count:
+            block = Block(range(len(points.x)), 0, points.count)
+            centre, outputs, others = self._chunks.one_shot_beside(points, block, beside)
+            return centre, reduce(centre, outputs, slice(0, points.count)), others
+        at_x, others = self.line(points.x, beside, ride=True)
+        assert at_x is not None
+        return at_x, self.evaluate(points, reduce, at_x, ride=False)[1], others
+
     def some(self, points: Coordinates, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
         """Outputs along those coordinates that are wanted, NaN along the others.
 

@@ -78,6 +78,20 @@ class Place(Protocol):
             arrays, of leading axis ``count``.
         """
 
+    def evaluate_beside(
+        self, points: Coordinates, reduce: Reduce, beside: Sequence[Shaped[Any, "p *lead ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[Any, "p *lead *out"]]]:
+        """The same with ``x`` and a few points given whole in the same batch.
+
+        Args:
+            points: the points.
+            reduce: what becomes of their outputs.
+            beside: the leaves of the other points, shape ``(P, *lead, *shape)``.
+
+        Returns:
+            As `evaluate`, and the outputs at the other points, of shape ``(P, *lead, *out)``.
+        """
+
     def some(
         self, points: Coordinates, wanted: Bool[Any, "*lead n"]
     ) -> list[Shaped[Any, "k *lead n *out"]]:
