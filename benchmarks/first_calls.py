@@ -1,7 +1,7 @@
 """First calls: what compiling costs. ``python -m benchmarks first_calls``
 
-Those of `Adaptive` are CPU times of a first call in a fresh process, after JAX itself is warm; those
-of programs that are kept are times of warm calls in one process.
+Those of `Adaptive` are CPU times of a first call in a fresh process, after JAX itself is warm; of
+programs that are kept, times of warm calls in one process.
 """
 
 from __future__ import annotations
