@@ -1,10 +1,12 @@
 """First calls: what compiling costs. ``python -m benchmarks first_calls``
 
-Each figure is the CPU time of a first call in a fresh process, after JAX itself is warm.
+Those of `Adaptive` are CPU times of a first call in a fresh process, after JAX itself is warm; of
+programs that are kept, times of warm calls in one process.
 """
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxfd
-from benchmarks._timing import row
+from benchmarks._timing import ratios, row
 
 _N = 50
 _REPEATS = 3
@@ -88,12 +90,33 @@ def adaptive() -> None:
         print(f"    under jit, where the search is compiled too: {under_jit:.1f}")
 
 
+def kept() -> None:
+    """Transforms written in a loop, over functions that were made once; in this process, warm."""
+    x = jnp.ones(3)
+    once, hook = jaxfd.grad(sines), jax.grad(jaxfd.differentiable(sines))
+    _, ratio = ratios([lambda: once(x), lambda: jaxfd.grad(sines)(x)])
+    row("jaxfd.grad(f)(x) in a loop / g(x), n = 3", ratio, "<= 5", ratio <= 5)
+    _, ratio = ratios([lambda: hook(x), lambda: jax.grad(jaxfd.differentiable(sines))(x)])
+    row("jax.grad(differentiable(f))(x) in a loop / g(x), n = 3", ratio, "<= 5", ratio <= 5)
+
+
+def integers() -> None:
+    """A new integer as an argument, over one that is known."""
+    x = jnp.ones(3)
+    gradient = jaxfd.grad(lambda x, i: jnp.sum(jnp.sin(x)) * i)
+    new = itertools.count(1)
+    _, ratio = ratios([lambda: gradient(x, 0), lambda: gradient(x, next(new))])
+    row("g(x, i), a new integer i / a known one, n = 3", ratio, "<= 3", ratio <= 3)
+
+
 def main() -> None:
     if len(sys.argv) > 1:
         print(first_call(*sys.argv[1:]))
         return
     print("== first calls")
     print(f"device: {jax.default_backend()}, jax {jax.__version__}")
+    kept()
+    integers()
     adaptive()
 
 

@@ -62,8 +62,7 @@ class Estimation:
     def __init__(self, subject: Subject, name: str, compiled: bool = True) -> None:
         self._subject, self._name, self._compiled = subject, name, compiled
         # One that asks for the types of things might take a traced integer for something else.
-        asks = subject.state is not None and subject.state.asks
-        self.most = 0 if asks else np.iinfo(np.int32).max
+        self.most = 0 if subject.asks else np.iinfo(np.int32).max
 
     def __call__(
         self, task: Task, whole: bool, args: Any, kwargs: Any, method: Method, needs: Needs

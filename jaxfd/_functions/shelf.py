@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from jaxfd._functions.state import State
-from jaxfd._functions.survey import state_of
+from jaxfd._functions.survey import asks_for_types, state_of
 
 # Functions, and things for each of them, that are kept at most.
 _FUNCTIONS, _THINGS = 256, 32
@@ -77,6 +77,14 @@ class Subject:
     def __init__(self, fun: Reference | Holder, state: State | None) -> None:
         self.fun, self.state = fun, state
         self.spoilt = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether the function asks for the type of something, as far as is known."""
+        if self.state is not None:
+            return self.state.asks
+        fun = self.fun.get()
+        return fun is not None and asks_for_types(fun)
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:

@@ -63,6 +63,24 @@ def state_of(fun: Callable[..., Any]) -> State | None:
     return None
 
 
+def asks_for_types(fun: Callable[..., Any]) -> bool:
+    """Whether the code of a function itself asks for the type of something.
+
+    A `State` knows it of the functions that it calls as well.
+    """
+    for _ in range(_ROUNDS):
+        if isinstance(fun, functools.partial):
+            fun = fun.func
+        elif isinstance(fun, types.MethodType):
+            fun = fun.__func__
+        elif hasattr(fun, "__wrapped__"):
+            fun = fun.__wrapped__
+        elif not isinstance(fun, types.FunctionType):
+            fun = getattr(type(fun), "__call__", fun)  # noqa: B004
+    code = getattr(fun, "__code__", None)
+    return code is not None and any(c[0] in ASKING for c in reads_of(code).of_globals)
+
+
 class _Survey(Record):
     """One round: all that is read if attributes of these names are.
 

@@ -30,8 +30,11 @@ def grad(
     """Makes a function that estimates the gradient of ``fun`` by evaluating it.
 
     Stands where ``jax.grad`` stood, inside ``jit``, ``vmap``, ``scan`` and eagerly. All points
-    are built in one kernel, compiled on the first call and kept by the returned function, so
-    keep that, as you would keep a ``jax.jit``. A `blackbox` is run on the host in float64.
+    are built in one kernel, compiled on the first call and kept with ``fun``: written in a loop,
+    ``grad(fun)(x)`` compiles again only where something that ``fun`` reads has changed. The
+    returned function reads it at its first call, as ``jax.jit`` does. Python's integers that are
+    not differentiated are traced, or fixed where ``fun`` needs their values (``range(n)``); one
+    that asks ``isinstance(n, int)`` gets an ``int``. A `blackbox` is run on the host in float64.
 
     Args:
         fun: a function of arrays, or pytrees of them, that returns one real number.

@@ -1,5 +1,7 @@
 """Python's integers as arguments that are not differentiated: traced where that changes nothing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,9 +80,9 @@ FIXED = {
 def test_a_program_for_each_value(name, hook):
     fun, traced = counted(FIXED[name])
     gradient = jax.grad(jaxfd.differentiable(fun)) if hook else jaxfd.grad(fun)
-    gradients(FIXED[name], ONE, gradient)
+    gradients(FIXED[name], [(1,), (3,)], gradient)
     first = traced[0]
-    gradients(FIXED[name], ONE, gradient)
+    gradients(FIXED[name], [(1,), (3,)], gradient)
     assert traced[0] == first
 
 
@@ -92,6 +94,17 @@ def test_under_jit_and_vmap():
         hook = jaxfd.differentiable(fun)
         under = jax.jit(jax.vmap(lambda x: jax.grad(hook)(x, 3)))  # noqa: B023
         np.testing.assert_allclose(under(X[None])[0], wanted, atol=1e-5)
+
+
+def test_types_asked_for_by_functions_that_are_not_kept():
+    rng = np.random.default_rng(0)  # its state is not known
+
+    class Model:
+        def loss(self, x, i):
+            return SUM(x) * (i if isinstance(i, int) else rng.normal())
+
+    for fun in (Model().loss, functools.partial(Model.loss, Model())):
+        np.testing.assert_allclose(jaxfd.grad(fun)(jnp.asarray(X), 3), 3, rtol=1e-6)
 
 
 def test_large_numbers_do_not_overflow():
