@@ -19,7 +19,7 @@ class Adaptive(Method):
     the fit that promises the smallest error is kept. Where that has not settled, a few further
     batches go down or up. 24 evaluations an entry for most functions, 60 at most, and one for the
     value; a kernel may run a few more to fill a batch. Points that are not finite are left out; at
-    the edge of a domain, where one side is not finite at all, give bounds.
+    the edge of a domain, where one side is not finite at all or the function raises, give bounds.
 
     Noise is recognised and the step grows with it; where nothing but a straight line and noise is
     seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for about 96 % of entries. At a

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,6 @@ def _text(value: Any) -> str | None:
     return None
 
 
-def _joined(kind: type, parts: list[str | None]) -> str | None:
+def _joined(kind: type, parts: Sequence[str | None]) -> str | None:
     known = [part for part in parts if part is not None]
     return f"{kind.__name__}({', '.join(known)})" if len(known) == len(parts) else None
