@@ -63,7 +63,8 @@ def blackbox(
             NumPy arrays or numbers. It should be smooth on the scale of the step: run an integrator
             inside it with a relative tolerance of 1e-8, say, or set ``step``.
             JAX may call it more or less often than the program says. What it returns is copied at
-            once, so that it may return the same buffer each time.
+            once, so that it may return the same buffer each time, and it may write to its
+            arguments. What is masked in a masked array is NaN.
         out: a pytree of ``jax.ShapeDtypeStruct`` or arrays that describes what one call returns,
             or a function of the arguments' shapes that returns one.
         vectorized: whether ``fun`` takes and returns one more leading axis on every array, and
@@ -90,7 +91,8 @@ def blackbox(
             ``(x, exception) -> value`` stands in for ``fun``; its ``x`` is the only argument, or
             the tuple of all. A penalty that jumps makes huge slopes: differences see the jump.
         journal: a file, or a `Journal`: points that are finished are written there, and are not
-            evaluated again. The key is every bit of the arguments, the name and the version.
+            evaluated again. The key is every bit of the arguments, the name and the version; that
+            the function changed is noticed, see `Journal`.
         progress: True for a bar on a terminal or in a notebook, and lines in the log ``jaxfd``
             elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
             left, unit)``, called as points finish.

@@ -19,7 +19,7 @@ class Adaptive(Method):
     the fit that promises the smallest error is kept. Where that has not settled, a few further
     batches go down or up. 24 evaluations an entry for most functions, 60 at most, and one for the
     value; a kernel may run a few more to fill a batch. Points that are not finite are left out; at
-    the edge of a domain, where one side is not finite at all, give bounds.
+    the edge of a domain, where one side is not finite at all or the function raises, give bounds.
 
     Called outside of ``jit``, the search runs in NumPy and only the function is compiled, so that
     the first call is quick; ``jax.jit`` of the gradient compiles the search as well, for seconds,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, tree_util
 
-from jaxfd._arrays import promote
+from jaxfd._arrays import is_inexact, promote
 from jaxfd._networks.batch import BatchCall
 from jaxfd._places import batch_size
 from jaxfd._random import is_random
@@ -100,22 +100,25 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any]) -> Any:
     """
     count, batched = len(call.axes), call.batched
     few = [leaf[:_FEW] if i in batched else leaf for i, leaf in enumerate(operands)]
+    shared = [i for i in range(count) if i not in batched and is_inexact(jnp.asarray(few[i]))]
     rows = {i: few[i] for i in batched}
 
     def fits(key: Any) -> Any:
         keys = jax.random.split(key, count)
-        moved = [
-            leaf if i >= count or i in batched else _moved(leaf, keys[i])
-            for i, leaf in enumerate(few)
-        ]
+        moved = [_moved(leaf, keys[i]) if i in shared else leaf for i, leaf in enumerate(few)]
 
         def alone(sample: dict[int, Any]) -> Any:
             return call.whole([sample[i][None] if i in sample else x for i, x in enumerate(moved)])
 
         return _is_mean(call.whole(moved), jax.vmap(alone)(rows))
 
-    # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
-    return jnp.any(jax.vmap(fits)(jax.random.split(jax.random.key(0), 2)))
+    def elsewhere() -> Any:
+        # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
+        return jnp.any(jax.vmap(fits)(jax.random.split(jax.random.key(0), 2)))
+
+    hiding = [jnp.any(jnp.abs(few[i]) <= jnp.finfo(few[i].dtype).eps ** 0.5) for i in shared]
+    yes = jnp.ones((), bool)
+    return lax.cond(jnp.any(jnp.stack(hiding)), elsewhere, lambda: yes) if hiding else yes
 
 
 def _moved(leaf: Any, key: Any) -> Any:

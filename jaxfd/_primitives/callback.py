@@ -105,9 +105,9 @@ def call_host(
     ]
 
 
-def _as(result: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A result in another dtype; infinite, without a word, where it is too large for that."""
-    if result.dtype == dtype:
+def _as(result: Any, dtype: np.dtype) -> np.ndarray:
+    """A result as an array of a dtype; infinite, without a word, where it is too large for that."""
+    if isinstance(result, np.ndarray) and result.dtype == dtype:
         return result
     with np.errstate(over="ignore"):
         return np.asarray(result, dtype)

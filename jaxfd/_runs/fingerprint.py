@@ -26,7 +26,8 @@ _EXACT = (str, bytes, int, float, complex, bool, type(None), type(...))
 _LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 _STORES = {"STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "DELETE_GLOBAL", "DELETE_DEREF"}
 # What changes an object in place, and may change one from outside.
-_WRITES = {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "STORE_ATTR", "DELETE_ATTR"}
+_ATTRIBUTES = {"STORE_ATTR", "DELETE_ATTR"}
+_WRITES = {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", *_ATTRIBUTES}
 _METHODS = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "fill", "insert", "itemset"),
     *("pop", "popitem", "popleft", "put", "remove", "reverse", "setdefault", "sort", "update"),
@@ -94,6 +95,8 @@ class _Reader:
         instructions = _instructions(code)
         written = {i.argval for i in instructions if i.opname in _STORES}
         steady = not _writes(instructions)
+        # What sets attributes keeps a state of its own, and what it reads may be part of that.
+        stateful = any(i.opname in _ATTRIBUTES for i in instructions)
         cells = dict(zip(code.co_freevars, fun.__closure__ or (), strict=True))
         for name in sorted({i.argval for i in instructions if i.opname in _LOADS} - written):
             if name in cells:
@@ -107,15 +110,16 @@ class _Reader:
                 continue
             if name.startswith("__"):
                 continue  # __file__ and its like say where the file lies
-            self._read_value(name, value, steady)
+            self._read_value(name, value, None if stateful else steady)
 
-    def _read_value(self, name: str, value: Any, steady: bool) -> None:
+    def _read_value(self, name: str, value: Any, steady: bool | None) -> None:
         """Reads something from outside of a function.
 
         Args:
             name: what it is called there.
             value: what it is.
-            steady: whether the function leaves containers as they are.
+            steady: whether the function leaves containers as they are; None where nothing but
+                functions is to be read.
         """
         inner = getattr(value, "__wrapped__", value)
         if isinstance(inner, types.FunctionType):
@@ -123,6 +127,8 @@ class _Reader:
                 self._read_function(f" of {name}", inner)
         elif isinstance(value, functools.partial | types.MethodType):
             self.read_call(f" of {name}", value)
+        elif steady is None:
+            return
         elif steady or isinstance(value, (*_EXACT, np.generic, enum.Enum)):
             self._put(name, value)
 

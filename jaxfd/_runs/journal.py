@@ -67,8 +67,9 @@ class Journal:
             ``"keep"`` them, because it computes the same. Seen are its compiled code (no comments,
             no layout, no docstrings), that of functions of its module that it calls, its defaults,
             and the numbers, texts, NumPy arrays and plain containers that it reads from outside of
-            itself. Not seen are helpers in other modules, objects, data files, executables, and
-            containers where a function writes to any.
+            itself. Not seen are helpers in other modules, objects, data files, executables,
+            containers where a function writes to any, and nothing that it reads where it sets
+            attributes.
 
     Raises:
         FileNotFoundError: there is no such folder, or on reading, no such file.

@@ -77,6 +77,10 @@ class TestFingerprint:
                 "n = 0\ndef f(x):\n    global n\n    n += 1\n    return x",
                 "n = 7\ndef f(x):\n    global n\n    n += 1\n    return x",
             ),
+            (
+                "K = 1.0\ndef f(x):\n    f.calls = 1\n    return K * x",
+                "K = 2.0\ndef f(x):\n    f.calls = 1\n    return K * x",
+            ),
             ("def f(x): return x in {'a', 'b'}", "def f(x): return x in {'b', 'a'}"),
             ("def f(x): return __file__", "__file__ = 'a'\ndef f(x): return __file__"),
         ],
