@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 TABLES = (
-    *("speed", "accuracy", "directions", "network", "optimize"),
+    *("speed", "first_calls", "accuracy", "directions", "network", "optimize"),
     *("blackbox", "runs", "resume", "hangs", "stress", "moves"),
 )
 

@@ -217,9 +217,7 @@ class HeldDirections:
         return self._all.gram(count, dtype)
 
 
-def _add_products(
-    totals: Leaves, drawn: Leaves, coefficients: Leaves, squared: bool
-) -> list[Any]:
+def _add_products(totals: Leaves, drawn: Leaves, coefficients: Leaves, squared: bool) -> list[Any]:
     """Totals plus the sums of directions times coefficients."""
     if squared:
         drawn = [u * u for u in drawn]

@@ -1,4 +1,4 @@
-"""Outputs of host functions as they come: all kinds of them, and what a function does to its row."""
+"""Outputs of host functions as they come, and what a function does to its row."""
 
 import fractions
 
@@ -56,8 +56,8 @@ class TestWhatIsReturned:
         out = jax.ShapeDtypeStruct((2,), np.complex128)
         found = jaxfd.jacobian(box(lambda x: np.array([x[0] * 1j, x[1] ** 2]), out))(X)
         close(found, np.array([[1j, 0, 0], [0, 2, 0]]), 1e-8)
-        mixed = jaxfd.jacobian(box(lambda x: x[:2] * 1.0j if x[0] > 0.5 else x[:2] * 1j, out))(X)
-        close(mixed, np.array([[1j, 0, 0], [0, 1j, 0]]), 1e-8)
+        halves = jaxfd.jacobian(box(lambda x: (x[:2] * 1j).astype(np.complex64), out))(X)
+        close(halves, np.array([[1j, 0, 0], [0, 1j, 0]]), 1e-2)
 
     def test_integers_beside_numbers(self):
         out = {"a": NUMBER, "n": jax.ShapeDtypeStruct((2,), np.int32)}
@@ -165,7 +165,7 @@ class TestArguments:
 
     def test_trees_and_static_ones(self):
         def fun(tree, name, count):
-            assert name == "linear" and isinstance(count, int)
+            assert (name, type(count)) == ("linear", int)
             return tree["a"] * count + np.sum(tree["b"])
 
         tree = {"a": np.float64(2.0), "b": X}

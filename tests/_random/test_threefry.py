@@ -47,9 +47,8 @@ class TestNumbers:
 @pytest.mark.parametrize("kind", [SPSA, GaussianSmoothing])
 @pytest.mark.parametrize("count", [1, 2, 33])
 class TestHeld:
-    like = [jnp.linspace(0.0, 1.0, 7, dtype=np.float32), jnp.zeros((2, 3), jnp.bfloat16)]
-
     def test_points_and_sums(self, kind, count):
+        like = [jnp.linspace(0.0, 1.0, 7, dtype=np.float32), jnp.zeros((2, 3), jnp.bfloat16)]
         scales = [jnp.float32(0.3), jnp.asarray(0.3, jnp.bfloat16)]
         numbers = [jnp.linspace(-1.0, 1.0, count, dtype=np.float32)] * 2
         matrix = [jnp.stack([c, c * c], axis=1) for c in numbers]
@@ -69,7 +68,7 @@ class TestHeld:
             )
 
         run = jax.jit(found, static_argnums=5)
-        args = jax.random.key(3), self.like, scales, numbers, matrix
+        args = jax.random.key(3), like, scales, numbers, matrix
         both = zip(*(jax.tree.leaves(run(*args, held)) for held in (True, False)), strict=True)
         for one, other in both:
             assert one.dtype == other.dtype
