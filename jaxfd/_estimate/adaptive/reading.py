@@ -75,6 +75,7 @@ class Search:
         lift: by how much it may be larger.
         floor: what is left by any fit at least.
         rounding: the part of the noise that is rounding.
+        derivative: the order of the derivative.
     """
 
     ground: Ground
@@ -84,6 +85,7 @@ class Search:
     lift: Any
     floor: Any
     rounding: Any
+    derivative: int = 1
 
     @property
     def xp(self) -> Any:
@@ -95,6 +97,10 @@ class Search:
         outputs = self.ground.place.some(points, wanted)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
+    def sample_fit(self, side: Any, radius: Any, wanted: Any) -> tuple[Any, Any]:
+        """The same at all points of a fit."""
+        return self.sample(spread(self.xp, side, radius), wanted)
+
     def sample_all(self, distances: Any, centre: Any) -> tuple[Any, Any]:
         """The same along all coordinates."""
         points, moved = self.ground.points(distances)
@@ -102,8 +108,13 @@ class Search:
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
     def sign(self, side: Any) -> Any:
-        """-1 where the points lie below ``x`` only, else 1."""
-        return self.xp.where(side < 0, -1.0, 1.0).astype(self.dtype)[..., None]
+        """-1 where an odd derivative looks below ``x`` only, else 1."""
+        below = -1.0 if self.derivative % 2 else 1.0
+        return self.xp.where(side < 0, below, 1.0).astype(self.dtype)[..., None]
+
+    def per_radius(self, gain: Any, radius: Any) -> Any:
+        """The error of the derivative for noise of size 1."""
+        return gain / radius.astype(self.dtype)[..., None] ** self.derivative
 
     @property
     def _both(self) -> tuple[bool, ...]:
@@ -122,7 +133,7 @@ class Search:
         xp, top = self.xp, top.astype(self.dtype)[..., None]
         changes, found = constant(xp, changes), []
         for single in self._both:
-            ladder = one_sided_ladder() if single else two_sided_ladder()
+            ladder = (one_sided_ladder if single else two_sided_ladder)(self.derivative)
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best: Reading = self._pick(side, found)
@@ -131,16 +142,17 @@ class Search:
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
         xp, r = self.xp, radius.astype(self.dtype)[..., None]
-        found = [weigh(xp, two_sided_fits(), halves(xp, changes, moved, POINTS[0], r), r)]
+        two, one = two_sided_fits(self.derivative), one_sided_fits(self.derivative)
+        found = [weigh(xp, two, halves(xp, changes, moved, POINTS[0], r), r)]
         if self.ground.boxed:
             data = row(xp, changes, moved, POINTS[1], r)
             data = xp.concatenate([xp.zeros_like(data[:1]), data])
-            found.append(weigh(xp, one_sided_fits(), data, r))
+            found.append(weigh(xp, one, data, r))
         return found
 
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
-        fits = (two_sided_fits(), one_sided_fits())
+        fits = (two_sided_fits(self.derivative), one_sided_fits(self.derivative))
         # Changes are rounded too, where they are larger than the value at x.
         eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
         found = []

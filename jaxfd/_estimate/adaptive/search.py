@@ -29,18 +29,19 @@ from jaxfd._estimate.adaptive.reading import (
     fresh,
     gather,
     halvings_of,
-    spread,
 )
 from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.found import Derivatives, derivatives_by_leaf
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Adaptive, stencil_of
+from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 
 # An entry gets no further fit where that would pass so many evaluations, the centre among them.
 _MOST = 60
+# Higher derivatives have too few points left to judge them by.
+_HIGHEST = 6
 # A bar is this many times the error that a fit promises, for it is the best of many.
-_BAR = 2.5
+BAR = 2.5
 # To one side of a wall a scale that is not resolved makes bars so many times too short.
 _VAGUE = 10.0
 # What noise alone would leave, times this: a fit that leaves more is limited by truncation.
@@ -76,48 +77,97 @@ class Round(NamedTuple):
     spent: Any
 
 
+class Explored(NamedTuple):
+    """What is known along every coordinate.
+
+    Attributes:
+        search: the search.
+        centre: the outputs at ``x``, the auxiliary ones too.
+        value: the derivative, shape ``(*lead, N, O)``, all outputs in one row.
+        error: a bound of its error.
+        side: to which side of ``x`` the points lie, 0 for both, shape ``(*lead, N)``.
+        radius: the radius of the last fit.
+        step: how far the points of the best one go.
+        evaluations: how many points were evaluated, shape ``(*lead,)``.
+    """
+
+    search: Search
+    centre: list[Any]
+    value: Any
+    error: Any
+    side: Any
+    radius: Any
+    step: Any
+    evaluations: Any
+
+
+def check_order(method: Adaptive, derivative: int) -> None:
+    """Raises ValueError for an order of derivative that a search does not know."""
+    if derivative > _HIGHEST:
+        raise ValueError(
+            f"{type(method).__name__} makes derivatives up to order {_HIGHEST}, not {derivative}: "
+            "use Central() there."
+        )
+
+
 @derivatives.register
 def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivatives:
     """Finds the derivative along every coordinate, and how far it can be trusted.
 
     See `derivatives`; the outputs at ``x`` and the errors come along whether wanted or not.
     """
-    if wish.order is not None and wish.order > 1:
-        stencil_of(method, wish.order)  # refuses
     with np.errstate(all="ignore"):
-        ground = survey(place, call, method)
-        found, centre, start = begin(ground, method.noise)
-        climbed = climb(found, start)
-        state = _refine(found, _fit(found, climbed, centre))
-        xp = place.xp
-        best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
-        value, error = state.best.value, _BAR * best.error
-        vague = climbed.unresolved
-        error = (
-            xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype)
-            * error
-        )
-        doubt = xp.where(vague[..., None], climbed.doubt, 0)
-        denial = denied(found, climbed, best, state.radius)
-        for more in (kinks(found, climbed), doubt, denial):
-            error = xp.maximum(error, more)
-        lost = state.jump | ~xp.isfinite(value)
-        error = xp.where(lost, np.inf, error)
-        flat = ground.flat.astype(found.dtype)[..., None]
-        value = xp.where(flat == 0, 0, value * flat)
-        error = xp.where(flat == 0, 0, error)
-        base = found.centre
-        evaluations = xp.sum(state.spent, axis=-1) * ground.repeats + 1
-        return derivatives_by_leaf(
-            place,
-            call.parts.real,
-            centre=centre,
-            values=ground.restore(value, base),
-            errors=ground.restore(error, base),
-            step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
-            one_sided=state.side != 0,
-            evaluations=evaluations.astype(np.int32),
-        )
+        told = explore(method, place, call, wish.order or 1)
+    ground, base = told.search.ground, told.search.centre
+    return derivatives_by_leaf(
+        place,
+        call.parts.real,
+        centre=told.centre,
+        values=ground.restore(told.value, base),
+        errors=ground.restore(told.error, base),
+        step=told.step,
+        one_sided=told.side != 0,
+        evaluations=told.evaluations,
+    )
+
+
+def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Explored:
+    """Looks for the derivative of an order along every coordinate.
+
+    Raises:
+        ValueError: the order is too high.
+    """
+    check_order(method, derivative)
+    ground = survey(place, call, method)
+    found, centre, start = begin(ground, method.noise, derivative)
+    climbed = climb(found, start)
+    state = refine(found, _fit(found, climbed, centre))
+    xp = place.xp
+    best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
+    value, error = state.best.value, BAR * best.error
+    vague = climbed.unresolved
+    error = (
+        xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype) * error
+    )
+    doubt = xp.where(vague[..., None], climbed.doubt, 0)
+    kink = kinks(found, climbed)
+    if derivative == 1:
+        doubt = xp.maximum(doubt, denied(found, climbed, best, state.radius))
+    else:
+        kink = xp.where(kink > 0, np.inf, 0)
+    error = xp.maximum(xp.maximum(error, kink), doubt)
+    error = xp.where(state.jump | ~xp.isfinite(value), np.inf, error)
+    flat = ground.flat.astype(found.dtype)[..., None]
+    return Explored(
+        search=found,
+        centre=centre,
+        value=xp.where(flat == 0, 0, value * flat),
+        error=xp.where(flat == 0, 0, error),
+        side=state.side,
+        radius=state.radius,
+        step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+        evaluations=(xp.sum(state.spent, axis=-1) * ground.repeats + 1).astype(np.int32),
+    )
 
 
 def _fit(search: Search, state: Climb, centre: Any) -> Round:
@@ -141,7 +191,7 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
     )
 
 
-def _refine(search: Search, state: Round) -> Round:
+def refine(search: Search, state: Round) -> Round:
     """Fits once more where the bar is wider than it should be."""
     xp, ground = search.xp, search.ground
     room = ground.room(state.side)
@@ -150,7 +200,7 @@ def _refine(search: Search, state: Round) -> Round:
         """Where the bar is too wide; there, whether noise is the reason, and all there is."""
         best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
         value, error = xp.abs(best.value), best.error
-        alone = best.gain / state.radius.astype(search.dtype)[..., None]
+        alone = search.per_radius(best.gain, state.radius)
         noisy = error < _NOISY * alone * search.noise
         fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
         wide = error > xp.where(noisy, _COARSE, fine) * value
@@ -170,11 +220,10 @@ def _refine(search: Search, state: Round) -> Round:
         # The same points once more would show the same noise, were it a function of the point.
         nudge = (1 - (state.number + 1).astype(radius.dtype) / 16) * radius
         new = xp.where(grow, higher, xp.where(again, nudge, radius * _SHRINK))
-        changes, moved = search.sample(spread(xp, side, new), unsettled)
-        alone = search.weigh(changes, moved, new)
-        more = [add(a, b) for a, b in zip(state.evidence, alone, strict=True)]
+        alone = search.weigh(*search.sample_fit(side, new, unsettled), new)
+        more = [add(a, b, search.derivative) for a, b in zip(state.evidence, alone, strict=True)]
         fresh, joined = search.judge(side, alone), search.judge(side, more)
-        near = xp.abs(fresh.value - old.value) <= _BAR * (fresh.error + old.error)
+        near = xp.abs(fresh.value - old.value) <= BAR * (fresh.error + old.error)
         near = xp.all(near | ~by_noise[..., None], axis=-1)
         # Far out a bounded function looks flat: only a slope that is seen there says anything.
         near = near & (~grow | xp.any(xp.abs(fresh.value) > fresh.error, axis=-1))
