@@ -22,7 +22,7 @@ from jaxfd._arrays import (
     realise,
 )
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, mended, shifted, shifted_slopes, steps
+from jaxfd._methods import Stencil, is_default, mended, shifted, shifted_slopes, steps
 from jaxfd._places import Place
 from jaxfd._points import Coordinates, own_row
 
@@ -173,10 +173,9 @@ def lay(
     xp, axis = place.xp, len(place.lead)
     boxes = call.boxes if parts is None else None
     parts = call.parts if parts is None else parts
-    if stencil.imaginary:
-        power = 2.0
-    else:
-        power = 1.0 / (stencil.accuracy + (derivative or stencil.derivative))
+    order = derivative or stencil.derivative
+    power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
+    by_default = is_default(call.method.step)
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
     values, distances, widths = [], [], []
@@ -194,6 +193,8 @@ def lay(
             away = [(still + a) - still for a in steps_of]
         else:
             box = dataclasses.replace(boxes[number], x=still)
+            if by_default:
+                h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)
             count = len(stencil.moving)

@@ -24,5 +24,6 @@ from jaxfd._methods.stencil import (
 )
 from jaxfd._methods.step import (
     Relative as Relative,
+    is_default as is_default,
     steps as steps,
 )

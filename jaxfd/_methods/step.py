@@ -62,6 +62,11 @@ class Relative:
 _DEFAULT = Relative()
 
 
+def is_default(step: Any) -> bool:
+    """Whether a step is in proportion to the entry by the default share."""
+    return step is None or (isinstance(step, Relative) and step.rel is None)
+
+
 def steps(
     xp: Any,
     arguments: Any,

@@ -100,6 +100,31 @@ class Box:
         which = xp.where(own | ~wide, own_row(nodes), which)
         return Row(h, which.astype(np.int32), wide)
 
+    def near(self, h: Float[Any, "*n"], offsets: Sequence[Any], power: float) -> Float[Any, "*n"]:
+        """A step that suits a function whose scale may be as small as the distance to a wall.
+
+        A step that is in proportion to the entry's scale may reach past a wall. The function then
+        varies on a scale between the distance to the wall, ``d``, and that of the entry, ``s``: a
+        step ``h`` is off by ``(h / d)^p`` in the one case, by ``eps / h^d`` in the other, and
+        ``h (d / s)^(p / (p + d))`` makes the larger of them smallest.
+
+        Args:
+            h: the step for the scale ``s``.
+            offsets: the points in units of the step.
+            power: ``p / (p + d)``, of the order of accuracy and that of the derivative.
+        """
+        xp = self.xp
+        reach = max(abs(s) for s in offsets)
+        room = xp.minimum(self.below, self.above)
+        distance = room / _SHARE_OF_ROOM
+        scale = xp.maximum(xp.abs(self.x), 1)
+        close = (room > 0) & (room < reach * h)
+        ratio = xp.where(close, distance / scale, 1)
+        smaller = xp.minimum(h * ratio**power, room / reach)
+        # On the wall itself nothing is known of another scale; nor where no step is left.
+        moves = (self.x + smaller != self.x) & (self.x - smaller != self.x)
+        return xp.where(close & moves, smaller, h)
+
     def unclipped(self, reach: Float[Any, "*n"]) -> Float[Any, "*n"]:
         """By how much a sum over points at ``x + reach`` and ``x - reach`` falls short by clipping.
 

@@ -45,10 +45,12 @@ class Basis:
     Attributes:
         values: their values at the points, shape ``(m, m)``.
         slopes: their derivatives at the centre, of the order asked for, for radius 1.
+        origins: what they are there.
     """
 
     values: np.ndarray
     slopes: np.ndarray
+    origins: np.ndarray
 
 
 # The lowest power of the distance that a part of the data has, and the step to the next.
@@ -105,9 +107,11 @@ def orthonormal(nodes: Sequence[Fraction], kind: str, derivative: int = 1) -> Ba
     own = rest == 0 and power >= 0
     slopes = [float(poly[power]) if own and power < len(poly) else 0.0 for poly in written]
     slopes = [math.factorial(derivative) * slope for slope in slopes]
+    origins = [float(poly[0]) if lowest == 0 else 0.0 for poly in written]
     return Basis(
         np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
         np.array(slopes) / np.array(size),
+        np.array(origins) / np.array(size),
     )
 
 

@@ -30,6 +30,8 @@ LIFT = 10.0
 _CAUTION = 4.0
 # A bottom rung this close to the function's scale leaves it unresolved.
 _CLOSE = 1.2
+# A fit to one side that misses the value at x by this share of the change has not seen its scale.
+_ASTRAY = 1 / 8
 # A gradient is worth a wider ladder where its bar is larger than this share of it.
 _FINE = 1e-9
 
@@ -56,6 +58,9 @@ class Ladder:
         window: its window, shape ``(E,)``.
         curves: polynomials of the first window that show curvature, ``(V, P)``.
         most: how large they may be for a straight line, ``(V,)``.
+        origin: weights of what the lowest window makes of the change at ``x`` itself, which is 0;
+            ``(P,)``.
+        origin_gain: its error for noise of size 1.
         share: the radius for noise as large as the function, in units of its scale.
         order: the order of the fits to come.
         derivative: the order of the derivative.
@@ -75,6 +80,8 @@ class Ladder:
     window: np.ndarray
     curves: np.ndarray
     most: np.ndarray
+    origin: np.ndarray
+    origin_gain: float
     share: float
     order: int
     derivative: int
@@ -159,6 +166,8 @@ def _ladder(
         window=np.array(window, np.int32),
         curves=np.array([row(part, 0, bases[part].values[i]) for part, i in curves]),
         most=np.array(list(curves.values())),
+        origin=row(first, windows - 1, lead.origins[: width - 1] @ lead.values[: width - 1]),
+        origin_gain=math.sqrt(float(np.sum(lead.origins[: width - 1] ** 2))),
         power=powers[0] - max(POWERS[kinds[0]][0], 1),
         derivative=derivative,
         **rest,
@@ -263,6 +272,12 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     quiet = noise / xp.maximum(xp.maximum(largest, noise), least)
     radius = ladder.share * scale * xp.maximum(quiet, least) ** (1 / ladder.order)
     unresolved = ~fine[-1] | ((low > threshold) & (scale < _CLOSE * steps[-1]))
+    if ladder.origin_gain:
+        # Where all rungs agree on another value at x than it has, something happens before them.
+        miss = xp.abs(apply(xp, ladder.origin[None], clean))[0]
+        unresolved = unresolved | (
+            (miss > ladder.origin_gain * threshold) & (miss > _ASTRAY * whole[-1])
+        )
     curved = xp.abs(apply(xp, ladder.curves, clean))
     still = fine[0] & xp.all(left[0] <= threshold, axis=0)
     still = still & xp.all(
