@@ -35,6 +35,29 @@ class Derivatives:
     evaluations: Int[Any, "*lead"]
 
 
+@dataclasses.dataclass(frozen=True)
+class SecondDerivatives:
+    """Second derivatives along every pair of coordinates, all entries in a row.
+
+    Attributes:
+        centre: the outputs at ``x``, the auxiliary ones too.
+        values: for each output the derivatives, shape ``(*lead, N, N, *out)``.
+        errors: for each output what is known of their errors, of the same shape; None where not
+            wanted.
+        step: for each leaf how far the points went, shape ``(*lead, *leaf)``.
+        one_sided: for each leaf where they went to one side though the method's do not; None where
+            not wanted.
+        evaluations: how many points were evaluated, shape ``(*lead,)``.
+    """
+
+    centre: list[Any]
+    values: Sequence[Shaped[Any, "*lead n n *out"]]
+    errors: Sequence[Float[Any, "*lead n n *out"]] | None
+    step: Sequence[Float[Any, "*lead ..."]]
+    one_sided: Sequence[Bool[Any, "*lead ..."]] | None
+    evaluations: Int[Any, "*lead"]
+
+
 def derivatives_by_leaf(
     place: Place,
     real: Sequence[Any],

@@ -57,6 +57,7 @@ class Host:
     """
 
     xp: Any = np
+    concrete = True
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class Kernel:
     xp: Any = jnp
     lead: tuple[int, ...] = ()
     lossy = False
+    concrete = False
 
     def __init__(self, program: TracedFunction, schedule: Schedule) -> None:
         self.program = program
@@ -129,7 +130,7 @@ class Kernel:
         every = lax.iota(np.int32, count)
         place = jnp.where(wanted, before - 1, number + every - before)
         order = jnp.zeros_like(every).at[place].set(every, unique_indices=True)
-        points = dataclasses.replace(points, entries=(order,))
+        points = points.some(order)
         block = Block(range(len(points.x)), 0, count)
         size = self._schedule.few(count, nodes, self._chunks.point_bytes(points, block))
 

@@ -221,6 +221,13 @@ def crossed_fits() -> Fits:
     return _fits(_EIGHTHS, range(4, 9), ("square", "even", "odd", "odd"), 8, 2)
 
 
+@functools.cache
+def ray_fits() -> Fits:
+    """Fits to changes at ``0/32 ... 32/32`` of the radius on a ray, for the curvature along it."""
+    nodes = [Fraction(i, 32) for i in range(33)]
+    return _fits(nodes, (9, 13, 17, 23, 33), ("all",), 10, 2)
+
+
 class Evidence(NamedTuple):
     """What all fits make of some sets of points, so that further sets can be added.
 

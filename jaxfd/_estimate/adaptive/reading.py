@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jax import tree_util
@@ -17,6 +17,7 @@ from jaxfd._arrays import column, constant
 from jaxfd._estimate.adaptive.fits import (
     BestFit,
     Evidence,
+    Fits,
     judge,
     one_sided_fits,
     two_sided_fits,
@@ -87,6 +88,10 @@ class Search:
     rounding: Any
     derivative: int = 1
 
+    # Points of a fit; an entry gets no further one where that would pass so many evaluations.
+    fit_points: ClassVar[int] = FIT_POINTS
+    most: ClassVar[int] = 60
+
     @property
     def xp(self) -> Any:
         return self.ground.place.xp
@@ -106,6 +111,11 @@ class Search:
         points, moved = self.ground.points(distances)
         _, outputs = evaluate_all(self.ground, points, centre, ride=False)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
+
+    @property
+    def fits(self) -> tuple[Fits, Fits]:
+        """The fits to both sides, and to one."""
+        return two_sided_fits(self.derivative), one_sided_fits(self.derivative)
 
     def sign(self, side: Any) -> Any:
         """-1 where an odd derivative looks below ``x`` only, else 1."""
@@ -142,7 +152,7 @@ class Search:
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
         xp, r = self.xp, radius.astype(self.dtype)[..., None]
-        two, one = two_sided_fits(self.derivative), one_sided_fits(self.derivative)
+        two, one = self.fits
         found = [weigh(xp, two, halves(xp, changes, moved, POINTS[0], r), r)]
         if self.ground.boxed:
             data = row(xp, changes, moved, POINTS[1], r)
@@ -152,11 +162,10 @@ class Search:
 
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
-        fits = (two_sided_fits(self.derivative), one_sided_fits(self.derivative))
         # Changes are rounded too, where they are larger than the value at x.
         eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
         found = []
-        for f, e in zip(fits, evidence, strict=False):
+        for f, e in zip(self.fits, evidence, strict=False):
             moves = self.xp.max(self.xp.abs(e.slope), axis=0) > 0
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))

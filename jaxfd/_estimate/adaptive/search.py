@@ -23,7 +23,6 @@ from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
 from jaxfd._estimate.adaptive.reading import (
-    FIT_POINTS,
     FRESH_POINTS,
     Search,
     fresh,
@@ -36,12 +35,11 @@ from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 
-# An entry gets no further fit where that would pass so many evaluations, the centre among them.
-_MOST = 60
 # Higher derivatives have too few points left to judge them by.
 _HIGHEST = 6
 # A bar is this many times the error that a fit promises, for it is the best of many.
 BAR = 2.5
+BAR_OF_SECOND = 2.5
 # To one side of a wall a scale that is not resolved makes bars so many times too short.
 _VAGUE = 10.0
 # What noise alone would leave, times this: a fit that leaves more is limited by truncation.
@@ -205,7 +203,7 @@ def refine(search: Search, state: Round) -> Round:
         fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
         wide = error > xp.where(noisy, _COARSE, fine) * value
         wide = (wide & (error > _ROUNDING * alone * search.rounding)) | xp.isinf(error)
-        unsettled = xp.any(wide, axis=-1) & (state.spent + FIT_POINTS < _MOST) & (ground.flat != 0)
+        unsettled = xp.any(wide, axis=-1) & (state.spent + search.fit_points < search.most) & (ground.flat != 0)
         unsettled = unsettled & ~xp.all(state.jump, axis=-1)
         by_noise = xp.all(noisy | ~wide, axis=-1)
         lost = xp.all((error > _LOST * value) | ~wide, axis=-1)
@@ -241,7 +239,7 @@ def refine(search: Search, state: Round) -> Round:
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),
             number=state.number + 1,
-            spent=state.spent + xp.where(unsettled, FIT_POINTS, 0).astype(radius.dtype),
+            spent=state.spent + xp.where(unsettled, search.fit_points, 0).astype(radius.dtype),
         )
 
     return ground.place.repeat(step, state, MOST_SETS - 1, lambda s: xp.any(look(s)[0]))
