@@ -8,6 +8,7 @@ both. It must not know which pairs there are, nor who asks.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ class Corners:
     Attributes:
         points: the points.
         layout: those along the axes.
-        first: the node of the first entry's axis, shape ``(K, *lead, N)``.
+        first: the node of the first entry's axis, one number for all pairs or an array of shape
+            ``(*lead, N)``, for each of the K nodes.
         second: that of the second's.
         slopes: for either the coefficient of the slope along the axis, shape ``(K, *lead, N)``.
         weight: what every node counts besides, shape ``(K,)``.
@@ -39,8 +41,8 @@ class Corners:
 
     points: Coordinates
     layout: Layout
-    first: Int[Any, "k *lead n"]
-    second: Int[Any, "k *lead n"]
+    first: Sequence[Int[Any, "*lead n"] | int]
+    second: Sequence[Int[Any, "*lead n"] | int]
     slopes: tuple[Float[Any, "k *lead n"], Float[Any, "k *lead n"]] | None
     weight: tuple[float, ...]
     opposite: tuple[int, int] | None
@@ -71,12 +73,11 @@ class Corners:
         total: Any = 0.0
         told = []
         for k, weight in enumerate(self.weight):
-            one, two = (
-                (_picked(xp, along, where[k][..., e], e, axis), _picked(xp, away, where[k][..., e], e, axis))
-                for where, e in ((self.first, i), (self.second, j))
-            )
-            change = (corners[k].astype(dtype) - one[0]) - (two[0] - base)
-            told.append(change / over(one[1] * two[1], change))
+            ways = (self.first[k], i), (self.second[k], j)
+            one, two = (_picked(xp, along, which, entry, axis) for which, entry in ways)
+            width, height = (_picked(xp, away, which, entry, axis) for which, entry in ways)
+            change = (corners[k].astype(dtype) - one) - (two - base)
+            told.append(change / over(width * height, change))
             share: Any = weight
             if self.slopes is not None:
                 share = self.slopes[0][k][..., i] * self.slopes[1][k][..., j]
@@ -93,7 +94,9 @@ class Corners:
 
 def _picked(xp: Any, rows: Any, which: Any, entries: Any, axis: int) -> Any:
     """Of some entries one of several rows each: shape ``(*lead, m, *out)``."""
-    rows = xp.take(rows, entries, axis=axis + 1)
+    if isinstance(which, int):
+        return xp.take(rows[which], entries, axis=axis)
+    rows, which = xp.take(rows, entries, axis=axis + 1), which[..., entries]
     which = which.reshape(1, *which.shape, *(1,) * (rows.ndim - which.ndim - 1))
     return xp.take_along_axis(rows, which, axis=0)[0]
 
@@ -117,12 +120,9 @@ def corners(
 def _plain(
     place: Place, layout: Layout, stencil: Stencil, pairs: tuple[np.ndarray, np.ndarray]
 ) -> Corners:
-    xp, moving = place.xp, stencil.moving
-    index = np.array([layout.stencil.moving.index(s) for s in moving])
-    values = layout.points.values[index]
-    rows = np.broadcast_to(
-        index.reshape(-1, *(1,) * layout.h.ndim), (len(index), *layout.h.shape)
-    ).astype(np.int32)
+    moving = stencil.moving
+    index = [layout.stencil.moving.index(s) for s in moving]
+    values = layout.points.values[np.array(index)]
     both = [(k, moving.index(-s)) for k, s in enumerate(moving) if s > 0 and -s in moving]
     weight = [
         float(w * s) for s, w in zip(stencil.offsets, stencil.weights, strict=True) if s != 0
@@ -132,8 +132,8 @@ def _plain(
             layout.points.x, place.lead, values, tuple(p.astype(np.int32) for p in pairs)
         ),
         layout=layout,
-        first=xp.asarray(rows),
-        second=xp.asarray(rows),
+        first=index,
+        second=index,
         slopes=None,
         weight=tuple(weight),
         opposite=both[0] if both else None,
@@ -167,8 +167,8 @@ def _products(
             apart,
         ),
         layout=layout,
-        first=where[m],
-        second=where[n],
+        first=[where[k] for k in m],
+        second=[where[k] for k in n],
         slopes=(table[m], table[n]),
         weight=(1.0,) * len(m),
         opposite=(0, len(m) - 1) if len(m) > 1 else None,

@@ -208,7 +208,8 @@ def lay(
         stencil = stencil.beside_walls()
     order = derivative or stencil.derivative
     power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
-    by_default = is_default(call.method.step)
+    # A smaller step costs higher derivatives more than it gains where the scale is the usual one.
+    shrinks = is_default(call.method.step) and order == 1
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
     if stretch != 1:
@@ -228,7 +229,7 @@ def lay(
             away = [(still + a) - still for a in steps_of]
         else:
             box = dataclasses.replace(boxes[number], x=still)
-            if by_default:
+            if shrinks:
                 h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)

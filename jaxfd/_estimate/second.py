@@ -10,14 +10,13 @@ from jax import tree_util
 
 from jaxtyping import PyTree
 
-from jaxfd._arrays import Parts, is_complex, over, whole
-from jaxfd._estimate.along import scaled, tangent_points, tangent_step
+from jaxfd._arrays import Parts, is_complex, over
 from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.first import value_at_centre
 from jaxfd._estimate.found import by_leaf
-from jaxfd._estimate.layout import lay
+from jaxfd._estimate.product import times_vector
+from jaxfd._estimate.tangents import scaled
 from jaxfd._estimate.task import Answer, Call, Task, cast, float0
-from jaxfd._methods import stencil_of
 from jaxfd._places import Place
 
 
@@ -103,38 +102,17 @@ class HessianVector(Task):
         self.check_output(call, scalar=True)
         if any(is_complex(leaf) for leaf in call.leaves):
             raise TypeError(f"{self.name} needs real arguments, got a complex one.")
-        xp = place.xp
-        stencil = stencil_of(call.method)
-        if stencil.imaginary:
+        if call.method.imaginary:
             raise ValueError(
                 f"{self.name}: ComplexStep makes first derivatives only: use Central()."
             )
         assert call.needs.tangents is not None
         tangents, scale = scaled(place, call.needs.tangents)
-        h, squared = tangent_step(place, call, tangents, 1.0 / (stencil.accuracy + 2))
-        x = list(call.parts.real)
-        points, moved = tangent_points(place, x, tangents, [s * h for s in stencil.moving], squared)
-        bases = [[p[k] for p in points] for k in range(len(stencil.moving))]
-        gradients = [self._gradient(place, call, base) for base in bases]
-        centre = self._gradient(place, call, x) if stencil.uses_centre else None
-        outputs = xp.stack(gradients)
-        moved, h = moved.astype(outputs.dtype), h.astype(outputs.dtype)
-        product = stencil.combine(centre, outputs, moved, h)
+        product = times_vector(call.method, place, call, tangents)
         product = product * over(scale, product).astype(product.dtype)
+        x = list(call.parts.real)
         row = by_leaf(place, [product], x)[0]
         tree = call.arguments.restore(
             [cast(v, leaf) for v, leaf in zip(row, x, strict=True)], float0
         )
         return Answer(tree)
-
-    @staticmethod
-    def _gradient(place: Place, call: Call, base: list[Any]) -> Any:
-        """The gradient at another point, with the step that suits a second derivative."""
-        stencil = stencil_of(call.method)
-        layout = lay(place, call, stencil, whole(base, None), derivative=2)
-
-        def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
-            base = None if centre is None else centre[0]
-            return layout.combine(place, base, outputs[0], d)
-
-        return place.evaluate(layout.points, reduce, None, ride=stencil.uses_centre)[1]

@@ -17,4 +17,8 @@ from jaxfd._transforms.options import (
     check_pair as check_pair,
 )
 from jaxfd._transforms.result import Estimate as Estimate
-from jaxfd._transforms.second import hessian as hessian, hvp as hvp
+from jaxfd._transforms.second import (
+    hessian as hessian,
+    hessian_diagonal as hessian_diagonal,
+    hvp as hvp,
+)

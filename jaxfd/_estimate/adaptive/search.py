@@ -35,8 +35,6 @@ from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 
-# Higher derivatives have too few points left to judge them by.
-_HIGHEST = 6
 # A bar is this many times the error that a fit promises, for it is the best of many.
 BAR = 2.5
 BAR_OF_SECOND = 2.5
@@ -99,15 +97,6 @@ class Explored(NamedTuple):
     evaluations: Any
 
 
-def check_order(method: Adaptive, derivative: int) -> None:
-    """Raises ValueError for an order of derivative that a search does not know."""
-    if derivative > _HIGHEST:
-        raise ValueError(
-            f"{type(method).__name__} makes derivatives up to order {_HIGHEST}, not {derivative}: "
-            "use Central() there."
-        )
-
-
 @derivatives.register
 def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivatives:
     """Finds the derivative along every coordinate, and how far it can be trusted.
@@ -130,12 +119,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
 
 
 def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Explored:
-    """Looks for the derivative of an order along every coordinate.
-
-    Raises:
-        ValueError: the order is too high.
-    """
-    check_order(method, derivative)
+    """Looks for the derivative of an order along every coordinate."""
     ground = survey(place, call, method)
     found, centre, start = begin(ground, method.noise, derivative)
     climbed = climb(found, start)
