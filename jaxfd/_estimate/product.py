@@ -25,8 +25,8 @@ from jaxfd._points import Box
 
 # A product that changes by more than this share of itself between two steps is drowned in noise.
 _DROWNED = 1e-2
-# Differences of differences so large, beside the differences, may be noise.
-_SUSPECT = 1e-3
+# A gradient that changes by so many times itself over the usual scale may be noise.
+_SUSPECT = 8.0
 # Noise is what lies above so many times the spacing of the values.
 _SPACINGS = 100.0
 # However noisy, no relative step is larger.
@@ -63,7 +63,10 @@ def _(
     product, gradients, size = _differenced(place, call, stencil, tangents)
     if not place.concrete or not is_default(method.step):
         return product
-    suspect = np.abs(gradients[-1] - gradients[0]) > _SUSPECT * np.abs(gradients[0])
+    reach = max(stencil.offsets) - min(stencil.offsets)
+    usual = _SUSPECT * reach * place.eps(product.dtype) ** (1 / (stencil.accuracy + 2))
+    ends = gradients[: len(stencil.moving)]
+    suspect = np.abs(ends[-1] - ends[0]) > usual * np.abs(ends[0])
     if not np.any(np.mean(suspect, axis=-1) > 0.5):
         return product
     # Twice the step costs as much again, and tells noise from a curvature that is there.

@@ -37,11 +37,7 @@ class Hessian(Task):
     def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=False)
         parts = call.parts
-        if any(is_complex(call.leaves[owner]) for owner in parts.owner):
-            raise TypeError(
-                f"{self.name} needs real arguments, got a complex one: split it into real and "
-                "imaginary parts."
-            )
+        self.check_real(call)
         found = second_derivatives(call.method, place, call, Wish(True, self.error, 2))
         blocks = [self._blocks(place, matrix, parts) for matrix in found.values]
         if self.raw:
