@@ -54,7 +54,9 @@ class Line(Task):
             laid = [way.points(place, x, stencil, call.boxes) for way in taken]
         points = laid[0][0]
         if len(laid) > 1:
-            points = [place.xp.concatenate(leaf) for leaf in zip(*(p for p, _ in laid), strict=True)]
+            points = [
+                place.xp.concatenate(leaf) for leaf in zip(*(p for p, _ in laid), strict=True)
+            ]
         ride = stencil.uses_centre or not self.raw or call.boxes is not None
         centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
         count, nodes = len(call.out), len(stencil.moving)

@@ -124,9 +124,7 @@ def _plain(
     index = [layout.stencil.moving.index(s) for s in moving]
     values = layout.points.values[np.array(index)]
     both = [(k, moving.index(-s)) for k, s in enumerate(moving) if s > 0 and -s in moving]
-    weight = [
-        float(w * s) for s, w in zip(stencil.offsets, stencil.weights, strict=True) if s != 0
-    ]
+    weight = [float(w * s) for s, w in zip(stencil.offsets, stencil.weights, strict=True) if s != 0]
     return Corners(
         points=Coordinates(
             layout.points.x, place.lead, values, tuple(p.astype(np.int32) for p in pairs)

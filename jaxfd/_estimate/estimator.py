@@ -50,9 +50,7 @@ def derivatives(method: Method, place: Place, call: Call, wish: Wish) -> Derivat
 
 
 @functools.singledispatch
-def second_derivatives(
-    method: Method, place: Place, call: Call, wish: Wish
-) -> SecondDerivatives:
+def second_derivatives(method: Method, place: Place, call: Call, wish: Wish) -> SecondDerivatives:
     """Estimates second derivatives along every pair of coordinates.
 
     Args:

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import constant, over
 from jaxfd._estimate.corners import corners
+from jaxfd._estimate.decimals import scatter_of_digits
 from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.found import SecondDerivatives, by_leaf
 from jaxfd._estimate.layout import Layout, lay
@@ -43,8 +44,7 @@ class _Square(NamedTuple):
         centre: the outputs at ``x``, the auxiliary ones too.
         values: for each output, shape ``(*lead, N, N, *out)``.
         size: for each output how large its values are, shape ``(*lead, *out)``.
-        noise: for each output the noise that pairs of points show, of the same shape; NaN where
-            there are none.
+        noise: for each output the noise that the values show, of the same shape.
         drowned: whether noise hides the derivatives, shape ``(*lead,)``.
         layout: the points along the axes.
         points: how many points there are besides the centre.
@@ -166,7 +166,11 @@ def _square(
         values.append(row.reshape(*place.lead, number, number, *d.shape[axis + 1 :]))
         size = xp.maximum(xp.abs(base[o]), xp.max(xp.abs(along[o]), axis=(0, axis + 1), initial=0))
         sizes.append(constant(xp, size))
-        noise, hides = _noise(place, layout, (low, high), d, pair, apart, sizes[-1])
+        coarse: Any = 0.0
+        if place.concrete:
+            lines = np.moveaxis(along[o], axis + 1, 0).reshape(-1, *base[o].shape)
+            coarse = scatter_of_digits(np.concatenate([base[o][None], lines]))
+        noise, hides = _noise(place, layout, (low, high), d, pair, apart, sizes[-1], coarse)
         noises.append(noise)
         drowned = drowned | xp.any(hides.reshape(*place.lead, -1), axis=-1)
     spent = layout.points.nodes * number + cross.points.nodes * int(low.size)
@@ -181,23 +185,29 @@ def _noise(
     mixed: Any,
     apart: Any,
     size: Any,
+    coarse: Any,
 ) -> tuple[Any, Any]:
     """The noise that the pairs show, and whether it hides their derivatives; for one output.
 
     The corners ``+ +`` and ``- -`` of a pair tell its derivative twice. A smooth function makes
-    little difference between them.
+    little difference between them. What values of few digits lose they need not show.
     """
     xp, axis = place.xp, len(place.lead)
-    if apart is None or not pairs[0].size:
-        unknown = xp.full_like(size, np.nan)
-        return unknown, xp.zeros(size.shape, bool)
     h = constant(xp, layout.h)
+    if not pairs[0].size:
+        curved = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
+        lost = coarse > _DROWNED * xp.max(curved, axis=axis, initial=0)
+        return coarse + xp.zeros_like(size), lost & xp.ones(size.shape, bool)
+    if apart is None:
+        apart = xp.zeros_like(mixed)
     area = over(h[..., pairs[0]] * h[..., pairs[1]], apart)
     own = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
     own = xp.maximum(xp.take(own, pairs[0], axis=axis), xp.take(own, pairs[1], axis=axis))
     shown = xp.maximum(own, area * xp.abs(constant(xp, mixed)))
     # Six values, of variance 1 each.
     noise = area * constant(xp, apart) / 6**0.5
+    if place.concrete:
+        noise = xp.maximum(noise, xp.expand_dims(coarse, axis))
     least = _SPACINGS * place.eps(layout.h.dtype) * xp.expand_dims(size, axis)
     hides = xp.any((noise > _DROWNED * shown) & (noise > least), axis=axis)
     level = xp.sqrt(xp.mean(noise**2, axis=axis))
@@ -220,7 +230,7 @@ def _bars(
         apart = xp.abs(constant(xp, value - far.values[o]))
         span = over(area, apart)
         lost = _ROUNDING * weight * place.eps(h.dtype) * near.size[o]
-        noise = xp.nan_to_num(xp.maximum(near.noise[o], far.noise[o]))
+        noise = xp.maximum(near.noise[o], far.noise[o])
         spread = xp.expand_dims(lost + weight * noise, (axis, axis + 1)) / span
         bar = xp.where(over(told, apart), factor * apart + spread, np.inf)
         bar = xp.where(xp.isfinite(value), bar, np.inf)

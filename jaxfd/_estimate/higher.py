@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from jaxfd._arrays import flatten, over
+from jaxfd._estimate.decimals import scatter_of_digits
 from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.found import Derivatives
 from jaxfd._estimate.layout import lay
@@ -49,15 +50,16 @@ def higher_derivatives(place: Place, call: Call, wish: Wish) -> Derivatives:
     other_method: Any = Adaptive(typical=typical)
     other = derivatives(other_method, place, dataclasses.replace(call, method=other_method), wish)
     rows = [
-        [np.where(over(drowned, old), new.astype(old.dtype), old) for new, old in zip(*pair, strict=True)]
+        [
+            np.where(over(drowned, old), new.astype(old.dtype), old)
+            for new, old in zip(*pair, strict=True)
+        ]
         for pair in zip(other.rows, found.rows, strict=True)
     ]
     return dataclasses.replace(found, rows=rows)
 
 
-def _drowned(
-    place: Place, call: Call, stencil: Stencil, found: Derivatives
-) -> Bool[Any, "*lead"]:
+def _drowned(place: Place, call: Call, stencil: Stencil, found: Derivatives) -> Bool[Any, "*lead"]:
     """Whether noise hides what was found: on the host, for every call of a batch."""
     axis, order = len(place.lead), stencil.derivative
     real = call.parts.real
@@ -94,7 +96,13 @@ def _drowned(
         there = entry[..., None, None]
         one, two = (np.take_along_axis(v, there, axis=-1)[..., 0] for v in (value, other))
         lost = weight * eps * size / own**order
-        apart = np.abs(one - two)
-        worst = (apart > _DROWNED * np.maximum(one, two)) & (apart > lost)
+        apart, largest = np.abs(one - two), np.maximum(one, two)
+        worst = (apart > _DROWNED * largest) & (apart > lost)
+        # Printed values may agree that there is no curvature.
+        lines = np.moveaxis(output.reshape(len(output), *place.lead, number, -1), -2, -1)
+        lines = np.take_along_axis(lines, there[None], axis=-1)[..., 0]
+        rest = base.reshape(1, *place.lead, -1)
+        coarse = weight * scatter_of_digits(np.concatenate([rest, lines])) / own**order
+        worst = worst | (coarse > _DROWNED * largest)
         result = result | (np.any(worst, axis=-1) & suspect)
     return result

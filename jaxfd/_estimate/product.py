@@ -50,7 +50,9 @@ def times_vector(
     """
     found = second_derivatives(method, place, call, Wish(True, order=2)).values[0]
     xp, axis = place.xp, len(place.lead)
-    v = flatten(xp, [v.reshape(x.shape) for v, x in zip(tangents, call.parts.real, strict=True)], axis)
+    v = flatten(
+        xp, [v.reshape(x.shape) for v, x in zip(tangents, call.parts.real, strict=True)], axis
+    )
     # A sum in place of a product of matrices, which devices round.
     return xp.sum(found * v[..., None, :].astype(found.dtype), axis=-1)
 
@@ -132,9 +134,7 @@ def _differenced(
     return total, every, functools.reduce(xp.maximum, sizes)
 
 
-def _common(
-    place: Place, call: Call, bases: Sequence[Sequence[Any]]
-) -> list[Sequence[Box] | None]:
+def _common(place: Place, call: Call, bases: Sequence[Sequence[Any]]) -> list[Sequence[Box] | None]:
     """The boxes around several points, all with the least room that any of them has.
 
     Gradients that look to different sides would differ by their errors.

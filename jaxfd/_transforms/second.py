@@ -100,9 +100,7 @@ def hessian_diagonal(
     """
     schedule = check(method, chunk_size, bounds)
     check_order(method, 2)
-    task = FirstOrder(
-        "hessian_diagonal", static(argnums), has_aux, schedule=schedule, derivative=2
-    )
+    task = FirstOrder("hessian_diagonal", static(argnums), has_aux, schedule=schedule, derivative=2)
     return door(fun, task, method, with_aux(has_aux), bounds)
 
 

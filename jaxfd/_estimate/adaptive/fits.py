@@ -117,9 +117,7 @@ def orthonormal(nodes: Sequence[Fraction], kind: str, derivative: int = 1) -> Ba
 
 def _minus(poly: list[Fraction], factor: Fraction, other: list[Fraction]) -> list[Fraction]:
     """A polynomial less a multiple of one that is no longer, by coefficients."""
-    return [
-        c - factor * (other[k] if k < len(other) else Fraction(0)) for k, c in enumerate(poly)
-    ]
+    return [c - factor * (other[k] if k < len(other) else Fraction(0)) for k, c in enumerate(poly)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jaxfd._arrays import constant, power_of_two
 from jaxfd._estimate.adaptive.crossed import Crossed
 from jaxfd._estimate.adaptive.fits import BestFit
 from jaxfd._estimate.adaptive.ground import Ground
-from jaxfd._estimate.adaptive.search import BAR_OF_SECOND, Explored, Round, explore, refine
+from jaxfd._estimate.adaptive.search import BAR, Explored, Round, explore, refine
 from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.found import SecondDerivatives, by_leaf
 from jaxfd._estimate.task import Call
@@ -23,7 +23,7 @@ from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 
 # How far a pair goes at first, in units of what suits its entries: its corners lie farther out.
-_SHARE = 0.75
+_SHARE = 0.625
 
 
 class _Mixed(NamedTuple):
@@ -82,12 +82,13 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
         jump=xp.zeros((*radius.shape, told.value.shape[-1]), bool),
         best=crossed.judge(side, evidence),
         evidence=evidence,
+        stuck=xp.zeros(radius.shape, bool),
         number=xp.zeros((), np.int32),
         spent=xp.full_like(radius, crossed.fit_points),
     )
     state = refine(crossed, start)
     best = BestFit(*tree_util.tree_map(lambda leaf: leaf, state.best))
-    value, error = crossed.mixed(side, best, told.value, told.error, BAR_OF_SECOND)
+    value, error = crossed.mixed(side, best, told.value, told.error, BAR)
     # At a jump or a kink along one of its entries a pair knows nothing.
     broken = xp.isinf(told.error)
     broken = broken[..., low, :] | broken[..., high, :]
@@ -130,11 +131,14 @@ def _cross(told: Explored, low: np.ndarray, high: np.ndarray) -> tuple[Crossed, 
         flat=ground.flat[..., low] * ground.flat[..., high],
         repeats=ground.repeats,
     )
+    # What both entries leave of a fit is noise for their pair.
+    left = xp.where(xp.isfinite(told.spread), told.spread, 0)
+    left = xp.minimum(left[..., low, :], left[..., high, :])
     crossed = Crossed(
         ground=pairs,
         centre=found.centre,
         dtype=found.dtype,
-        noise=larger(found.noise),
+        noise=xp.maximum(larger(found.noise), left),
         lift=larger(found.lift),
         floor=larger(found.floor),
         rounding=larger(found.rounding),

@@ -24,6 +24,7 @@ from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
 from jaxfd._estimate.adaptive.reading import (
     FRESH_POINTS,
+    SPAN,
     Search,
     fresh,
     gather,
@@ -37,18 +38,41 @@ from jaxfd._places import Place
 
 # A bar is this many times the error that a fit promises, for it is the best of many.
 BAR = 2.5
-BAR_OF_SECOND = 2.5
 # To one side of a wall a scale that is not resolved makes bars so many times too short.
 _VAGUE = 10.0
 # What noise alone would leave, times this: a fit that leaves more is limited by truncation.
 _NOISY = 40.0
-# A bar is too wide when it is more than this share of the derivative: where noise is the reason,
-# and, as a power of eps, where truncation is. A bar this many times rounding is never too wide.
-_COARSE, _FINE, _ROUNDING = 0.1, 0.4, 30.0
+# A bar this many times rounding is never too wide.
+_ROUNDING = 30.0
+# A fit's error over that of its noise, about.
+_QUANTILE = 2.5
+# A kink is certain where it is so many times the noise.
+_CERTAIN = 16.0
 # An error of so many derivatives: nothing is seen but noise.
 _LOST = 4.0
-# A smaller radius against truncation, a larger one against noise.
-_SHRINK, _GROW = 1 / 16, 64.0
+# A larger radius where nothing is seen but noise.
+_GROW = 64.0
+
+
+class Demands(NamedTuple):
+    """When a bar is too wide, and what is done then.
+
+    Attributes:
+        coarse: the share of the derivative that it may be, where noise is the reason.
+        fine: the same where truncation is, as a power of eps.
+        shrink: the factor of a smaller radius, against truncation.
+        stretch: that of a larger one, against noise; 1 for none.
+    """
+
+    coarse: float
+    fine: float
+    shrink: float
+    stretch: float
+
+
+_FIRST = Demands(0.1, 0.4, 1 / 16, 1.0)
+# Noise costs higher derivatives more, and a larger radius gains more.
+_HIGHER = Demands(0.02, 0.6, 1 / 4, 3.0)
 
 
 class Round(NamedTuple):
@@ -60,6 +84,7 @@ class Round(NamedTuple):
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
         best: what it says.
         evidence: what all fits make of the points.
+        stuck: where the last fit made nothing better.
         number: how often was fitted again.
         spent: how many points were evaluated.
     """
@@ -69,6 +94,7 @@ class Round(NamedTuple):
     jump: Any
     best: BestFit
     evidence: list[Evidence]
+    stuck: Any
     number: Any
     spent: Any
 
@@ -84,6 +110,7 @@ class Explored(NamedTuple):
         side: to which side of ``x`` the points lie, 0 for both, shape ``(*lead, N)``.
         radius: the radius of the last fit.
         step: how far the points of the best one go.
+        spread: how far the values lie from the best fit, shape ``(*lead, N, O)``.
         evaluations: how many points were evaluated, shape ``(*lead,)``.
     """
 
@@ -94,6 +121,7 @@ class Explored(NamedTuple):
     side: Any
     radius: Any
     step: Any
+    spread: Any
     evaluations: Any
 
 
@@ -136,7 +164,9 @@ def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Expl
     if derivative == 1:
         doubt = xp.maximum(doubt, denied(found, climbed, best, state.radius))
     else:
-        kink = xp.where(kink > 0, np.inf, 0)
+        # There it is infinite, unless noise only looks like a kink.
+        bottom = (climbed.kept_top / SPAN).astype(found.dtype)[..., None]
+        kink = xp.where(kink * bottom > _CERTAIN * found.noise, np.inf, 0)
     error = xp.maximum(xp.maximum(error, kink), doubt)
     error = xp.where(state.jump | ~xp.isfinite(value), np.inf, error)
     flat = ground.flat.astype(found.dtype)[..., None]
@@ -148,6 +178,7 @@ def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Expl
         side=state.side,
         radius=state.radius,
         step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+        spread=best.error / found.per_radius(best.gain, state.radius) / _QUANTILE,
         evaluations=(xp.sum(state.spent, axis=-1) * ground.repeats + 1).astype(np.int32),
     )
 
@@ -168,6 +199,7 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
         jump=state.jump,
         best=search.judge(side, evidence),
         evidence=evidence,
+        stuck=xp.zeros(radius.shape, bool),
         number=xp.zeros((), np.int32),
         spent=state.spent + FRESH_POINTS,
     )
@@ -176,6 +208,7 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
 def refine(search: Search, state: Round) -> Round:
     """Fits once more where the bar is wider than it should be."""
     xp, ground = search.xp, search.ground
+    demands = _FIRST if search.derivative == 1 else _HIGHER
     room = ground.room(state.side)
 
     def look(state: Round) -> tuple[Any, Any, Any]:
@@ -184,24 +217,33 @@ def refine(search: Search, state: Round) -> Round:
         value, error = xp.abs(best.value), best.error
         alone = search.per_radius(best.gain, state.radius)
         noisy = error < _NOISY * alone * search.noise
-        fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
-        wide = error > xp.where(noisy, _COARSE, fine) * value
+        fine = (ground.eps**demands.fine).astype(search.dtype)[:, None]
+        wide = error > xp.where(noisy, demands.coarse, fine) * value
         wide = (wide & (error > _ROUNDING * alone * search.rounding)) | xp.isinf(error)
-        unsettled = xp.any(wide, axis=-1) & (state.spent + search.fit_points < search.most) & (ground.flat != 0)
+        unsettled = (
+            xp.any(wide, axis=-1)
+            & (state.spent + search.fit_points < search.most)
+            & (ground.flat != 0)
+        )
         unsettled = unsettled & ~xp.all(state.jump, axis=-1)
         by_noise = xp.all(noisy | ~wide, axis=-1)
+        if search.derivative > 1:
+            # What a smaller radius does not better was no truncation.
+            by_noise = by_noise | state.stuck
         lost = xp.all((error > _LOST * value) | ~wide, axis=-1)
         return unsettled, by_noise, lost
 
     def step(state: Round) -> Round:
         unsettled, by_noise, lost = look(state)
         side, radius, old = state.side, state.radius, state.best
-        higher = radius * _GROW
-        grow = by_noise & lost & (higher <= room)
+        # A little farther once, as far as a straight line and noise reach where nothing is seen.
+        little = (state.number == 0) & (demands.stretch > 1) & ~lost
+        higher = radius * xp.where(lost, _GROW, demands.stretch).astype(radius.dtype)
+        grow = by_noise & (lost | little) & (higher <= room)
         again = by_noise & ~grow
         # The same points once more would show the same noise, were it a function of the point.
         nudge = (1 - (state.number + 1).astype(radius.dtype) / 16) * radius
-        new = xp.where(grow, higher, xp.where(again, nudge, radius * _SHRINK))
+        new = xp.where(grow, higher, xp.where(again, nudge, radius * demands.shrink))
         alone = search.weigh(*search.sample_fit(side, new, unsettled), new)
         more = [add(a, b, search.derivative) for a, b in zip(state.evidence, alone, strict=True)]
         fresh, joined = search.judge(side, alone), search.judge(side, more)
@@ -222,6 +264,7 @@ def refine(search: Search, state: Round) -> Round:
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),
+            stuck=unsettled & ~move & ~stay,
             number=state.number + 1,
             spent=state.spent + xp.where(unsettled, search.fit_points, 0).astype(radius.dtype),
         )
