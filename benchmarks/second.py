@@ -90,7 +90,6 @@ class _Current:
 _current = _Current()
 _box = jaxfd.blackbox(_current, _SCALAR)
 _plain = jaxfd.hessian(_box)
-_peers: dict[str, Any] = {}
 
 
 def _numdifftools(problem: Problem) -> tuple[Any, Any]:
@@ -117,7 +116,10 @@ def _with_bars(method: Any) -> Callable[[Problem], tuple[Any, Any]]:
 
 def methods() -> dict[str, Callable[[Problem], tuple[Any, Any]]]:
     """Who is measured: what an older tree does not have is left out."""
-    found = {"numdifftools.Hessian": _numdifftools, "hessian(f)": _default}
+    found: dict[str, Callable[[Problem], tuple[Any, Any]]] = {
+        "numdifftools.Hessian": _numdifftools,
+        "hessian(f)": _default,
+    }
     try:
         found["estimate(f, derivative=2)"] = _with_bars(jaxfd.Central())
         found["the same, Adaptive()"] = _with_bars(jaxfd.Adaptive())

@@ -1,4 +1,4 @@
-"""Values that a program printed: how coarse they are, in decimals.
+"""Values that a program printed, or computed in float32: how coarse they are.
 
 It exists because differences of such values may agree with each other and be wrong together, as
 where all of them are 0. Must not know what the values are of.
@@ -20,7 +20,7 @@ _FEW = 1e-11
 
 
 def scatter_of_digits(values: Float[Any, "m *s"]) -> Float[Any, "*s"]:
-    """The standard deviation of what rounding to few decimals did to values; 0 where none is seen.
+    """The standard deviation of what rounding to few digits did to values; 0 where none is seen.
 
     Args:
         values: NumPy's, at least two; what is not finite does not count.
@@ -33,5 +33,8 @@ def scatter_of_digits(values: Float[Any, "m *s"]) -> Float[Any, "*s"]:
         scaled = values * 10.0**k
         fits = np.all(np.abs(scaled - np.round(scaled)) <= 4 * eps * scaled, axis=0)
         grid = np.where(fits & (unit > _FEW * size), unit, grid)
-    # All equal and 0: nothing is known of digits.
+    # Numbers of few bits.
+    short = np.all(values.astype(np.float32) == values, axis=0)
+    grid = np.where(short, np.maximum(grid, np.finfo(np.float32).eps * size), grid)
+    # All of them 0: nothing is known of digits.
     return np.where(size > 0, _UNIFORM * grid, 0)

@@ -31,6 +31,8 @@ from jaxfd._places import Place
 # Values of a pair that differ by more than this share of what they are to show: noise drowns it, or
 # the function varies within the step.
 _DROWNED = 1e-2
+# The same where two steps show that it is noise; it grows less than by this factor then.
+_NOTICED, _GROWTH = 1e-3, 4.0
 # Noise is what lies above so many times the spacing of the values.
 _SPACINGS = 100.0
 # What the computation of one value may lose, in spacings.
@@ -44,8 +46,9 @@ class _Square(NamedTuple):
         centre: the outputs at ``x``, the auxiliary ones too.
         values: for each output, shape ``(*lead, N, N, *out)``.
         size: for each output how large its values are, shape ``(*lead, *out)``.
-        noise: for each output the noise that the values show, of the same shape.
-        drowned: whether noise hides the derivatives, shape ``(*lead,)``.
+        noise: for each output the noise that the values show, of the same shape; what a smooth
+            function does looks like noise too, but grows with the step.
+        share: for each output the largest share of what a pair is to show that this is.
         layout: the points along the axes.
         points: how many points there are besides the centre.
     """
@@ -54,7 +57,7 @@ class _Square(NamedTuple):
     values: list[Shaped[Any, "*lead n n *out"]]
     size: list[Shaped[Any, "*lead *out"]]
     noise: list[Shaped[Any, "*lead *out"]]
-    drowned: Bool[Any, "*lead"]
+    share: list[Shaped[Any, "*lead *out"]]
     layout: Layout
     points: int
 
@@ -66,12 +69,13 @@ def along_pairs(method: StencilMethod, place: Place, call: Call, wish: Wish) -> 
     second = method.stencil(2).with_offsets(first.moving)
     near = _square(place, call, first, second, None, 1.0)
     xp, real = place.xp, call.parts.real
-    errors, drowned, points = None, near.drowned, near.points
+    errors, points = None, near.points
+    drowned = _anywhere(place, [share > _DROWNED for share in near.share])
     if wish.error:
         far = _square(place, call, first, second, near.centre, 2.0)
         bars = _bars(place, call, second, near, far)
         errors, points = [bar for bar, _ in bars], points + far.points
-        drowned = functools.reduce(xp.logical_or, [d for _, d in bars], near.drowned | far.drowned)
+        drowned = drowned | _anywhere(place, [hides for _, hides in bars])
     found = SecondDerivatives(
         centre=near.centre,
         values=near.values,
@@ -159,7 +163,7 @@ def _square(
     position = np.zeros((number, number), int)
     position[low, high] = position[high, low] = number + np.arange(low.size)
     position[np.diag_indices(number)] = np.arange(number)
-    values, noises, sizes, drowned = [], [], [], xp.zeros(place.lead, bool)
+    values, noises, sizes, shares = [], [], [], []
     for o, (d, (pair, apart)) in enumerate(zip(diagonal, pairs, strict=True)):
         row = xp.concatenate([d, pair.astype(d.dtype)], axis=axis)
         row = xp.take(row, position.reshape(-1), axis=axis)
@@ -170,11 +174,11 @@ def _square(
         if place.concrete:
             lines = np.moveaxis(along[o], axis + 1, 0).reshape(-1, *base[o].shape)
             coarse = scatter_of_digits(np.concatenate([base[o][None], lines]))
-        noise, hides = _noise(place, layout, (low, high), d, pair, apart, sizes[-1], coarse)
+        noise, share = _noise(place, layout, (low, high), d, pair, apart, sizes[-1], coarse)
         noises.append(noise)
-        drowned = drowned | xp.any(hides.reshape(*place.lead, -1), axis=-1)
+        shares.append(share)
     spent = layout.points.nodes * number + cross.points.nodes * int(low.size)
-    return _Square(base, values, sizes, noises, drowned, layout, spent)
+    return _Square(base, values, sizes, noises, shares, layout, spent)
 
 
 def _noise(
@@ -187,7 +191,7 @@ def _noise(
     size: Any,
     coarse: Any,
 ) -> tuple[Any, Any]:
-    """The noise that the pairs show, and whether it hides their derivatives; for one output.
+    """The noise that the pairs show, and its largest share of what they are to show; of an output.
 
     The corners ``+ +`` and ``- -`` of a pair tell its derivative twice. A smooth function makes
     little difference between them. What values of few digits lose they need not show.
@@ -196,8 +200,8 @@ def _noise(
     h = constant(xp, layout.h)
     if not pairs[0].size:
         curved = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
-        lost = coarse > _DROWNED * xp.max(curved, axis=axis, initial=0)
-        return coarse + xp.zeros_like(size), lost & xp.ones(size.shape, bool)
+        level = coarse + xp.zeros_like(size)
+        return level, _share(xp, level, xp.max(curved, axis=axis, initial=0))
     if apart is None:
         apart = xp.zeros_like(mixed)
     area = over(h[..., pairs[0]] * h[..., pairs[1]], apart)
@@ -209,15 +213,27 @@ def _noise(
     if place.concrete:
         noise = xp.maximum(noise, xp.expand_dims(coarse, axis))
     least = _SPACINGS * place.eps(layout.h.dtype) * xp.expand_dims(size, axis)
-    hides = xp.any((noise > _DROWNED * shown) & (noise > least), axis=axis)
-    level = xp.sqrt(xp.mean(noise**2, axis=axis))
-    return xp.where(hides, level, 0), hides
+    known = xp.where(noise > least, noise, 0)
+    share = xp.max(_share(xp, known, shown), axis=axis)
+    return xp.sqrt(xp.mean(known**2, axis=axis)), share
+
+
+def _share(xp: Any, part: Any, whole: Any) -> Any:
+    """The share of a part; infinite of nothing, and 0 where both are."""
+    return xp.where(whole > 0, part / xp.where(whole > 0, whole, 1), xp.where(part > 0, np.inf, 0))
+
+
+def _anywhere(place: Place, flags: list[Any]) -> Bool[Any, "*lead"]:
+    """Whether a flag is set for any output."""
+    xp = place.xp
+    each = [xp.any(flag.reshape(*place.lead, -1), axis=-1) for flag in flags]
+    return functools.reduce(xp.logical_or, each)
 
 
 def _bars(
     place: Place, call: Call, second: Stencil, near: _Square, far: _Square
 ) -> list[tuple[Any, Any]]:
-    """For each output a bound of the error, and whether what is seen drowns."""
+    """For each output a bound of the error, and what of it drowns: by entries of the output."""
     xp, axis = place.xp, len(place.lead)
     h, wide = constant(xp, near.layout.h), constant(xp, far.layout.h)
     area = h[..., :, None] * h[..., None, :]
@@ -230,7 +246,10 @@ def _bars(
         apart = xp.abs(constant(xp, value - far.values[o]))
         span = over(area, apart)
         lost = _ROUNDING * weight * place.eps(h.dtype) * near.size[o]
-        noise = xp.maximum(near.noise[o], far.noise[o])
+        # What a smooth function does grows with the third power of the step, noise does not.
+        stands = far.noise[o] < _GROWTH * near.noise[o]
+        noise = xp.where(stands, xp.maximum(near.noise[o], far.noise[o]), 0)
+        hides = (stands & (near.share[o] > _NOTICED)) | (far.share[o] > _DROWNED)
         spread = xp.expand_dims(lost + weight * noise, (axis, axis + 1)) / span
         bar = xp.where(over(told, apart), factor * apart + spread, np.inf)
         bar = xp.where(xp.isfinite(value), bar, np.inf)
@@ -242,5 +261,5 @@ def _bars(
         seen = over(told, apart) & (apart > least)
         largest = xp.max(size, axis=(axis, axis + 1), keepdims=True, initial=0)
         drowns = seen & (apart > _DROWNED * largest)
-        result.append((bar.astype(value.dtype), xp.any(drowns.reshape(*place.lead, -1), axis=-1)))
+        result.append((bar.astype(value.dtype), hides | xp.any(drowns, axis=(axis, axis + 1))))
     return result

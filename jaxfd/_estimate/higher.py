@@ -1,7 +1,7 @@
 """Derivatives of higher order along the coordinates, looked at twice where noise may drown them.
 
-A default step suits rounding. Noise far above it makes a second difference as large as it likes, and
-one difference does not show that: another with twice the step does. Must not know who asks.
+A default step suits rounding. Noise far above it makes a second difference as large as it likes,
+and one difference does not show that: another with twice the step does. Must not know who asks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ def higher_derivatives(place: Place, call: Call, wish: Wish) -> Derivatives:
 def _drowned(place: Place, call: Call, stencil: Stencil, found: Derivatives) -> Bool[Any, "*lead"]:
     """Whether noise hides what was found: on the host, for every call of a batch."""
     axis, order = len(place.lead), stencil.derivative
-    real = call.parts.real
     h = flatten(np, [step.astype(np.float64) for step in found.step], axis)
     eps = place.eps(h.dtype)
     number = h.shape[-1]

@@ -162,7 +162,7 @@ def _gradient(
     boxes: Sequence[Box] | None,
     stretch: float,
 ) -> tuple[Any, Any]:
-    """The gradient at a point, with the step that suits a second derivative, and the size of values."""
+    """The gradient at a point, with a step that suits a second derivative; the size of values."""
     call = dataclasses.replace(call, boxes=boxes)
     layout = lay(place, call, stencil, whole(base, None), derivative=2, stretch=stretch)
     xp, axis = place.xp, len(place.lead)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-
 from jaxtyping import PyTree
 
 from jaxfd._arrays import Parts, is_complex, over

@@ -27,8 +27,8 @@ class Adaptive(Method):
     waves thousands of times within ``max(|x|, typical)`` may pass for noise or for a slow one.
 
     Second derivatives (`hessian`, `hessian_diagonal`) and those of higher order of one variable
-    (`derivative`, up to the sixth) are found in the same way; a pair of entries takes 32 evaluations
-    more, 96 at most.
+    (`derivative`, up to the sixth) are found in the same way; a pair of entries takes 32
+    evaluations more, 96 at most.
 
     Args:
         noise: the standard deviation of the function's noise, in the units of its output, where it

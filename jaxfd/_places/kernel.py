@@ -7,7 +7,6 @@ handed a ``reduce``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 

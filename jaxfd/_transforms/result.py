@@ -25,13 +25,15 @@ class Estimate:
         value: the function's value at ``x``.
         grad: the derivative: the gradient, shaped as the argument; for more than one output the
             Jacobian, shaped as `jacobian` shapes it; with ``derivative=2`` the Hessian.
-        error: for each entry of the derivative a cautious bound of its error: what lower orders on the same points
-            disagree by, and rounding. NaN where the method has nothing to compare with
-            (``Forward(order=1)``, ``ComplexStep``). For random methods it is no bound but the
-            standard error of a mean of independent samples; infinite for entries that none moved.
+        error: for each entry of the derivative a cautious bound of its error: what lower orders, or
+            for a Hessian larger steps, disagree by, and rounding. NaN where the method has nothing
+            to compare with (``Forward(order=1)``, ``ComplexStep``). For random methods it is no
+            bound but the standard error of a mean of independent samples; infinite for entries that
+            none moved.
         step: for each entry of the argument the step used.
-        one_sided: for each entry of the argument whether its points lay to one side of ``x``, though the method's
-            do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).
+        one_sided: for each entry of the argument whether its points lay to one side of ``x``,
+            though the method's do not: because of a wall, or because a point failed
+            (``blackbox(on_error="nan")``).
         evaluations: the number of evaluations, an integer array.
         aux: the function's auxiliary data, None without any.
         bound: whether ``error`` is a bound, and not a standard error; part of the structure.

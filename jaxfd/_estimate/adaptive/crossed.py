@@ -1,8 +1,9 @@
 """Pairs of coordinates moved together: what a fit of a mixed derivative needs.
 
-For every pair of entries ``i, j`` points lie on two crossed lines, ``x ± t (u_i e_i + u_j e_j)`` and
-``x ± t (u_i e_i - u_j e_j)``, with ``t`` up to the radius; beside a wall on one ray alone, into the
-room there is. A `Crossed` is a search as `refine` sees one, with pairs in place of coordinates. It
+For every pair of entries ``i, j`` points lie on two crossed lines, ``x ± t (u_i e_i + u_j e_j)``
+and ``x ± t (u_i e_i - u_j e_j)``, with ``t`` up to the radius; beside a wall on one ray alone, into
+the room there is.
+A `Crossed` is a search as `refine` sees one, with pairs in place of coordinates. It
 must not know how the units ``u`` were found.
 """
 

@@ -4,10 +4,6 @@ The points lie at fixed shares of a radius, so everything about a fit but the ra
 beforehand: orthogonal polynomials on the first points of a row, what each of them adds to the
 derivative, and how many degrees of freedom are left to judge the noise by. This room knows numbers
 only: no arguments, no method, no place.
-
-Reference:
-    G. Forsythe, "Generation and use of orthogonal polynomials for data-fitting with a digital
-    computer", J. Soc. Indust. Appl. Math. 5 (1957) 74-88.
 """
 
 from __future__ import annotations
@@ -23,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import apply, column, constant, power_of_two
+from jaxfd._estimate.adaptive.polynomials import POWERS, leading, orthonormal, terms_for
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
 _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
@@ -36,88 +33,6 @@ MOST_SETS = 3
 def student(freedom: int) -> float:
     """The factor between a standard error and a bound of the error."""
     return _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _MANY
-
-
-@dataclasses.dataclass(frozen=True)
-class Basis:
-    """Orthonormal polynomials on the first points of a row, by rising degree.
-
-    Attributes:
-        values: their values at the points, shape ``(m, m)``.
-        slopes: their derivatives at the centre, of the order asked for, for radius 1.
-        origins: what they are there.
-    """
-
-    values: np.ndarray
-    slopes: np.ndarray
-    origins: np.ndarray
-
-
-# The lowest power of the distance that a part of the data has, and the step to the next.
-POWERS = {"odd": (1, 2), "even": (0, 2), "square": (2, 2), "all": (0, 1)}
-
-
-def terms_for(kind: str, derivative: int) -> int:
-    """How many powers of a kind there are up to that of a derivative."""
-    lowest, step = POWERS[kind]
-    return (derivative - lowest) // step + 1
-
-
-def leading(kinds: Sequence[str], derivative: int) -> int:
-    """The number of the part of the data whose powers make a derivative."""
-    return next(
-        number
-        for number, (lowest, step) in enumerate(POWERS[kind] for kind in kinds)
-        if derivative >= lowest and (derivative - lowest) % step == 0
-    )
-
-
-def orthonormal(nodes: Sequence[Fraction], kind: str, derivative: int = 1) -> Basis:
-    """Some powers of the distance, made orthogonal in rational arithmetic.
-
-    Args:
-        nodes: the distances.
-        kind: the powers: ``"odd"``, ``"even"``, ``"square"`` for the even ones from the second on,
-            ``"all"``.
-        derivative: the order of the derivatives at the centre.
-    """
-    lowest, step = POWERS[kind]
-    u = [t**step for t in nodes]
-    # Polynomial i is t^lowest * p_i(u): at the points, and the coefficients of p_i.
-    rows_of: list[list[Fraction]] = []
-    written: list[list[Fraction]] = []
-    norms: list[Fraction] = []
-    for i in range(len(nodes)):
-        if i == 0:
-            row, poly = [t**lowest for t in nodes], [Fraction(1)]
-        else:
-            last, norm = rows_of[-1], norms[-1]
-            shift = sum((a * q * q for a, q in zip(u, last, strict=True)), Fraction(0)) / norm
-            row = [(a - shift) * q for a, q in zip(u, last, strict=True)]
-            poly = _minus([Fraction(0), *written[-1]], shift, written[-1])
-            if i > 1:
-                back = norm / norms[-2]
-                row = [r - back * q for r, q in zip(row, rows_of[-2], strict=True)]
-                poly = _minus(poly, back, written[-2])
-        rows_of.append(row)
-        written.append(poly)
-        norms.append(sum((q * q for q in row), Fraction(0)))
-    size = [math.sqrt(norm) for norm in norms]
-    power, rest = divmod(derivative - lowest, step)
-    own = rest == 0 and power >= 0
-    slopes = [float(poly[power]) if own and power < len(poly) else 0.0 for poly in written]
-    slopes = [math.factorial(derivative) * slope for slope in slopes]
-    origins = [float(poly[0]) if lowest == 0 else 0.0 for poly in written]
-    return Basis(
-        np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
-        np.array(slopes) / np.array(size),
-        np.array(origins) / np.array(size),
-    )
-
-
-def _minus(poly: list[Fraction], factor: Fraction, other: list[Fraction]) -> list[Fraction]:
-    """A polynomial less a multiple of one that is no longer, by coefficients."""
-    return [c - factor * (other[k] if k < len(other) else Fraction(0)) for k, c in enumerate(poly)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +75,6 @@ def _fits(
     basis = np.zeros((total, size))
     rows: list[tuple[Any, ...]] = []
     start, first_of = 0, leading(kinds, derivative)
-    parted = len(kinds) > 1
     # One term more than the derivative needs: else truncation is told from noise too badly.
     least = terms_for(kinds[first_of], derivative) + 1 - (kinds[first_of] == "even")
     for m in windows:
@@ -190,7 +104,8 @@ def _fits(
             rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free))
         start += m * len(kinds)
     columns = [np.array(c) for c in zip(*rows, strict=True)]
-    return Fits(columns[0], basis, *columns[1:], derivative)
+    slopes, left_of, used, reach, gains, biases, freedom = columns
+    return Fits(slopes, basis, left_of, used, reach, gains, biases, freedom, derivative)
 
 
 _EIGHTHS = tuple(Fraction(i, 8) for i in range(1, 9))

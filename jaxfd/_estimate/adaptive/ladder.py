@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxfd._arrays import apply, column
-from jaxfd._estimate.adaptive.fits import POWERS, leading, orthonormal, terms_for
+from jaxfd._estimate.adaptive.polynomials import POWERS, leading, orthonormal, terms_for
 
 # What is left by the polynomials and is this many times the noise is the function's own.
 _SIGNIFICANT = 4.0
