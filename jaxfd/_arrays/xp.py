@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
+from jaxfd._arrays.dtype import finfo
+
 
 def over(small: Any, big: Any) -> Any:
     """Appends axes to ``small`` until it lines up with the leading axes of ``big``."""
@@ -24,6 +26,13 @@ def over(small: Any, big: Any) -> Any:
 def realise(x: Float[Any, "*n"], h: Float[Any, "*n"]) -> Float[Any, "*n"]:
     """Makes a step exact: the distance between ``x`` and ``x + h`` as they are stored."""
     return (x + h) - x
+
+
+def moving(xp: Any, x: Float[Any, "*n"]) -> Float[Any, "*n"]:
+    """The smallest step, to a factor of two, that is not lost in the rounding of ``x``."""
+    kind = finfo(x.dtype)
+    least = xp.asarray(kind.smallest_normal, dtype=x.dtype)
+    return xp.maximum(xp.abs(x) * xp.asarray(kind.eps, dtype=x.dtype), least)
 
 
 def constant(xp: Any, x: Any) -> Any:

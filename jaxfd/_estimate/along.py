@@ -13,7 +13,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import Parts, complexify, is_inexact, over, real_of, whole
 from jaxfd._estimate.first import value_at_centre
 from jaxfd._estimate.tangents import Way, scaled, step_along, tangent_points, tangent_step, ways
-from jaxfd._estimate.task import Answer, Call, Task, complexified
+from jaxfd._estimate.task import Answer, Call, Task, as_output, complexified
 from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Place
 
@@ -61,7 +61,7 @@ class Line(Task):
         centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
         count, nodes = len(call.out), len(stencil.moving)
         mend = place.lossy and not stencil.imaginary
-        if mend and centre is None and any(np.isnan(o).any() for o in outputs[:count]):
+        if mend and centre is None and not all(np.isfinite(o).all() for o in outputs[:count]):
             # What lost one side is differenced with the centre.
             centre = place.centre(x)
         tangent = []
@@ -77,7 +77,9 @@ class Line(Task):
                 part = way.combine(place, stencil, base, own, distances.astype(real))
                 value = part if value is None else value + part
             value = value * over(scale, value).astype(value.dtype)
-            tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
+            if not stencil.imaginary:
+                value = as_output(value.astype(call.out[i].dtype), call.out[i])
+            tangent.append(value)
         if self.raw:
             return tangent
         assert centre is not None

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw
+from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw, weakened
 from jaxfd._estimate.contract import contract_rows, rows_of
 from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
@@ -116,7 +116,7 @@ class _HostCall:
         *_, needs = tree_util.tree_unflatten(self._tree, full)
         needs = needs._replace(bounds=settings.bounds)
         if needs.bounds is not None:
-            check_bounds(arguments, needs.bounds)
+            check_bounds(arguments, needs.bounds, inside=not task.everything)
         leaves = [full[i] for i in where]
         parts = task.split(leaves, method)
         rest = [i for i in range(self._count) if i not in where]
@@ -191,13 +191,19 @@ class _HostCall:
                 aux_tree=self._aux_tree,
             )
             place = Kernel(program, Schedule())
-            leaves, structure = tree_util.tree_flatten(task.run(place, call))
+            with jax.numpy_rank_promotion("allow"):
+                leaves, structure = tree_util.tree_flatten(task.run(place, call))
             void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
             found.append((structure, void))
             return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
 
-        shapes = jax.eval_shape(run, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
+        like = [jax.ShapeDtypeStruct(o.shape, o.dtype, weak_type=_is_weak(o)) for o in operands]
+        shapes = jax.eval_shape(run, *like)
         return shapes, *found[0]
+
+
+def _is_weak(operand: Any) -> bool:
+    return bool(jax.typeof(operand).weak_type)
 
 
 class HostProgram(Program):
@@ -228,12 +234,13 @@ class HostProgram(Program):
         inputs = (freeze(args), freeze(kwargs), method, needs)
         flat, tree = tree_util.tree_flatten(inputs)
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
-        key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
+        key = (task, tree, tuple((o.shape, o.dtype, _is_weak(o)) for o in operands))
         if key not in self._known:
             made = _HostCall(self.function, task, tree, self.declared(*thaw((args, kwargs))))
             self._known[key] = (made, *made.results(operands))
         made, shapes, structure, void = self._known[key]
-        results = iter(host_call(made, shapes, operands))
+        found = zip(host_call(made, shapes, operands), shapes, strict=True)
+        results = iter([weakened(r) if like.weak_type else r for r, like in found])
         leaves = [
             next(results) if shape is None else np.zeros(shape, jax.dtypes.float0) for shape in void
         ]

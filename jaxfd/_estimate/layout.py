@@ -127,9 +127,9 @@ class Layout:
         if self.row is not None:
             result = result | over(self.sideways(place)[..., d], result)
         if place.lossy and self._mendable and centre is not None:
-            lost = np.isnan(outputs)
+            lost = ~np.isfinite(outputs)
             centre = np.expand_dims(centre, len(place.lead))
-            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & ~np.isnan(centre))
+            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & np.isfinite(centre))
         return result
 
     @property

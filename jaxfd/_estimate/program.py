@@ -81,6 +81,9 @@ def boxes_for(xp: Any, arguments: Arguments, parts: Parts, needs: Needs) -> list
 
 
 def check_call(task: Task, args: Any, kwargs: Any, needs: Needs) -> None:
-    """Checks bounds against a call, as far as values are known."""
+    """Checks bounds against a call, as far as values are known.
+
+    A hook is evaluated where others want it, outside its box too, and has no derivative there.
+    """
     if needs.bounds is not None:
-        check_bounds(task.bind(args, kwargs), needs.bounds)
+        check_bounds(task.bind(args, kwargs), needs.bounds, inside=not task.everything)

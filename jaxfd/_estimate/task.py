@@ -27,6 +27,7 @@ from jaxfd._arrays import (
     is_complex,
     is_inexact,
     split,
+    weakened,
 )
 from jaxfd._estimate.needs import Needs
 from jaxfd._methods import Method
@@ -229,11 +230,20 @@ class Answer(NamedTuple):
 
 
 def cast(value: Any, leaf: Any) -> Any:
-    """The derivative in the dtype of the argument's leaf; complex stays complex."""
+    """The derivative in the dtype and weak type of the argument's leaf; complex stays complex."""
     dtype = leaf.dtype
     if is_complex(value) and not is_complex(leaf):
         dtype = complex_of(dtype)
-    return value.astype(dtype)
+    value = value.astype(dtype)
+    if not isinstance(leaf, jax.Array) or not jax.typeof(leaf).weak_type:
+        return value
+    return weakened(value)
+
+
+def as_output(value: Any, output: Any) -> Any:
+    """What a function returns, or its tangent, in the weak type that JAX gives it."""
+    weak = isinstance(value, jax.Array) and getattr(output, "weak_type", False)
+    return weakened(value) if weak else value
 
 
 def float0(leaf: Any) -> np.ndarray:

@@ -78,7 +78,9 @@ class TracedProgram(Program):
             aux_tree=program.aux_tree,
             lost=lost_in(program.closed, len(program.out)) if imaginary else None,
         )
-        return task.run(Kernel(program, task.schedule), call)
+        # Only the user's own lines are held to be explicit about ranks.
+        with jax.numpy_rank_promotion("allow"):
+            return task.run(Kernel(program, task.schedule), call)
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
         try:

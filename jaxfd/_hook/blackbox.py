@@ -44,6 +44,7 @@ def blackbox(
     journal: Journal | str | os.PathLike[str] | None = None,
     progress: bool | Callable[[Any], Any] | None = None,
     name: str | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> BlackBox:
     """Brings a host function into JAX, differentiable by differences.
 
@@ -91,6 +92,8 @@ def blackbox(
             elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
             left, unit)``, called as points finish.
         name: what errors, progress and the journal call the function; by default its own name.
+        bounds: as for `differentiable`: the box that the hook's differences stay in, say
+            ``(0, jnp.inf)`` for a rate or a log-density's domain. ``jaxfd.grad`` brings its own.
 
     Returns:
         A function of JAX arrays.
@@ -127,7 +130,7 @@ def blackbox(
         progress=progress,
     )
     program = HostProgram(HostFunction(runner), out)
-    box = BlackBox(program, method, mode)
+    box = BlackBox(program, method, mode, bounds=bounds)
     functools.update_wrapper(box, fun, updated=())
     return box
 

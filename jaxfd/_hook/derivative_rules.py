@@ -37,7 +37,7 @@ class Hook:
 
     Attributes:
         program: the function.
-        tree: the structure of ``(args, kwargs, method)``, frozen.
+        tree: the structure of ``(args, kwargs, method, bounds)``, frozen.
         inexact: for each leaf of ``(args, kwargs)``, its number among the differentiable leaves,
             or -1.
         fixed: the numbers of the leaves that are never perturbed.
@@ -56,8 +56,8 @@ class Hook:
 
     def run(self, task: Task, operands: Sequence[Any], needs: Needs = Needs()) -> Any:
         """Runs a task on the call."""
-        args, kwargs, method = tree_util.tree_unflatten(self.tree, operands)
-        return self.program.run(task, args, kwargs, method, needs)
+        args, kwargs, method, bounds = tree_util.tree_unflatten(self.tree, operands)
+        return self.program.run(task, args, kwargs, method, needs._replace(bounds=bounds))
 
     def active(self, tangents: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:
         """The leaves that have a tangent, by number, and those tangents."""

@@ -245,7 +245,7 @@ def mended(plain: Any, centre: Any, outputs: Any, moved: Any) -> Any:
     It is the slope at ``x`` of the polynomial through them. With distances ``t_k`` that is
     ``sum_k g_k (f_k - f_0) / t_k`` with ``g_k = prod_{j != k} t_j / (t_j - t_k)``.
     """
-    lost = np.isnan(outputs)
+    lost = ~np.isfinite(outputs)
     if centre is None or not lost.any():
         return plain
     t = np.where(lost, np.nan, over(moved, outputs))

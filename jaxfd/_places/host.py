@@ -157,7 +157,7 @@ class Host:
         if ride:
             centre = [o[:, 0] for o in outputs]
             outputs = [o[:, 1:] for o in outputs]
-        elif centre is None and self.lossy and any(np.isnan(o).any() for o in outputs):
+        elif centre is None and self.lossy and not all(np.isfinite(o).all() for o in outputs):
             # What lost one side is differenced with the centre.
             centre = self.centre(moves.x)
         values = [

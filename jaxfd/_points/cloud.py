@@ -18,7 +18,13 @@ from jaxfd._points.box import Box
 
 
 class CloudDirections(Protocol):
-    """The directions that points lie along, as a cloud needs them: N lists of real leaves."""
+    """The directions that points lie along, as a cloud needs them: N lists of real leaves.
+
+    Attributes:
+        even: whether each moves all entries that it moves equally far.
+    """
+
+    even: bool
 
     @property
     def point_bytes(self) -> int:

@@ -46,6 +46,9 @@ class Directions(abc.ABC):
         self.size = sum(self.sizes)
         self.common = promote(np.float32, *self.dtypes)
 
+    # Whether each of them moves all entries that it moves equally far.
+    even = False
+
     @abc.abstractmethod
     def add(self, leaves: Leaves, i: Int[Array, ""], scales: Leaves) -> list[Any]:
         """The leaves plus their scale times direction ``i``."""
@@ -170,6 +173,7 @@ class DirectionTable:
         self.u = u
 
     point_bytes = 0
+    even = False
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         """See `Directions.add`; in a kernel that only learns shapes."""

@@ -166,6 +166,11 @@ def step_sweep(
     columns = zip(made.T, error.T, (moves | (reference == 0)).T, strict=True)
     fits = [branches(*column, stencil.accuracy) for column in columns]
     fit = Branches(*np.array(fits).T)
+    default_error = np.abs(flat(usual.grad) - reference)
+    # The step that everyone takes may be better than all that were tried.
+    ahead = default_error < np.where(np.isnan(fit.best_error), np.inf, fit.best_error)
+    best_step = np.where(ahead, flat(usual.step), fit.best_step)
+    best_error = np.where(ahead, default_error, fit.best_error)
     return StepSweep(
         steps=unflat(made, x),
         derivative=like(unflat(derivative, x), x),
@@ -173,9 +178,9 @@ def step_sweep(
         reference=unflat(reference, x),
         uncertainty=unflat(uncertainty, x),
         default_step=unflat(flat(usual.step), x),
-        default_error=unflat(np.abs(flat(usual.grad) - reference), x),
-        best_step=unflat(fit.best_step, x),
-        best_error=unflat(fit.best_error, x),
+        default_error=unflat(default_error, x),
+        best_step=unflat(best_step, x),
+        best_error=unflat(best_error, x),
         truncation=unflat(fit.truncation, x),
         rounding=unflat(fit.rounding, x),
         order=stencil.accuracy,

@@ -51,7 +51,8 @@ class Taylor:
         verdict: ``"agrees"``, ``"differs"`` or ``"cannot tell"``.
         slope: the power of h with which the remainder falls: near 2 for a right gradient, 1 for a
             wrong one or a kink; NaN where too little of it stands out of rounding.
-        miss: how large the error of ``g.v`` may be at most, seen at the best distances.
+        miss: how large the error of ``g.v`` may be at most, seen at the best of the shorter
+            distances.
         kink: by how much the slopes to both sides differ; 0 where no kink is seen.
         noise: the standard deviation of the values about a smooth course at short distances.
         reach: how large ``|f(x + h v) - f(x)| / h`` is at the longest distance.
@@ -134,7 +135,9 @@ def taylor_test(
     if kink or math.isnan(error) or (not error and _stairs(mean, h, floor, float(np.sum(slopes)))):
         verdict = "cannot tell"
     slope = _slope((np.abs(mean) + np.abs(half)) * h, h, floor)
-    miss = _second(mean, h, floor)
+    # Far out a bounded function has no slope at all: only short distances know that of x.
+    near = h <= h[len(h) // 2]
+    miss = _second(mean[near], h[near], floor[near])
     return Taylor(verdict, slope, miss, 2 * kink, noise, reach, len(change) + 1)
 
 
