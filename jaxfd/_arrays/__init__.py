@@ -47,4 +47,5 @@ from jaxfd._arrays.xp import (
     over as over,
     power_of_two as power_of_two,
     realise as realise,
+    stack as stack,
 )

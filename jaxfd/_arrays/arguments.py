@@ -150,6 +150,8 @@ class Arguments:
         """
         if tree is None:
             return [default for _ in self.leaves]
+        if isinstance(tree, (int, float)):
+            return [tree for _ in self.leaves]
         if not tree_util.all_leaves([tree]) or jnp.ndim(tree) > 0:
             expected = self.template[0] if self.single else self.template
             treedef: Any = tree_util.tree_structure(expected)

@@ -7,6 +7,7 @@ many lines, as a namespace is: that it lies apart from who asks is on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -43,7 +44,7 @@ def constant(xp: Any, x: Any) -> Any:
 def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
     """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
     if xp is np:
-        return np.tensordot(matrix, data, axes=1)
+        return np.tensordot(matrix.astype(data.dtype), data, axes=1)
     weights = jnp.asarray(matrix, data.dtype)
     return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
 
@@ -67,3 +68,8 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
         return (x.view(whole) & whole.type(exponent)).view(x.dtype)
     bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
     return lax.bitcast_convert_type(bits, x.dtype)
+
+
+def stack(xp: Any, arrays: Sequence[Any]) -> Any:
+    """Arrays of one shape and dtype as one, with a new first axis."""
+    return np.array(arrays) if xp is np else xp.stack(arrays)

@@ -1,8 +1,9 @@
 """The pipeline: points laid out, evaluated, weighed and put back into trees.
 
-Every transform is a `Task`, run in one of two places with the same lines: inside a
-kernel (``jax.numpy``) or on the host (NumPy). A place evaluates points, the estimator of the
-method's kind lays them and weighs their values, and a `Program` brings the two together.
+Every transform is a `Task`, run in one of three places with the same lines: inside a
+kernel (``jax.numpy``), on the host (NumPy), or on the host with its points evaluated in a kernel. A
+place evaluates points, the estimator of the method's kind lays them and weighs their values, and a
+`Program` brings the two together.
 """
 
 from jaxfd._estimate.adaptive import search as search, search_pairs as search_pairs

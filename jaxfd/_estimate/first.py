@@ -135,6 +135,10 @@ class JacobianRows(Task):
 class Value(Task):
     """The function's value alone."""
 
+    @property
+    def fills(self) -> bool:
+        return False
+
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         return whole(leaves, ())
 

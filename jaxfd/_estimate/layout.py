@@ -20,6 +20,7 @@ from jaxfd._arrays import (
     over,
     real_of,
     realise,
+    stack,
 )
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, is_default, mended, shifted, shifted_slopes, steps
@@ -89,30 +90,6 @@ class Layout:
         flat = over(self.flat[..., d].astype(distances.dtype), plain)
         chosen = xp.where(over(row == own_row(self.points.nodes), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
-
-    def error(self, place: Place, centre: Any, outputs: Any, d: Any, value: Any, eps: float) -> Any:
-        """A cautious bound of the error: what lower orders differ by, and rounding.
-
-        NaN where the method has no lower order to compare with.
-        """
-        xp = place.xp
-        lower = self.stencil.embedded()
-        if not lower:
-            return xp.full_like(xp.abs(value), np.nan)
-        centre, outputs, distances, h = self._ready(place, centre, outputs, d)
-        size = xp.maximum(xp.max(xp.abs(outputs), axis=0), xp.abs(centre))
-        rounding = sum(abs(float(w)) for w in self.stencil.weights) * eps * size / over(h, size)
-        if self.flat is not None:
-            slopes = (outputs - centre) / over(distances, outputs)
-            truncation = xp.max(xp.abs(slopes - value), axis=0)
-            return xp.where(over(self.flat[..., d] == 0, value), 0, truncation + rounding)
-        index = {s: k for k, s in enumerate(self.stencil.moving)}
-        truncation = xp.zeros_like(rounding)
-        for stencil in lower:
-            kept = np.array([index[s] for s in stencil.moving])
-            coarse = stencil.combine(centre, outputs[kept], distances[kept], h)
-            truncation = xp.maximum(truncation, xp.abs(coarse - value))
-        return truncation + rounding
 
     def sideways(self, place: Place) -> Bool[Any, "*lead n"]:
         """Where a wall made the stencil look to one side."""
@@ -241,8 +218,8 @@ def lay(
             away = [box.clip(still + a) - still for a in steps_of]
             rows.append(row.which)
             flat.append(box.flat(row.wide))
-        values.append(xp.stack(nodes))
-        distances.append(xp.stack(away))
+        values.append(stack(xp, nodes))
+        distances.append(stack(xp, away))
         widths.append(h)
     if not values:
         nothing = np.zeros((len(stencil.moving), *place.lead, 0), np.float32)

@@ -92,7 +92,7 @@ def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
     xp, axis, real = place.xp, len(place.lead), call.parts.real
     method: Any = call.method
     family: RandomDirections = method.family
-    directions = method.directions(real)
+    directions = method.directions(real).held(family.num_samples)
     size = sum(math.prod(x.shape[axis:]) for x in real)
     family.check_size(size)
     h = _distances(place, call, family)
@@ -251,7 +251,9 @@ def _counted(
         inverse = xp.linalg.pinv(gram, hermitian=True, rtol=rtol)
         known = known * over(kept, known)
         counted = (inverse @ known.reshape(len(kept), -1)).reshape(known.shape)
-    return xp.where(xp.any(good, axis=0), counted, np.nan)
+    # A sum that weights are made of as well.
+    number = xp.sum(good.astype(changes.dtype), axis=0)
+    return xp.where(xp.real(number) > 0, counted, np.nan)
 
 
 def _summed(place: Place, directions: Any, shares: Sequence[Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.task import Call, Task, cast, float0
 from jaxfd._estimate.traced import program_of
 from jaxfd._methods import Central, Forward, stencil_of
-from jaxfd._places import Place
+from jaxfd._places import Place, Schedule
 
 
 class ValueAndSlopes(NamedTuple):
@@ -73,13 +73,14 @@ class Slopes(Task):
 
 
 def slopes(
-    fun: Callable[[PyTree], Any], bounds: tuple[PyTree, PyTree] | None
+    fun: Callable[[PyTree], Any], bounds: tuple[PyTree, PyTree] | None, schedule: Schedule
 ) -> tuple[Callable[..., tuple[Any, PyTree, PyTree]], int]:
     """Makes a function that returns value, slopes and curvatures.
 
     Args:
         fun: a function of one pytree of real floating arrays that returns one number.
         bounds: a box, or None.
+        schedule: how many points are evaluated at once.
 
     Returns:
         A function of ``x``, the value there, the step for every entry (a pytree like ``x``), and
@@ -89,7 +90,7 @@ def slopes(
     program = program_of(fun)
     # A black box computes its differences in float64, and the value that JAX has may be rounded.
     known = program.traced
-    task = Slopes("minimize")
+    task = Slopes("minimize", schedule=schedule)
 
     def run(x: PyTree, value: Any, step: PyTree, both: bool) -> tuple[Any, PyTree, PyTree]:
         method = Central(step=step) if both else Forward(step=step)

@@ -56,6 +56,7 @@ class Call:
         aux_tree: the structure of the frozen auxiliary output.
         checked: whether the output has been found fit already.
         lost: the operation in which a complex step loses its imaginary part; None for none.
+        remade: whether the function puts complex numbers together itself, of parts.
     """
 
     arguments: Arguments
@@ -69,6 +70,7 @@ class Call:
     aux_tree: Any
     checked: bool = False
     lost: str | None = None
+    remade: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +101,11 @@ class Task(abc.ABC):
     def contracted(self) -> bool:
         """Whether outputs are contracted with the cotangents in `Needs`."""
         return False
+
+    @property
+    def fills(self) -> bool:
+        """Whether there are so many points that they fill what memory there is for them."""
+        return True
 
     @property
     def sampled(self) -> bool:
@@ -158,7 +165,9 @@ class Task(abc.ABC):
                 raise TypeError(
                     f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
                     "argument: the function drops the imaginary part (abs, real, a cast, or a "
-                    "black box declared real). Use Central(), or keep it complex throughout."
+                    "black box declared real: where it can compute in complex numbers, declare "
+                    "jax.ShapeDtypeStruct(shape, complex) as its out). Use Central(), or keep it "
+                    "complex throughout."
                 )
         if call.lost is not None:
             raise TypeError(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from jax import tree_util
 
-from jaxfd._arrays import freeze, thaw
-from jaxfd._estimate.contract import contract
+from jaxfd._arrays import freeze, is_array, thaw
+from jaxfd._estimate.compilation import Compilation
+from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
-from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import lost_in, trace
+from jaxfd._estimate.program import Program, ProgramHolder
+from jaxfd._estimate.task import Task
+from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Method
-from jaxfd._places import Kernel
 
 
 class TracedProgram(Program):
     """A function that JAX can trace.
+
+    What is compiled is kept with the function, and serves every program that is made of it as long
+    as the function reads the same objects: see `jaxfd._functions`.
 
     Args:
         fun: the function.
@@ -32,7 +34,12 @@ class TracedProgram(Program):
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
-        self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
+        self._compiled = compiled
+        self._kept: Compilation | None = None
+        self._own: Compilation | None = None
+
+    def reads(self) -> tuple[Any, ...]:
+        return (self.fun,)
 
     def run(
         self,
@@ -42,60 +49,35 @@ class TracedProgram(Program):
         method: Method,
         needs: Needs = Needs(),
     ) -> Any:
-        result = self._kernel(task, freeze(args), freeze(kwargs), method, needs)
-        return thaw(result)
+        if not self._compiled:
+            estimation = Estimation(Subject(Holder(self.fun), None), self.name, compiled=False)
+            return thaw(estimation(task, False, freeze(args), freeze(kwargs), method, needs))
+        compilation = self._kept or self._find()
+        if not _is_keepable(args, kwargs):
+            compilation = self._alone()
+        return thaw(compilation(task, args, kwargs, method, needs))
 
-    def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
-        arguments = task.bind(thaw(args), thaw(kwargs))
-        leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
-        parts = task.split(leaves, method)
-        imaginary = method.imaginary
+    def _find(self) -> Compilation:
+        """What is kept of the function as it is at the first call; later it is not asked again."""
+        entry = entry_of(self.fun)
+        self._kept = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
+        if entry.subject.state is None:
+            self._own = self._kept
+        return self._kept
 
-        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
-            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
-            out, aux = split_aux(task, self._call(task, args, kwargs))
-            if task.contracted:
-                cotangents = needs.cotangents or ()
-                out = contract(jnp, jax.tree.leaves(out), cotangents, imaginary)
-            return out, freeze(aux)
+    def _alone(self) -> Compilation:
+        """What only this program knows."""
+        if self._own is None:
+            self._own = Compilation(Subject(Holder(self.fun), None), self.name)
+        return self._own
 
-        program = trace(fun, complexified(parts.real, imaginary))
-        if task.everything and program.holds_differentiated:
-            raise TypeError(
-                f"{task.name}: {self.name} closes over something that is being differentiated, "
-                "and JAX sees its arguments only: pass it as an argument (a constant one with "
-                "nondiff_argnums)."
-            )
-        call = Call(
-            arguments=arguments,
-            leaves=leaves,
-            parts=parts,
-            boxes=boxes_for(jnp, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=program.out,
-            out_tree=program.out_tree,
-            aux_tree=program.aux_tree,
-            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
-        )
-        # Only the user's own lines are held to be explicit about ranks.
-        with jax.numpy_rank_promotion("allow"):
-            return task.run(Kernel(program, task.schedule), call)
 
-    def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
-        try:
-            return self.fun(*args, **kwargs)
-        except (
-            jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError,
-            jax.errors.ConcretizationTypeError,
-            jax.errors.NonConcreteBooleanIndexError,
-        ) as error:
-            raise TypeError(
-                f"{task.name} cannot trace {self.name}: it needs concrete numbers (NumPy, math, "
-                "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
-                "with jaxfd.blackbox(fun, out), which evaluates it on the host."
-            ) from error
+def _is_keepable(args: Any, kwargs: Any) -> bool:
+    """Whether nothing among the arguments has a state of its own that nobody watches."""
+    return all(
+        is_array(leaf) or is_number(leaf) or is_constant(leaf)
+        for leaf in tree_util.tree_leaves((args, kwargs))
+    )
 
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:

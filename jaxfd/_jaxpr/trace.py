@@ -12,13 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
 
 
-def _largest(jaxpr: Any) -> int:
+def largest(jaxpr: Any) -> int:
     """Bytes of the largest value that a program makes."""
     avals = [var.aval for eqn in every_eqn(jaxpr) for var in eqn.outvars]
     sizes = [
@@ -68,8 +68,29 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     GPUs multiply matrices in a reduced precision by default, and its noise would drown a
     difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
     """
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
+    return program_of_jaxpr(closed, out, aux)
+
+
+def full_precision() -> Any:
+    """The context in which functions are traced; see `trace`."""
+    return jax.default_matmul_precision("highest")
+
+
+def bound(closed: Any, rest: Sequence[Any]) -> Any:
+    """A program whose last inputs are given: they become its constants."""
+    jaxpr = closed.jaxpr
+    kept = len(jaxpr.invars) - len(rest)
+    jaxpr = jaxpr.replace(
+        constvars=[*jaxpr.constvars, *jaxpr.invars[kept:]],
+        invars=jaxpr.invars[:kept],
+    )
+    return ClosedJaxpr(jaxpr, [*closed.consts, *rest])
+
+
+def program_of_jaxpr(closed: Any, out: Any, aux: Any) -> TracedFunction:
+    """A traced function of its jaxpr and of the shapes of what it returns."""
     plain = jaxpr_as_fun(closed)
     flat, out_tree = jax.tree.flatten(out)
 
@@ -87,6 +108,6 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
-        largest=_largest(closed),
+        largest=largest(closed),
         closed=closed,
     )

@@ -22,6 +22,7 @@ from jaxfd._methods.stencil import (
     shifted_slopes as shifted_slopes,
     slopes_on as slopes_on,
     stencil as stencil,
+    weights as weights,
 )
 from jaxfd._methods.step import (
     Relative as Relative,

@@ -19,6 +19,9 @@ class Method:
     Attributes:
         imaginary: whether points are moved along the imaginary axis.
         random: whether points lie along random directions, drawn from a key.
+        searches: whether points are laid by what was seen at others, batch after batch. A function
+            that JAX traces is then evaluated in batches, outside of ``jit``, and the search itself
+            is not compiled.
         step: the step, where the method does not find its own.
         highest: the highest order of derivative along the entries that a method makes that lays no
             fixed stencil; None for one that lays one, and for one that makes first derivatives.
@@ -26,6 +29,7 @@ class Method:
 
     imaginary = False
     random = False
+    searches = False
     step: Any = None
     highest: ClassVar[int | None] = None
 

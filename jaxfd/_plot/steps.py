@@ -78,10 +78,12 @@ def steps(result: StepSweep, ax: Axes) -> None:
             ax.plot([], [], **{"color": GREY, "label": label, **proxy})
     shown = np.concatenate([step[step > 0], flat(result.default_step)[chosen]])
     limits = (shown.min() / 1.5, shown.max() * 1.5), (bottom, high * 3)
-    for (left, right), old, extend in zip(
-        limits, view or limits, (ax.set_xlim, ax.set_ylim), strict=True
-    ):
-        extend(min(left, old[0]), max(right, old[1]))
+    (left, right), (bottom, top) = (
+        (min(own[0], old[0]), max(own[1], old[1]))
+        for own, old in zip(limits, view or limits, strict=True)
+    )
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
     if len(chosen) < len(names):
         ax.set_title(f"the {_LINES} of {len(names)} entries with the largest errors", size="medium")
     ax.legend(**BESIDE)

@@ -15,6 +15,7 @@ from jaxfd._random.methods import RandomDirections
 class Signs(Directions):
     """Entries +1 and -1, each with probability one half."""
 
+    exact = True
     even = True
 
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:

@@ -32,7 +32,7 @@ from jaxfd._reports.verdicts import (
     order,
     overall,
 )
-from jaxfd._transforms import check_method, estimate
+from jaxfd._transforms import check, estimate
 
 # A bar in error bounds: few errors exceed their bound, and hardly one this many times.
 _SURE = 3.0
@@ -54,6 +54,7 @@ def check_grads(
     bounds: tuple[PyTree, PyTree] | None = None,
     rtol: float = 1e-4,
     raises: bool = False,
+    chunk_size: int | None = None,
 ) -> GradCheck:
     """Checks a gradient of ``fun`` at ``x``, entry by entry and along a line.
 
@@ -80,6 +81,7 @@ def check_grads(
         bounds: as for `grad`; no point lies outside. Entries that cannot move cannot be told.
         rtol: the relative error of an entry that counts as none.
         raises: whether to raise AssertionError unless the gradient was found right.
+        chunk_size: as for `grad`.
 
     Returns:
         A `GradCheck`: what was found for each entry and overall. ``report.ok`` says whether it is
@@ -100,7 +102,7 @@ def check_grads(
     Reference:
         J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., section 8.1, for differences.
     """
-    check_method(method)
+    schedule = check(method, chunk_size)
     check_number(rtol, "rtol")
     if not 0 < rtol < 1:
         raise ValueError(f"rtol must lie between 0 and 1, got {rtol}: it is a relative error.")
@@ -111,7 +113,7 @@ def check_grads(
         )
     leaves = leaves_of("check_grads", x)
     check_output("check_grads", fun, x)
-    result = estimate(fun, method=method, bounds=bounds)(x)
+    result = estimate(fun, method=method, chunk_size=chunk_size, bounds=bounds)(x)
     concrete("check_grads", result.value)
     # Only now: what is wrong with fun itself has been said.
     claim = jax.grad(fun)(x) if grad is None else grad(x) if callable(grad) else grad
@@ -124,7 +126,9 @@ def check_grads(
     line, room = line_within("check_grads", x, leaves, bounds)
     along = flat(line)
     rounding = _ROUNDINGS * max(eps)
-    taylor = taylor_test("check_grads", fun, x, line, claimed * along, room, rounding, rtol)
+    taylor = taylor_test(
+        "check_grads", fun, x, line, claimed * along, room, rounding, rtol, schedule
+    )
     # The noise that no dtype tells of, and that the bound of a fixed stencil does not hold.
     error = np.maximum(error, _amplification(method) * taylor.noise / flat(result.step))
     sizes = [z.size for z in leaves]

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import finfo
+from jaxfd._places import Schedule
 from jaxfd._reports.probe import eps_of, probe
 
 # Distances run from a quarter of max(|x|, 1) to eps^(1/2), where the remainder of a smooth function
@@ -77,6 +78,7 @@ def taylor_test(
     room: tuple[float, float],
     rounding: float,
     rtol: float,
+    schedule: Schedule,
 ) -> Taylor:
     """Tests a gradient against values on a line, to both sides of ``x``.
 
@@ -94,6 +96,7 @@ def taylor_test(
         room: how far the line may go forwards and backwards, in directions.
         rounding: the relative error that the claimed gradient may have in its dtype.
         rtol: the relative error that counts as none.
+        schedule: how many points are evaluated at once.
 
     Returns:
         What it says.
@@ -106,7 +109,7 @@ def taylor_test(
     sides = [h[h <= room[0]], -h[h <= room[1]]]
     if not sum(map(len, sides)) or not np.all(np.isfinite(slopes)):
         return Taylor("cannot tell", math.nan, math.inf, 0.0, 0.0, 0.0, 0)
-    value, change, moved = probe(name, fun, x, direction, np.concatenate(sides))
+    value, change, moved = probe(name, fun, x, direction, np.concatenate(sides), schedule)
     good = np.isfinite(change) & (moved != 0)
     ratio = np.full(len(change), np.nan)
     ratio[good] = change[good] / moved[good]

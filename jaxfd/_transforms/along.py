@@ -14,6 +14,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import check_integer, promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method
+from jaxfd._places import Schedule
 from jaxfd._transforms.options import along, check, check_order, door, tangent_leaves, with_aux
 
 
@@ -24,6 +25,7 @@ def jvp(
     *,
     method: Method = Central(),
     has_aux: bool = False,
+    chunk_size: int | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
 ) -> tuple[Any, ...]:
     """Evaluates ``fun`` and estimates its derivative along one tangent.
@@ -36,6 +38,7 @@ def jvp(
         tangents: a tuple of the same structure, shapes and dtypes.
         method: as for `grad`.
         has_aux: whether ``fun`` returns ``(value, aux)``.
+        chunk_size: as for `grad`.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like the argument (like ``primals``
             where there are several). No point lies outside; near a wall the stencil becomes
             one-sided at the same order, and where walls stop one entry forwards and another
@@ -57,10 +60,10 @@ def jvp(
     Reference:
         P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, for the step.
     """
-    check(method, bounds=bounds)
+    schedule = check(method, chunk_size, bounds)
     leaves = tangent_leaves("jvp", primals, tangents)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    task = Line("jvp", argnums, has_aux, allow_int=True)
+    task = Line("jvp", argnums, has_aux, allow_int=True, schedule=schedule)
     answer = along(fun, task, primals, method, leaves, bounds)
     pair = (answer.value, answer.derivative)
     return (*pair, answer.aux) if has_aux else pair
@@ -72,6 +75,7 @@ def samples(
     tangent: PyTree,
     distances: Float[Any, "k"],
     name: str,
+    schedule: Schedule = Schedule(),
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
 
@@ -81,6 +85,7 @@ def samples(
         tangent: of the same structure, shapes and dtypes.
         distances: the ``t`` of the K points.
         name: who asks, for errors.
+        schedule: how many points are evaluated at once.
 
     Returns:
         The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
@@ -92,7 +97,7 @@ def samples(
     )
     program = program_of(fun, compiled=False)
     needs = Needs(tangents=leaves, distances=distances)
-    found = program.run(Sampling(name), (x,), {}, Central(), needs)
+    found = program.run(Sampling(name, schedule=schedule), (x,), {}, Central(), needs)
     return found.value, found.change, found.distances
 
 
@@ -101,6 +106,7 @@ def derivative(
     order: int = 1,
     *,
     method: Method = Central(),
+    chunk_size: int | None = None,
     bounds: tuple[Any, Any] | None = None,
 ) -> Callable[..., Any]:
     """Makes a function that estimates a derivative of any order of a function of one number.
@@ -113,6 +119,7 @@ def derivative(
             suit the noise, for orders up to six. From the second order on two evaluations more tell
             whether noise drowns the default step of a `blackbox`, and where it does the same is
             done unasked.
+        chunk_size: as for `grad`.
         bounds: a pair ``(lower, upper)`` of numbers. No point lies outside; near a wall the stencil
             becomes one-sided at the same order.
 
@@ -127,10 +134,10 @@ def derivative(
         >>> print(f"{jaxfd.derivative(jnp.exp, order=2)(0.0):.2f}")
         1.00
     """
-    check(method, bounds=bounds)
+    schedule = check(method, chunk_size, bounds)
     check_integer(order, "order")
     check_order(method, order)
-    task = FirstOrder("derivative", derivative=order)
+    task = FirstOrder("derivative", schedule=schedule, derivative=order)
     inner = door(fun, task, method, with_aux(False), bounds)
 
     @functools.wraps(fun, updated=())

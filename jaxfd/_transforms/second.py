@@ -110,6 +110,7 @@ def hvp(
     tangents: Sequence[PyTree],
     *,
     method: Method = Central(),
+    chunk_size: int | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Any:
     """Estimates the product of the Hessian of ``fun`` with a vector.
@@ -122,6 +123,7 @@ def hvp(
         primals: a tuple of arguments.
         tangents: the vector, of the same structure, shapes and dtypes.
         method: as for `grad`; the default step suits second derivatives.
+        chunk_size: as for `grad`.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like the argument (like ``primals``
             where there are several). No point lies outside.
 
@@ -137,9 +139,9 @@ def hvp(
         >>> print(np.asarray(jaxfd.hvp(lambda x: jnp.sum(x**2), (x,), (v,))).round(2))
         [2. 0.]
     """
-    check(method, bounds=bounds)
+    schedule = check(method, chunk_size, bounds)
     leaves = tangent_leaves("hvp", primals, tangents)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    task = HessianVector("hvp", argnums)
+    task = HessianVector("hvp", argnums, schedule=schedule)
     answer = along(fun, task, primals, method, leaves, bounds)
     return answer.derivative

@@ -117,6 +117,11 @@ class Crossed(Search):
         ray = (side != 0)[..., None]
         return xp.where(ray, along, value), xp.where(ray, rough, error)
 
+    def odd(self, changes: Any, moved: Any, radius: Any) -> Any:
+        """None: what lies beyond a fit is looked for along coordinates only."""
+        del moved, radius
+        return changes[:0]
+
     def _changed(self, outputs: Sequence[Any]) -> Any:
         return self.ground.changes(outputs, self.centre, self.dtype)[0]
 

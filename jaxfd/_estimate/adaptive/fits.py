@@ -26,6 +26,10 @@ _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.
 _MANY = 2.1
 # Fewer degrees of freedom than this say too little about the noise.
 _LEAST_FREEDOM = 3
+# So many fits of the highest degrees leave the same, to this factor, where it is no truncation.
+_LAST, _ALIKE = 3, 4.0
+# Nor is it where they leave so many times more than fits to fewer points.
+_SUDDEN = 1e4
 # How often a set of points may be taken again, slightly moved, to average out noise.
 MOST_SETS = 3
 
@@ -141,6 +145,18 @@ def ray_fits() -> Fits:
     return _fits(nodes, (9, 13, 17, 23, 33), ("all",), 10, 2)
 
 
+@functools.cache
+def odd_polynomials() -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of odd polynomials of degree 5 and 7 through odd parts at ``1/8 ... 8/8``.
+
+    Returns:
+        Weights of the parts in the coefficients of ``t, t^3, ...``: shape ``(3, 8)``, ``(4, 8)``.
+    """
+    t = np.arange(1, 9) / 8
+    five, seven = (np.linalg.pinv(t[:, None] ** np.arange(1, d + 1, 2)) for d in (5, 7))
+    return five, seven
+
+
 class Evidence(NamedTuple):
     """What all fits make of some sets of points, so that further sets can be added.
 
@@ -211,12 +227,22 @@ class BestFit(NamedTuple):
         error: what it may be off by; infinite there.
         reach: how far its points go, as a share of the radius.
         gain: its error for noise of size 1, times the radius to the power of the derivative.
+        rest: what the fit of the lowest degree to all points leaves.
+        left: what fits of the highest degrees to all points leave.
+        jumps: whether that does not look like truncation; of first derivatives only.
+        wide: the derivative that the best of these fits says.
+        wide_error: what it may be off by.
     """
 
     value: Any
     error: Any
     reach: Any
     gain: Any
+    rest: Any
+    left: Any
+    jumps: Any
+    wide: Any
+    wide_error: Any
 
 
 def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> BestFit:
@@ -249,10 +275,28 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
     def chosen(a: Any) -> Any:
         return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
 
+    # Truncation falls with the degree, and when the farthest points are left out by little.
+    last, left = spread[-_LAST:], xp.min(spread[-_LAST:], axis=0)
+    if fits.derivative == 1:
+        narrow = xp.min(spread[:-_LAST], axis=0)
+        jumps = (xp.max(last, axis=0) < _ALIKE * left) | (left > _SUDDEN * narrow)
+    else:
+        # So few fits make a higher one that they leave alike what is truncation.
+        jumps = xp.zeros(left.shape, bool)
+    widest = xp.argmin(error[-_LAST:], axis=0)[None]
+
+    def of_widest(a: Any) -> Any:
+        return xp.take_along_axis(a[-_LAST:], widest, axis=0)[0]
+
     lost, scale = xp.isinf(chosen(error)), unit / evidence.radius**fits.derivative
     return BestFit(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,
         chosen(column(fits.reach, unit)),
         chosen(gain),
+        spread[int(np.argmax(fits.reach))] * unit,
+        left * unit,
+        jumps & xp.isfinite(left),
+        of_widest(evidence.slope / weight) * scale,
+        of_widest(error) * scale,
     )

@@ -12,6 +12,7 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import constant, power_of_two
+from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.crossed import Crossed
 from jaxfd._estimate.adaptive.fits import BestFit
 from jaxfd._estimate.adaptive.ground import Ground
@@ -38,7 +39,7 @@ class _Mixed(NamedTuple):
 def search_pairs(method: Adaptive, place: Place, call: Call, wish: Wish) -> SecondDerivatives:
     """Finds second derivatives, and how far they can be trusted; see `second_derivatives`."""
     xp, axis = place.xp, len(place.lead)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), advised(place, call):
         told = explore(method, place, call, 2)
         number = told.side.shape[-1]
         low, high = np.triu_indices(number, 1)
@@ -75,13 +76,16 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
         return _Mixed(empty, empty, 0)
     crossed, side = _cross(told, low, high)
     radius = xp.full_like(crossed.units[0], _SHARE)
-    evidence = crossed.weigh(*crossed.sample_every(side, radius), radius)
+    changes, moved = crossed.sample_every(side, radius)
+    evidence = crossed.weigh(changes, moved, radius)
     start = Round(
         side=side,
         radius=radius,
         jump=xp.zeros((*radius.shape, told.value.shape[-1]), bool),
         best=crossed.judge(side, evidence),
         evidence=evidence,
+        odd=crossed.odd(changes, moved, radius),
+        doubt=xp.zeros((*radius.shape, told.value.shape[-1]), crossed.dtype),
         stuck=xp.zeros(radius.shape, bool),
         number=xp.zeros((), np.int32),
         spent=xp.full_like(radius, crossed.fit_points),
@@ -142,6 +146,7 @@ def _cross(told: Explored, low: np.ndarray, high: np.ndarray) -> tuple[Crossed, 
         lift=larger(found.lift),
         floor=larger(found.floor),
         rounding=larger(found.rounding),
+        grid=found.grid,
         derivative=2,
         pairs=(low, high),
         units=(one, two),

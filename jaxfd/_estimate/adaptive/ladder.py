@@ -28,6 +28,10 @@ _SIGNIFICANT = 4.0
 LIFT = 10.0
 # A bar is this many standard errors: a few points know their own noise badly.
 _CAUTION = 4.0
+# From the top of a ladder to its bottom.
+SPAN = 256.0
+# Scales that a smooth function claims from rung to rung differ by less than this factor.
+CLAIMS = 4.0
 # A bottom rung this close to the function's scale leaves it unresolved.
 _CLOSE = 1.2
 # A fit to one side that misses the value at x by this share of the change has not seen its scale.
@@ -219,6 +223,13 @@ class Reading(NamedTuple):
             would tell more.
         moves: whether the function changes at all.
         any: whether any window has finite values only.
+        claim: the largest scale that a window claims at least.
+        least: the smallest one of windows that show more than noise.
+        rough: the derivative as windows see it that show more than noise: all of them where the
+            scale lies below the ladder, else those that others below them contradict.
+        rough_bar: a bound of the error of that; infinite without one.
+        tooth: what the derivative may be off by where such windows see jumps: their height over
+            the largest step without one.
     """
 
     radius: Float[Any, "*s"]
@@ -228,6 +239,11 @@ class Reading(NamedTuple):
     straight: Bool[Any, "*s"]
     moves: Bool[Any, "*s"]
     any: Bool[Any, "*s"]
+    claim: Float[Any, "*s"]
+    least: Float[Any, "*s"]
+    rough: Float[Any, "*s"]
+    rough_bar: Float[Any, "*s"]
+    tooth: Float[Any, "*s"]
 
 
 def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Reading:
@@ -264,7 +280,12 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     noise = xp.maximum(noise, xp.where(noise > 0, xp.minimum(seen, lift * noise), seen))
     threshold = _SIGNIFICANT * noise
     own = fine[:, None] & (left > threshold)
-    ratio = whole[:, None] * column(ladder.next, entry)[None] / xp.where(left > 0, left, 1)
+
+    def ratio_of(left: Any, least: Any) -> Any:
+        size = xp.maximum(left, least)
+        return whole[:, None] * column(ladder.next, entry)[None] / xp.where(size > 0, size, 1)
+
+    ratio = ratio_of(left, 0.0)
     scale = xp.where(own, steps[:, None] * ratio ** (1 / ladder.power), np.inf)
     scale = xp.min(scale, axis=(0, 1))
     least = np.finfo(dtype).tiny
@@ -285,4 +306,36 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     )
     moves = largest > 0
     straight = still & moves & (bar > _FINE * xp.abs(slope))
-    return Reading(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))
+    claims = steps[:, None] * (ratio_of(left, threshold) ** (1 / ladder.power))
+    claims = xp.min(claims, axis=1)
+    claims = xp.where(fine, claims, 0)
+    shows = xp.any(own, axis=1)
+    shown = xp.where(shows, claims, np.inf)
+    # What the function follows to a larger scale close by than farther away jumps in between.
+    below = [xp.max(claims[k + 1 :], axis=0, initial=0) for k in range(windows)]
+    jumps = (CLAIMS * shown < xp.stack(below)) | (shows & unresolved)
+    leaves = xp.where(own, left, 0)
+    lowest = xp.max(leaves[-1], axis=0)
+    tall = xp.max(xp.where(jumps[:, None], leaves, 0), axis=(0, 1))
+    tall = xp.where(unresolved, lowest, tall)
+    # The top rung of a window has little weight in what polynomials leave: the next one is clean.
+    following = steps / 16
+    clean = xp.min(xp.where(jumps, following, np.inf), axis=0)
+    clean = xp.where(unresolved, steps[0] / SPAN, clean)
+    tooth = xp.where(xp.any(jumps, axis=0), tall / xp.where(xp.isfinite(clean), clean, 1), 0)
+    rough_bars = xp.where(jumps[ladder.window], bars, np.inf)
+    worst = xp.argmin(rough_bars, axis=0)[None]
+    return Reading(
+        radius,
+        slope,
+        bar,
+        unresolved,
+        straight,
+        moves,
+        xp.any(fine, axis=0),
+        claim=xp.max(claims, axis=0),
+        least=xp.min(shown, axis=0),
+        rough=xp.take_along_axis(slopes, worst, axis=0)[0],
+        rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
+        tooth=tooth,
+    )

@@ -17,8 +17,9 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import denied, kinks
+from jaxfd._estimate.adaptive.close import beyond, denied, kinks, stairs, teeth, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -50,6 +51,8 @@ _QUANTILE = 2.5
 _CERTAIN = 16.0
 # An error of so many derivatives: nothing is seen but noise.
 _LOST = 4.0
+# The slope of a tooth, over what a fit of low degree leaves of a jump, and the radius.
+_REST = 10.0
 # A larger radius where nothing is seen but noise.
 _GROW = 64.0
 
@@ -84,6 +87,8 @@ class Round(NamedTuple):
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
         best: what it says.
         evidence: what all fits make of the points.
+        odd: the odd parts at its points, shape ``(8, *lead, N, O)``.
+        doubt: by how much a wider fit differed that jumps had spoilt, with its bar.
         stuck: where the last fit made nothing better.
         number: how often was fitted again.
         spent: how many points were evaluated.
@@ -94,6 +99,8 @@ class Round(NamedTuple):
     jump: Any
     best: BestFit
     evidence: list[Evidence]
+    odd: Any
+    doubt: Any
     stuck: Any
     number: Any
     spent: Any
@@ -131,19 +138,19 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
 
     See `derivatives`; the outputs at ``x`` and the errors come along whether wanted or not.
     """
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), advised(place, call):
         told = explore(method, place, call, wish.order or 1)
-    ground, base = told.search.ground, told.search.centre
-    return derivatives_by_leaf(
-        place,
-        call.parts.real,
-        centre=told.centre,
-        values=ground.restore(told.value, base),
-        errors=ground.restore(told.error, base),
-        step=told.step,
-        one_sided=told.side != 0,
-        evaluations=told.evaluations,
-    )
+        ground, base = told.search.ground, told.search.centre
+        return derivatives_by_leaf(
+            place,
+            call.parts.real,
+            centre=told.centre,
+            values=ground.restore(told.value, base),
+            errors=ground.restore(told.error, base),
+            step=told.step,
+            one_sided=told.side != 0,
+            evaluations=told.evaluations,
+        )
 
 
 def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Explored:
@@ -159,17 +166,12 @@ def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Expl
     error = (
         xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype) * error
     )
-    doubt = xp.where(vague[..., None], climbed.doubt, 0)
-    kink = kinks(found, climbed)
-    if derivative == 1:
-        doubt = xp.maximum(doubt, denied(found, climbed, best, state.radius))
-    else:
-        # There it is infinite, unless noise only looks like a kink.
-        bottom = (climbed.kept_top / SPAN).astype(found.dtype)[..., None]
-        kink = xp.where(kink * bottom > _CERTAIN * found.noise, np.inf, 0)
-    error = xp.maximum(xp.maximum(error, kink), doubt)
+    error = xp.maximum(error, xp.where(vague[..., None], climbed.doubt, 0))
+    for more in (_of_slopes if derivative == 1 else _of_curves)(found, climbed, state, best):
+        error = xp.maximum(error, more)
     error = xp.where(state.jump | ~xp.isfinite(value), np.inf, error)
     flat = ground.flat.astype(found.dtype)[..., None]
+    reach = xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype)
     return Explored(
         search=found,
         centre=centre,
@@ -177,10 +179,36 @@ def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Expl
         error=xp.where(flat == 0, 0, error),
         side=state.side,
         radius=state.radius,
-        step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+        step=state.radius * reach,
         spread=best.error / found.per_radius(best.gain, state.radius) / _QUANTILE,
         evaluations=(xp.sum(state.spent, axis=-1) * ground.repeats + 1).astype(np.int32),
     )
+
+
+def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:
+    """By how much a first derivative may be off besides what its fit promises."""
+    xp, radius = search.xp, state.radius
+    wide = xp.abs(best.value - best.wide) + BAR * best.wide_error
+    reach = xp.where(radius > 0, radius, 1).astype(search.dtype)[..., None]
+    wide = xp.maximum(wide, _REST * best.rest / reach)
+    return [
+        kinks(search, climbed),
+        denied(search, climbed, best, radius),
+        stairs(search, climbed, radius),
+        unmoved(search, climbed),
+        teeth(search, climbed, best.value),
+        xp.where(best.jumps, wide, 0),
+        beyond(search, climbed, state.odd, radius),
+        state.doubt,
+    ]
+
+
+def _of_curves(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:
+    """The same of a higher derivative: at a kink it is infinite, unless noise looks like one."""
+    del state, best
+    bottom = (climbed.kept_top / SPAN).astype(search.dtype)[..., None]
+    kink = kinks(search, climbed) * bottom > _CERTAIN * search.noise
+    return [search.xp.where(kink, np.inf, 0)]
 
 
 def _fit(search: Search, state: Climb, centre: Any) -> Round:
@@ -199,6 +227,8 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
         jump=state.jump,
         best=search.judge(side, evidence),
         evidence=evidence,
+        odd=search.odd(changes, moved, radius),
+        doubt=xp.zeros(state.jump.shape, search.dtype),
         stuck=xp.zeros(radius.shape, bool),
         number=xp.zeros((), np.int32),
         spent=state.spent + FRESH_POINTS,
@@ -244,7 +274,8 @@ def refine(search: Search, state: Round) -> Round:
         # The same points once more would show the same noise, were it a function of the point.
         nudge = (1 - (state.number + 1).astype(radius.dtype) / 16) * radius
         new = xp.where(grow, higher, xp.where(again, nudge, radius * demands.shrink))
-        alone = search.weigh(*search.sample_fit(side, new, unsettled), new)
+        changes, moved = search.sample_fit(side, new, unsettled)
+        alone = search.weigh(changes, moved, new)
         more = [add(a, b, search.derivative) for a, b in zip(state.evidence, alone, strict=True)]
         fresh, joined = search.judge(side, alone), search.judge(side, more)
         near = xp.abs(fresh.value - old.value) <= BAR * (fresh.error + old.error)
@@ -258,9 +289,13 @@ def refine(search: Search, state: Round) -> Round:
             kept = xp.where(stay[..., None], joined, was)
             return xp.where(move[..., None], moved, kept)
 
+        spoilt = (move & (new < radius))[..., None] & old.jumps
+        differs = xp.abs(fresh.value - old.wide) + BAR * old.wide_error
         return Round(
             side=side,
             jump=state.jump,
+            doubt=xp.where(spoilt, xp.maximum(state.doubt, differs), state.doubt),
+            odd=xp.where(move[..., None], search.odd(changes, moved, new), state.odd),
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),
