@@ -32,6 +32,7 @@ if _typing.TYPE_CHECKING:
         estimate,
         grad,
         hessian,
+        hessian_diagonal,
         hvp,
         jacobian,
         jvp,
@@ -62,6 +63,7 @@ __all__ = [
     "estimate_noise",
     "grad",
     "hessian",
+    "hessian_diagonal",
     "hvp",
     "jacobian",
     "jvp",
@@ -85,8 +87,8 @@ _FOLDERS = {
     "_reports": ("check_grads", "estimate_noise", "sensitivity", "step_sweep"),
     "_runs": ("Journal",),
     "_transforms": (
-        *("Estimate", "derivative", "estimate", "grad", "hessian", "hvp", "jacobian", "jvp"),
-        "value_and_grad",
+        *("Estimate", "derivative", "estimate", "grad", "hessian", "hessian_diagonal", "hvp"),
+        *("jacobian", "jvp", "value_and_grad"),
     ),
 }
 _FOLDER_OF = {name: folder for folder, names in _FOLDERS.items() for name in names}

@@ -6,9 +6,14 @@ place evaluates points, the estimator of the method's kind lays them and weighs 
 `Program` brings the two together.
 """
 
-from jaxfd._estimate.adaptive import search as search
+from jaxfd._estimate.adaptive import search as search, search_pairs as search_pairs
 from jaxfd._estimate.along import Line as Line, Sampling as Sampling
-from jaxfd._estimate.estimator import Wish as Wish, derivatives as derivatives, for_host as for_host
+from jaxfd._estimate.estimator import (
+    Wish as Wish,
+    derivatives as derivatives,
+    for_host as for_host,
+    second_derivatives as second_derivatives,
+)
 from jaxfd._estimate.first import (
     FirstOrder as FirstOrder,
     JacobianRows as JacobianRows,
@@ -16,6 +21,7 @@ from jaxfd._estimate.first import (
     Value as Value,
 )
 from jaxfd._estimate.fixed import along_coordinates as along_coordinates
+from jaxfd._estimate.fixed_second import along_pairs as along_pairs
 from jaxfd._estimate.found import Derivatives as Derivatives
 from jaxfd._estimate.hosted import HostProgram as HostProgram
 from jaxfd._estimate.needs import Needs as Needs

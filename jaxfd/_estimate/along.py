@@ -10,118 +10,13 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import (
-    Parts,
-    complexify,
-    constant,
-    is_complex,
-    is_inexact,
-    over,
-    promote,
-    real_of,
-    whole,
-)
+from jaxfd._arrays import Parts, complexify, constant, is_inexact, over, real_of, whole
 from jaxfd._estimate.analyticity import check_along, looks_unreal, where_real
 from jaxfd._estimate.first import value_at_centre
+from jaxfd._estimate.tangents import Way, scaled, step_along, tangent_points, tangent_step, ways
 from jaxfd._estimate.task import Answer, Call, Task, as_output, complexified
-from jaxfd._methods import Method, mended, stencil_of, steps
+from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Place
-
-
-def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
-    """A tangent brought to size one, so that its square stays in the range of the dtype.
-
-    Returns:
-        Its leaves, and the power of two they were divided by, shape ``(*lead,)``.
-    """
-    xp, lead = place.xp, place.lead
-    dtype = promote(np.float32, *(real_of(v.dtype) for v in tangents))
-    largest = xp.zeros(lead, dtype)
-    for v in tangents:
-        size = xp.abs(constant(xp, v)).astype(dtype).reshape(*lead, -1)
-        largest = xp.maximum(largest, xp.max(size, axis=-1, initial=0))
-    usable = xp.isfinite(largest) & (largest >= 4 * float(np.finfo(dtype).tiny))
-    largest = xp.where(usable, largest, 1)
-    # A quarter of the next power of two: it and its inverse are both normal numbers.
-    rest = 4 * xp.frexp(largest)[0]
-    scale, inverse = largest / rest, rest / largest
-
-    def divided(v: Any) -> Any:
-        if is_complex(v):
-            return place.complex(divided(v.real), divided(v.imag))
-        return v.astype(dtype) * over(inverse, v)
-
-    return [divided(v) for v in tangents], scale
-
-
-def tangent_step(
-    place: Place, call: Call, tangents: Sequence[Any], power: float
-) -> tuple[Any, Any]:
-    """The step along a tangent: the largest with which no entry goes farther than its own step.
-
-    It is ``min_i h_i / |v_i|``. Rounding then costs no more than it costs a gradient that is
-    multiplied by the tangent, ``eps |f| sum_i |v_i| / h_i``.
-
-    Returns:
-        The step, and the squared length of the tangent, both of shape ``(*lead,)``.
-    """
-    xp, lead, parts = place.xp, place.lead, call.parts
-    size = [xp.abs(x) for x in parts.real]
-    eps = [place.eps(x.dtype) for x in size]
-    widths = steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
-    dtype = size[0].dtype
-    for x in size:
-        dtype = place.compute_dtype(dtype, x.dtype)
-    h, squared = xp.full(lead, np.inf, dtype), xp.zeros(lead, dtype)
-    for width, v in zip(widths, tangents, strict=True):
-        v = constant(xp, xp.abs(v)).astype(dtype).reshape(*lead, -1)
-        width = constant(xp, width).astype(dtype).reshape(*lead, -1)
-        # Nothing limits an entry that the tangent leaves where it is.
-        reach = xp.where(v > 0, width / xp.where(v > 0, v, 1), np.inf)
-        h = xp.minimum(h, xp.min(reach, axis=-1, initial=np.inf))
-        squared = squared + xp.sum(v * v, axis=-1)
-    return xp.where(xp.isfinite(h), h, 1), squared
-
-
-def _along(x: Any, v: Any, distance: Any) -> Any:
-    """``x + distance v`` in the dtype of ``x``."""
-    dtype = promote(distance.dtype, v.dtype)
-    return x + (over(distance, v).astype(dtype) * v.astype(dtype)).astype(x.dtype)
-
-
-def tangent_points(
-    place: Place,
-    x: Sequence[Any],
-    tangents: Sequence[Any],
-    distances: Sequence[Float[Any, "*lead"]],
-    squared: Float[Any, "*lead"],
-) -> tuple[list[Any], Float[Any, "k *lead"]]:
-    """The points along a tangent, and the distances really stepped (least squares).
-
-    Args:
-        place: where this runs.
-        x: the leaves.
-        tangents: the tangent's leaves.
-        distances: how far each of the K points is from ``x``, in tangents.
-        squared: the tangent's squared length, shape ``(*lead,)``.
-
-    Returns:
-        Leaves of shape ``(K, *lead, *shape)``, and distances of shape ``(K, *lead)``.
-    """
-    xp, lead = place.xp, place.lead
-    points: list[list[Any]] = [[] for _ in x]
-    moved = []
-    for t in distances:
-        total = xp.zeros_like(t)
-        for leaf, (z, v) in enumerate(zip(x, tangents, strict=True)):
-            point = _along(z, v, t)
-            points[leaf].append(point)
-            dtype = promote(t.dtype, v.dtype)
-            away = constant(xp, point - z).astype(dtype)
-            product = (away * xp.conj(constant(xp, v)).astype(dtype)).real
-            total = total + xp.sum(product.reshape(*lead, -1), axis=-1)
-        moved.append(xp.where(squared == 0, t, total / xp.where(squared == 0, 1, squared)))
-    return [xp.stack(p) for p in points], xp.stack(moved)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,22 +42,26 @@ class Line(Task):
         tangents, scale = scaled(place, call.needs.tangents)
         x = list(call.parts.real)
         if stencil.imaginary:
-            h, _ = tangent_step(place, call, tangents, 2.0)
-            points = [
-                _along(complexify(z), v, 1j * complexify(h))[None]
+            h, squared = tangent_step(place, call, tangents, 2.0)
+            taken = [Way(tangents, h, squared)]
+            rows = [
+                step_along(complexify(z), v, 1j * complexify(h))[None]
                 for z, v in zip(x, tangents, strict=True)
             ]
-            distances = h[None]
+            laid = [(rows, h[None])]
         else:
             power = 1.0 / (stencil.accuracy + stencil.derivative)
-            h, squared = tangent_step(place, call, tangents, power)
-            points, distances = tangent_points(
-                place, x, tangents, [s * h for s in stencil.moving], squared
-            )
+            taken = ways(place, call, tangents, stencil, power)
+            laid = [way.points(place, x, stencil, call.boxes) for way in taken]
+        points = laid[0][0]
+        if len(laid) > 1:
+            points = [
+                place.xp.concatenate(leaf) for leaf in zip(*(p for p, _ in laid), strict=True)
+            ]
         checked = stencil.imaginary and (place.opaque or call.remade)
-        ride = stencil.uses_centre or checked or not self.raw
+        ride = stencil.uses_centre or checked or not self.raw or call.boxes is not None
         centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
-        count = len(call.out)
+        count, nodes = len(call.out), len(stencil.moving)
         mend = place.lossy and not stencil.imaginary
         if mend and centre is None and not all(np.isfinite(o).all() for o in outputs[:count]):
             # What lost one side is differenced with the centre.
@@ -172,16 +71,16 @@ class Line(Task):
         for i, output in enumerate(outputs):
             if not is_inexact(call.out[i]):
                 continue
-            dtype = place.compute_dtype(output.dtype, distances.dtype)
+            dtype = place.compute_dtype(output.dtype, laid[0][1].dtype)
             base = None if centre is None else centre[i].astype(dtype)
             real = real_of(dtype) if stencil.imaginary else dtype
-            value = stencil.combine(
-                base, output.astype(dtype), distances.astype(real), h.astype(real)
-            )
-            if mend:
-                value = mended(value, base, output, distances)
+            value: Any = None
+            for k, (way, (_, distances)) in enumerate(zip(taken, laid, strict=True)):
+                own = output[k * nodes : (k + 1) * nodes].astype(dtype)
+                part = way.combine(place, stencil, base, own, distances.astype(real))
+                value = part if value is None else value + part
             if stencil.imaginary:
-                odd = [looks_unreal(place, output, h)]
+                odd = [looks_unreal(place, output, taken[0].h)]
                 (value,) = where_real(place, complexified(x, True), centre, [value], odd, first=i)
             slopes.append(value)
             value = value * over(scale, value).astype(value.dtype)
@@ -221,7 +120,7 @@ class Line(Task):
                 reach = xp.where(counts, z / xp.where(counts, v, 1), np.inf)
                 away = xp.minimum(away, xp.min(reach, axis=-1, initial=np.inf))
             away = constant(xp, xp.where(xp.isfinite(away), away, size) * size).astype(x[0].dtype)
-            point = [_along(z, v, away) for z, v in zip(x, tangents, strict=True)]
+            point = [step_along(z, v, away) for z, v in zip(x, tangents, strict=True)]
             return point, [s * over(away, s).astype(s.dtype) for s in slopes]
 
         agree = check_along(place, call, centre, move)

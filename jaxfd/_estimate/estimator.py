@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-from jaxfd._estimate.found import Derivatives
+from jaxfd._estimate.found import Derivatives, SecondDerivatives
 from jaxfd._estimate.task import Call, Task
-from jaxfd._methods import Method
+from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Place
 
 
@@ -47,6 +47,23 @@ def derivatives(method: Method, place: Place, call: Call, wish: Wish) -> Derivat
         f"there is no estimator for {type(method).__name__}: make it a FiniteDifference, or "
         "register one."
     )
+
+
+@functools.singledispatch
+def second_derivatives(method: Method, place: Place, call: Call, wish: Wish) -> SecondDerivatives:
+    """Estimates second derivatives along every pair of coordinates.
+
+    Args:
+        method: the call's method, whose kind chooses the estimator.
+        place: where points are evaluated.
+        call: the call.
+        wish: what is wanted besides.
+
+    Raises:
+        ValueError: no estimator is registered for such a method, or it makes none.
+    """
+    stencil_of(method, 2)  # refuses
+    raise TypeError(f"there is no estimator of second derivatives for {type(method).__name__}.")
 
 
 @functools.singledispatch

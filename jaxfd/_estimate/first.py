@@ -11,6 +11,7 @@ from jaxtyping import PyTree, Shaped
 
 from jaxfd._arrays import Parts, whole
 from jaxfd._estimate.estimator import Wish, derivatives
+from jaxfd._estimate.higher import higher_derivatives
 from jaxfd._estimate.task import Answer, Call, Task, as_output, cast, float0
 from jaxfd._methods import Method
 from jaxfd._places import Place
@@ -37,10 +38,14 @@ class FirstOrder(Task):
         return self.derivative is None
 
     def run(self, place: Place, call: Call) -> Answer:
-        self.check_output(call, self.scalar)
+        self.check_output(call, self.scalar, real=self.error)
         valued = self.value or self.error
         wish = Wish(valued or self.has_aux, self.error, self.derivative)
-        found = derivatives(call.method, place, call, wish)
+        if self.derivative is not None and self.derivative > 1:
+            self.check_real(call)
+            found = higher_derivatives(place, call, wish)
+        else:
+            found = derivatives(call.method, place, call, wish)
         parts, restore = call.parts, call.arguments.restore
         leaves = [call.leaves[owner] for owner in sorted(set(parts.owner))]
         trees = [
@@ -57,6 +62,8 @@ class FirstOrder(Task):
         if not self.error:
             return Answer(derivative, value, aux)
 
+        assert found.errors is not None
+
         def of_entries(values: Sequence[Any] | None) -> PyTree:
             assert values is not None
             kept = [v for v, im in zip(values, parts.imaginary, strict=True) if not im]
@@ -66,7 +73,7 @@ class FirstOrder(Task):
             derivative,
             value,
             aux,
-            error=of_entries(found.errors),
+            error=tree_util.tree_unflatten(call.out_tree, [of_entries(e) for e in found.errors]),
             step=of_entries(found.step),
             one_sided=of_entries(found.one_sided),
             evaluations=found.evaluations,

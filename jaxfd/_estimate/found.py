@@ -19,8 +19,8 @@ class Derivatives:
     Attributes:
         centre: the outputs at ``x``, the auxiliary ones too; None where not wanted.
         rows: for each output and each real leaf the derivative, shape ``(*lead, *out, *leaf)``.
-        errors: for each leaf what is known of the error of the first output's derivative, of its
-            shape; None where not wanted.
+        errors: for each output and each leaf what is known of the derivative's error, of its shape;
+            None where not wanted.
         step: for each leaf how far the points went, shape ``(*lead, *leaf)``.
         one_sided: for each leaf where they went to one side though the method's do not; None where
             not wanted.
@@ -29,7 +29,30 @@ class Derivatives:
 
     centre: list[Any] | None
     rows: Sequence[Sequence[Shaped[Any, "*lead ..."]]]
-    errors: Sequence[Float[Any, "*lead ..."]] | None
+    errors: Sequence[Sequence[Float[Any, "*lead ..."]]] | None
+    step: Sequence[Float[Any, "*lead ..."]]
+    one_sided: Sequence[Bool[Any, "*lead ..."]] | None
+    evaluations: Int[Any, "*lead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SecondDerivatives:
+    """Second derivatives along every pair of coordinates, all entries in a row.
+
+    Attributes:
+        centre: the outputs at ``x``, the auxiliary ones too.
+        values: for each output the derivatives, shape ``(*lead, N, N, *out)``.
+        errors: for each output what is known of their errors, of the same shape; None where not
+            wanted.
+        step: for each leaf how far the points went, shape ``(*lead, *leaf)``.
+        one_sided: for each leaf where they went to one side though the method's do not; None where
+            not wanted.
+        evaluations: how many points were evaluated, shape ``(*lead,)``.
+    """
+
+    centre: list[Any]
+    values: Sequence[Shaped[Any, "*lead n n *out"]]
+    errors: Sequence[Float[Any, "*lead n n *out"]] | None
     step: Sequence[Float[Any, "*lead ..."]]
     one_sided: Sequence[Bool[Any, "*lead ..."]] | None
     evaluations: Int[Any, "*lead"]
@@ -41,7 +64,7 @@ def derivatives_by_leaf(
     *,
     centre: list[Any] | None,
     values: Sequence[Shaped[Any, "*lead n ..."]],
-    errors: Sequence[Float[Any, "*lead n ..."] | None],
+    errors: Sequence[Float[Any, "*lead n ..."]],
     step: Float[Any, "*lead n"],
     one_sided: Bool[Any, "*lead n ..."] | None,
     evaluations: Int[Any, "*lead"],
@@ -53,19 +76,23 @@ def derivatives_by_leaf(
         real: the real leaves.
         centre: see `Derivatives`.
         values: for each output the derivative, shape ``(*lead, N, *out)``.
-        errors: for each output a bound of its error, of the same shape, or None.
+        errors: for each output a bound of its error, of the same shape; empty where not wanted.
         step: shape ``(*lead, N)``.
-        one_sided: shaped as the first error, or None.
+        one_sided: of that shape, or as the first error; or None.
         evaluations: see `Derivatives`.
     """
+
+    axis = len(place.lead) + 1
 
     def cut(value: Any) -> Any:
         return None if value is None else by_leaf(place, [value], real)[0]
 
+    if one_sided is not None and one_sided.ndim > axis:
+        one_sided = place.xp.any(one_sided, axis=tuple(range(axis, one_sided.ndim)))
     return Derivatives(
         centre=centre,
         rows=by_leaf(place, values, real),
-        errors=cut(errors[0]) if errors else None,
+        errors=by_leaf(place, errors, real) if errors else None,
         step=cut(step),
         one_sided=cut(one_sided),
         evaluations=evaluations,

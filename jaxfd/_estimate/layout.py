@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxfd._arrays import (
     Parts,
@@ -83,28 +83,26 @@ class Layout:
             plain = mended(plain, centre, outputs, distances)
         if self.row is None or self.flat is None:
             return plain
-        nodes = self.points.nodes
-        table = np.array([shifted_slopes(nodes, q) for q in range(nodes + 1)] + [[0.0] * nodes]).T
         row = self.row[..., d]
-        slopes = (outputs - centre) / over(distances, outputs)
-        total = sum(
-            over(xp.asarray(table[k], dtype=distances.dtype)[row], plain) * slopes[k]
-            for k in range(nodes)
-        )
+        total = beside_wall(xp, self.stencil.derivative, row, (outputs - centre), distances, h)
         if place.lossy and self._mendable:
             total = mended(total, centre, outputs, distances)
         flat = over(self.flat[..., d].astype(distances.dtype), plain)
-        chosen = xp.where(over(row == own_row(nodes), plain), plain, total)
+        chosen = xp.where(over(row == own_row(self.points.nodes), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
+
+    def sideways(self, place: Place) -> Bool[Any, "*lead n"]:
+        """Where a wall made the stencil look to one side."""
+        if self.row is None:
+            return place.xp.zeros(self.h.shape, bool)
+        return (self.row != own_row(self.points.nodes)) & (self.row != self.stencil.below)
 
     def one_sided(self, place: Place, centre: Any, outputs: Any, d: Any) -> Any:
         """Where a wall or a lost point made the stencil look to one side: ``(*lead, m, *out)``."""
         xp = place.xp
         result = xp.zeros(outputs.shape[1:], bool)
         if self.row is not None:
-            row = self.row[..., d]
-            sideways = (row != own_row(self.points.nodes)) & (row != self.stencil.below)
-            result = result | over(sideways, result)
+            result = result | over(self.sideways(place)[..., d], result)
         if place.lossy and self._mendable and centre is not None:
             lost = ~np.isfinite(outputs)
             centre = np.expand_dims(centre, len(place.lead))
@@ -130,6 +128,37 @@ class Layout:
         )
 
 
+def beside_wall(
+    xp: Any,
+    derivative: int,
+    row: Int[Any, "*s"],
+    changes: Shaped[Any, "k *s *out"],
+    distances: Float[Any, "k *s"],
+    h: Float[Any, "*s"],
+) -> Shaped[Any, "*s *out"]:
+    """A derivative from a row of neighbouring points, moved sideways; 0 for one that is not.
+
+    Args:
+        xp: the array namespace.
+        derivative: its order.
+        row: which row there is; see `jaxfd._points.box.Row`.
+        changes: the changes of the function.
+        distances: how far the points really are.
+        h: the step.
+    """
+    nodes = len(changes)
+    every = [shifted_slopes(nodes, below, derivative) for below in range(nodes + 1)]
+    table = np.array([*every, [0.0] * nodes]).T
+    slopes = changes / over(distances, changes)
+    total = sum(
+        over(xp.asarray(table[k], dtype=distances.dtype)[row], slopes[k]) * slopes[k]
+        for k in range(nodes)
+    )
+    if derivative > 1:
+        total = total / over(h, total) ** (derivative - 1)
+    return total
+
+
 @_QUIET
 def lay(
     place: Place,
@@ -137,6 +166,7 @@ def lay(
     stencil: Stencil,
     parts: Parts | None = None,
     derivative: int | None = None,
+    stretch: float = 1.0,
 ) -> Layout:
     """Lays a stencil along every coordinate: the step, the points, the distances.
 
@@ -144,17 +174,23 @@ def lay(
         place: where the points will be evaluated.
         call: the call, with its method and boxes.
         stencil: the stencil.
-        parts: real leaves in place of those of the call, not in a box.
+        parts: real leaves in place of those of the call, in the same boxes.
         derivative: the order of derivative that the step is to suit; None for the stencil's.
+        stretch: what steps are multiplied by.
     """
     xp, axis = place.xp, len(place.lead)
-    boxes = call.boxes if parts is None else None
+    boxes = call.boxes
     parts = call.parts if parts is None else parts
+    if boxes is not None and not stencil.imaginary:
+        stencil = stencil.beside_walls()
     order = derivative or stencil.derivative
     power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
-    by_default = is_default(call.method.step)
+    # A smaller step costs higher derivatives more than it gains where the scale is the usual one.
+    shrinks = is_default(call.method.step) and order == 1
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
+    if stretch != 1:
+        sizes = [stretch * h for h in sizes]
     values, distances, widths = [], [], []
     rows: list[Any] = []
     flat: list[Any] = []
@@ -170,7 +206,7 @@ def lay(
             away = [(still + a) - still for a in steps_of]
         else:
             box = dataclasses.replace(boxes[number], x=still)
-            if by_default:
+            if shrinks:
                 h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)

@@ -42,7 +42,7 @@ class Sample:
         values: the first output at all points, shape ``(K, N, *lead, *out)``.
         shares: for each output and each real leaf what every direction counts, shape
             ``(N, *lead, *out)``.
-        good: which samples of the first output there are, shape ``(N, *lead, *out)``.
+        good: for each output which samples there are, shape ``(N, *lead, *out)``.
     """
 
     family: RandomDirections
@@ -50,7 +50,7 @@ class Sample:
     centre: list[Any] | None
     values: Shaped[Any, "k n *rest"]
     shares: list[list[Any]]
-    good: Bool[Any, "n *rest"]
+    good: list[Bool[Any, "n *rest"]]
 
     def mean(self, xp: Any) -> Any:
         """The mean of the first output over the points where it is finite, else NaN."""
@@ -124,7 +124,7 @@ def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
         good.append(xp.isfinite(changes))
         counted = _counted(xp, family, directions, changes, size)
         shares.append([counted / over(d.astype(value.dtype), counted[0]) for d in h])
-    return Sample(family, cloud, centre, values[0], shares, good[0])
+    return Sample(family, cloud, centre, values[0], shares, good)
 
 
 @derivatives.register(RandomDirections)
@@ -139,8 +139,12 @@ def along_directions(method: StencilMethod, place: Place, call: Call, wish: Wish
     sums = [_unclipped(cloud, _summed(place, cloud.directions, each)) for each in shares]
     errors = None
     if wish.error:
-        errors = _unclipped(cloud, _standard_errors(xp, found, shares[0]))
-        errors = _unless_unseen(xp, found, shares[0], errors)
+        errors = [
+            _unless_unseen(
+                xp, found, good, each, _unclipped(cloud, _standard_errors(xp, found, good, each))
+            )
+            for good, each in zip(found.good, shares, strict=True)
+        ]
     evaluations = cloud.count * len(cloud.signs) + 1
     return Derivatives(
         centre=found.centre,
@@ -260,11 +264,11 @@ def _summed(place: Place, directions: Any, shares: Sequence[Any]) -> list[Any]:
     return [place.complex(re, im) for re, im in zip(*parts, strict=True)]
 
 
-def _standard_errors(xp: Any, found: Sample, shares: Sequence[Any]) -> list[Any]:
+def _standard_errors(xp: Any, found: Sample, good: Any, shares: Sequence[Any]) -> list[Any]:
     """Standard errors of the mean, from the spread of the samples; NaN where there is no mean."""
     method, directions = found.family, found.cloud.directions
     random = np.arange(method.num_samples) >= method.fixed
-    number = xp.sum(found.good & over(random, found.good), axis=0)
+    number = xp.sum(good & over(random, good), axis=0)
     shares = [xp.where(over(random, s), s, 0) for s in shares]
     squares, sums = directions.sum([s * s for s in shares], squared=True), directions.sum(shares)
     result = []
@@ -277,12 +281,12 @@ def _standard_errors(xp: Any, found: Sample, shares: Sequence[Any]) -> list[Any]
 
 
 def _unless_unseen(
-    xp: Any, found: Sample, shares: Sequence[Any], errors: Sequence[Any]
+    xp: Any, found: Sample, good: Any, shares: Sequence[Any], errors: Sequence[Any]
 ) -> list[Any]:
     """Infinity in place of the error of entries that no sample has moved."""
     if found.family.everywhere:
         return list(errors)
-    times = found.cloud.directions.sum([found.good.astype(s.dtype) for s in shares], True)
+    times = found.cloud.directions.sum([good.astype(s.dtype) for s in shares], True)
     return [xp.where(seen == 0, np.inf, error) for seen, error in zip(times, errors, strict=True)]
 
 

@@ -140,15 +140,21 @@ class Task(abc.ABC):
     def run(self, place: Place, call: Call) -> Any:
         """Evaluates, weighs and returns a pytree: an `Answer`, or a dataclass of the task's own."""
 
-    def check_output(self, call: Call, scalar: bool) -> None:
-        """Raises TypeError for an output that this task cannot differentiate."""
+    def check_output(self, call: Call, scalar: bool, real: bool = False) -> None:
+        """Raises TypeError for an output that this task cannot differentiate.
+
+        Args:
+            call: the call.
+            scalar: whether the output must be one number.
+            real: whether outputs must be real.
+        """
         if call.checked:
             return
         if scalar:
             self._check_scalar(call)
         self.check_imaginary(call)
         for declared in call.out:
-            self._check_dtype(call, declared, scalar)
+            self._check_dtype(call, declared, scalar or real)
 
     def check_imaginary(self, call: Call) -> None:
         """Raises TypeError where a complex step would find no imaginary part, or a wrong one."""
@@ -171,6 +177,14 @@ class Task(abc.ABC):
                 "norm or var, which conjugate)."
             )
 
+    def check_real(self, call: Call) -> None:
+        """Raises TypeError for complex arguments, of which second derivatives are not made."""
+        if any(is_complex(call.leaves[owner]) for owner in call.parts.owner):
+            raise TypeError(
+                f"{self.name} needs real arguments, got a complex one: split it into real and "
+                "imaginary parts."
+            )
+
     def _check_scalar(self, call: Call) -> None:
         if call.out_tree == LEAF and call.out[0].shape == ():
             return
@@ -181,7 +195,7 @@ class Task(abc.ABC):
             f"number, use jaxfd.jacobian{advice}"
         )
 
-    def _check_dtype(self, call: Call, declared: Any, scalar: bool) -> None:
+    def _check_dtype(self, call: Call, declared: Any, real: bool) -> None:
         imaginary = call.method.imaginary
         if not is_inexact(declared):
             raise TypeError(
@@ -193,7 +207,7 @@ class Task(abc.ABC):
                 f"{self.name} with holomorphic=True needs complex outputs, got "
                 f"{declared.dtype}: drop holomorphic, or return a complex value."
             )
-        one_by_one = scalar or any(is_complex(leaf) for leaf in call.leaves)
+        one_by_one = real or any(is_complex(leaf) for leaf in call.leaves)
         if is_complex(declared) and one_by_one and not imaginary and not self.holomorphic:
             raise TypeError(
                 f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "

@@ -20,6 +20,7 @@ from jaxfd._methods.stencil import (
     one_sided as one_sided,
     shifted as shifted,
     shifted_slopes as shifted_slopes,
+    slopes_on as slopes_on,
     stencil as stencil,
     weights as weights,
 )

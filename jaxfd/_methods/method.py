@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxfd._methods.stencil import Stencil
 
@@ -23,12 +23,15 @@ class Method:
             that JAX traces is then evaluated in batches, outside of ``jit``, and the search itself
             is not compiled.
         step: the step, where the method does not find its own.
+        highest: the highest order of derivative along the entries that a method makes that lays no
+            fixed stencil; None for one that lays one, and for one that makes first derivatives.
     """
 
     imaginary = False
     random = False
     searches = False
     step: Any = None
+    highest: ClassVar[int | None] = None
 
     def check(self) -> None:
         """Raises TypeError or ValueError where the method lacks what it needs to be used."""
@@ -58,8 +61,8 @@ def stencil_of(method: Method, derivative: int = 1) -> Stencil:
         ValueError: the method has none, or none for that order.
     """
     raise ValueError(
-        f"{type(method).__name__} has no fixed stencil: it makes first derivatives along the "
-        "entries of the argument. Use Central() for second derivatives, hvp and jvp."
+        f"{type(method).__name__} has no fixed stencil to lay along a line: it makes derivatives "
+        "along the entries of the argument. Use Central() here."
     )
 
 

@@ -101,6 +101,12 @@ class Stencil:
             weights=tuple(weight.get(s, Fraction(0)) for s in every),
         )
 
+    def beside_walls(self) -> Stencil:
+        """The same stencil on as many points as one of its order needs to one side."""
+        spare = self.accuracy + self.derivative - 1 - len(self.moving)
+        last = max(*self.offsets, 0)
+        return self.with_offsets(range(last + 1, last + 1 + spare)) if spare > 0 else self
+
     def combine(
         self,
         centre: Shaped[Any, "... *out"] | None,
@@ -200,15 +206,21 @@ def shifted(nodes: int, below: int) -> tuple[int, ...]:
     return tuple(s for s in range(-below, nodes - below + 1) if s != 0)
 
 
-def shifted_slopes(nodes: int, below: int) -> tuple[float, ...]:
-    """Coefficients ``g_k`` with ``f'(0) ~ sum_k g_k (f(s_k) - f(0)) / s_k`` on `shifted` offsets.
+def shifted_slopes(nodes: int, below: int, derivative: int = 1) -> tuple[float, ...]:
+    """Coefficients of slopes to the points of a `shifted` row, for a derivative at 0.
+
+    They are the ``g_k`` with ``f^(d)(0) ~ sum_k g_k (f(s_k) - f(0)) / s_k``.
 
     Example:
         >>> shifted_slopes(2, 0)
         (2.0, -1.0)
     """
-    offsets: Sequence[int] = range(-below, nodes - below + 1)
-    solved = weights(tuple(offsets), 1)
+    return slopes_on(tuple(range(-below, nodes - below + 1)), derivative)
+
+
+def slopes_on(offsets: tuple[int, ...], derivative: int = 1) -> tuple[float, ...]:
+    """The same on any offsets, of which 0 is one and has no coefficient."""
+    solved = weights(offsets, derivative)
     return tuple(float(w * s) for s, w in zip(offsets, solved, strict=True) if s != 0)
 
 

@@ -40,6 +40,7 @@ class Device:
     xp: Any = np
     lead: tuple[int, ...] = ()
     lossy = False
+    concrete = True
     opaque = False
 
     def __init__(
@@ -162,7 +163,9 @@ class Device:
         nodes, m = points.nodes, len(directions)
         moved = [entries[directions] for entries in points.entries] or [directions]
         ids = [np.tile(entries, nodes).astype(np.int32) for entries in moved]
-        values = [points.values[:, entries].reshape(-1) for entries in moved]
+        placed = [own[:, directions] for own in points.apart]
+        placed = placed or [points.values[:, entries] for entries in moved]
+        values = [own.reshape(-1) for own in placed]
         if ride:
             ids = [np.concatenate([np.full(1, -1, np.int32), i]) for i in ids]
             values = [np.concatenate([v[:1], v]) for v in values]

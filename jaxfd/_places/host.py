@@ -87,6 +87,7 @@ class Host:
     """
 
     xp: Any = np
+    concrete = True
     opaque = True
 
     def __init__(

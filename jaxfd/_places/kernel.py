@@ -7,7 +7,6 @@ handed a ``reduce``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +38,7 @@ class Kernel:
     xp: Any = jnp
     lead: tuple[int, ...] = ()
     lossy = False
+    concrete = False
 
     def __init__(self, program: TracedFunction, schedule: Schedule) -> None:
         self.program = program
@@ -148,7 +148,7 @@ class Kernel:
         every = lax.iota(np.int32, count)
         place = jnp.where(wanted, before - 1, number + every - before)
         order = jnp.zeros_like(every).at[place].set(every, unique_indices=True)
-        points = dataclasses.replace(points, entries=(order,))
+        points = points.some(order)
         block = Block(range(len(points.x)), 0, count)
         size = self._schedule.few(count, nodes, self._chunks.point_bytes(points, block))
 

@@ -27,12 +27,14 @@ class Place(Protocol):
         xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` elsewhere.
         lead: the leading axes of all arrays: the batch of calls on the host, none elsewhere.
         lossy: whether points may be lost, and their values NaN.
+        concrete: whether values are numbers at once, so that what is done next may depend on them.
         opaque: whether there is something in the function that cannot be looked into.
     """
 
     xp: Any
     lead: tuple[int, ...]
     lossy: bool
+    concrete: bool
     opaque: bool
 
     def eps(self, dtype: Any) -> float:

@@ -73,17 +73,21 @@ class Coordinates:
         values: shape ``(K, *lead, N)``, where node ``k`` puts each entry.
         entries: one integer array of shape ``(count,)`` per moved entry; empty means every entry
             alone, in order.
+        apart: for each of ``entries``, shape ``(K, *lead, count)``, where node ``k`` puts it along
+            each direction, in place of ``values``; empty where an entry goes the same way along all
+            directions.
     """
 
     x: Sequence[Any]
     lead: tuple[int, ...]
     values: Shaped[Any, "k *lead n"]
     entries: tuple[Int[Any, "count"], ...] = ()
+    apart: tuple[Shaped[Any, "k *lead count"], ...] = ()
 
     @property
     def nodes(self) -> int:
         """The number of points along one direction."""
-        return int(self.values.shape[0])
+        return int((self.apart or (self.values,))[0].shape[0])
 
     @property
     def count(self) -> int:
@@ -111,6 +115,20 @@ class Coordinates:
             start = stop
         return blocks
 
+    def placed(self, node: Any, directions: Any) -> list[Any]:
+        """For each moved entry, where nodes put it along the given directions (in a kernel)."""
+        if self.apart:
+            return [values[node][..., directions] for values in self.apart]
+        return [self.values[node][..., moved] for moved in self.moving(directions)]
+
+    def some(self, directions: Int[Any, "m"]) -> Coordinates:
+        """The points along some of the directions, in their order."""
+        if not self.entries:
+            return dataclasses.replace(self, entries=(directions,))
+        entries = tuple(entry[directions] for entry in map(jnp.asarray, self.entries))
+        apart = tuple(values[..., directions] for values in self.apart)
+        return dataclasses.replace(self, entries=entries, apart=apart)
+
     def moving(self, directions: Any) -> list[Any]:
         """The entries that each of the given directions moves (in a kernel)."""
         if not self.entries:
@@ -137,11 +155,13 @@ class Coordinates:
         for x, size in zip(self.x, self.sizes, strict=True):
             leaf = x[batch]
             flat = leaf.reshape(len(batch), size)
-            for entry in self.entries or (None,):
+            for number, entry in enumerate(self.entries or (None,)):
                 moved = directions if entry is None else entry[directions]
                 row = np.nonzero((moved >= start) & (moved < start + size) & ~centre)[0]
                 moved = moved[row]
-                flat[row, moved - start] = self.values[nodes[row], batch[row], moved]
+                values = self.apart[number] if self.apart else self.values
+                where = directions[row] if self.apart else moved
+                flat[row, moved - start] = values[nodes[row], batch[row], where]
             result.append(leaf)
             start += size
         return result

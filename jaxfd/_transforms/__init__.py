@@ -18,4 +18,8 @@ from jaxfd._transforms.options import (
     schedule_of as schedule_of,
 )
 from jaxfd._transforms.result import Estimate as Estimate
-from jaxfd._transforms.second import hessian as hessian, hvp as hvp
+from jaxfd._transforms.second import (
+    hessian as hessian,
+    hessian_diagonal as hessian_diagonal,
+    hvp as hvp,
+)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import tree_util
 from jaxtyping import PyTree
 
-from jaxfd._arrays import is_inexact
-from jaxfd._estimate import Answer, FirstOrder
+from jaxfd._arrays import check_integer, is_inexact
+from jaxfd._estimate import Answer, FirstOrder, Hessian, Task
 from jaxfd._methods import Central, Method
-from jaxfd._transforms.options import Argnums, check, door, static, with_aux
+from jaxfd._transforms.options import Argnums, check, check_order, door, static, with_aux
 from jaxfd._transforms.result import Estimate
 
 
@@ -183,23 +183,29 @@ def estimate(
     argnums: Argnums = 0,
     has_aux: bool = False,
     *,
+    derivative: int = 1,
     method: Method = Central(),
     chunk_size: int | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Estimate]:
-    """Makes a function that returns a gradient with all that is known about it.
+    """Makes a function that returns a derivative with all that is known about it.
+
+    It is the gradient of a function with one output, the Jacobian of one with more, or the Hessian.
 
     Args:
-        fun: as for `grad`.
+        fun: as for `jacobian`; with real outputs.
         argnums: as for `grad`.
         has_aux: as for `grad`.
-        method: as for `grad`.
+        derivative: 1, or 2 for the Hessian.
+        method: as for `grad`, and for `hessian`.
         chunk_size: as for `grad`.
         bounds: as for `grad`.
 
     Returns:
-        A function that returns an `Estimate` with value, gradient, error bound (for random methods
-        the standard error), step, and number of evaluations (``2n + 1`` for ``Central()``).
+        A function that returns an `Estimate` with value, derivative, error bound of each of its
+        entries (for random methods the standard error), step, and number of evaluations
+        (``2n + 1`` for ``Central()``; for second derivatives ``2n^2 + 2n + 1``, and the same points
+        with twice the step are what the bound is made of).
 
     Raises:
         TypeError, ValueError: where an argument does not fit; see the message.
@@ -209,17 +215,24 @@ def estimate(
         >>> result = jaxfd.estimate(lambda x: x**3)(2.0)
         >>> print(result.evaluations, abs(result.grad - 12.0) < result.error)
         3 True
+        >>> result = jaxfd.estimate(lambda x: x**3, derivative=2, method=jaxfd.Adaptive())(2.0)
+        >>> print(abs(result.hessian - 12.0) < result.error)
+        True
     """
     schedule = check(method, chunk_size, bounds)
-    task = FirstOrder(
-        "estimate",
-        static(argnums),
-        has_aux,
-        schedule=schedule,
-        scalar=True,
-        value=True,
-        error=True,
-    )
+    check_integer(derivative, "derivative")
+    if derivative > 2:
+        raise ValueError(
+            f"derivative must be 1 or 2, got {derivative}: for a function of one number see "
+            "jaxfd.derivative."
+        )
+    options: dict[str, Any] = {"schedule": schedule, "value": True, "error": True}
+    task: Task
+    if derivative == 1:
+        task = FirstOrder("estimate", static(argnums), has_aux, **options)
+    else:
+        check_order(method, 2)
+        task = Hessian("estimate", static(argnums), has_aux, **options)
 
     def finish(answer: Answer) -> Estimate:
         return Estimate(
@@ -230,7 +243,8 @@ def estimate(
             one_sided=answer.one_sided,
             evaluations=answer.evaluations,
             aux=answer.aux,
-            bound=not method.random,
+            bound=derivative == 2 or not method.random,
+            derivative=derivative,
         )
 
     return door(fun, task, method, finish, bounds)

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from jaxfd._arrays import check_integer, positions
 from jaxfd._estimate import Answer, Needs, Task, check_call, program_of
-from jaxfd._methods import Method
+from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Schedule
 
 Argnums = int | Sequence[int]
@@ -50,6 +50,19 @@ def schedule_of(chunk_size: Any) -> Schedule:
     return Schedule(chunk_size)
 
 
+def check_order(method: Method, order: int) -> None:
+    """Raises ValueError for an order of derivative that a method has none for."""
+    if order > 1:
+        highest = method.highest
+        if highest is None:
+            stencil_of(method, order)
+        elif order > highest:
+            raise ValueError(
+                f"{type(method).__name__} makes derivatives up to order {highest}, not {order}: "
+                "use Central() there."
+            )
+
+
 def check_pair(bounds: Any) -> None:
     """Raises TypeError if bounds are given and are no pair."""
     if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
@@ -79,6 +92,22 @@ def door(
         return finish(program.run(task, args, kwargs, method, needs))
 
     return wrapped
+
+
+def along(
+    fun: Callable[..., Any],
+    task: Task,
+    primals: Sequence[PyTree],
+    method: Method,
+    tangents: Sequence[Any],
+    bounds: tuple[PyTree, PyTree] | None,
+) -> Answer:
+    """Runs a task at given arguments, along tangents, once."""
+    needs = Needs(None if bounds is None else (bounds[0], bounds[1]), tangents=tangents)
+    args = tuple(primals)
+    check_call(task, args, {}, needs)
+    answer: Answer = program_of(fun, compiled=False).run(task, args, {}, method, needs)
+    return answer
 
 
 def with_aux(has_aux: bool) -> Callable[[Answer], Any]:

@@ -19,21 +19,25 @@ _ROWS = 20
 @register
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A gradient and what is known about it. A pytree, so it passes through ``jit`` and ``vmap``.
+    """A derivative and what is known about it. A pytree, so it passes through ``jit`` and ``vmap``.
 
     Attributes:
         value: the function's value at ``x``.
-        grad: the gradient, shaped as the argument.
-        error: for each entry a cautious bound of its error: what lower orders on the same points
-            disagree by, and rounding. NaN where the method has nothing to compare with
-            (``Forward(order=1)``, ``ComplexStep``). For random methods it is no bound but the
-            standard error of a mean of independent samples; infinite for entries that none moved.
-        step: for each entry the step used.
-        one_sided: for each entry whether its points lay to one side of ``x``, though the method's
-            do not: because of a wall, or because a point failed (``blackbox(on_error="nan")``).
+        grad: the derivative: the gradient, shaped as the argument; for more than one output the
+            Jacobian, shaped as `jacobian` shapes it; with ``derivative=2`` the Hessian.
+        error: for each entry of the derivative a cautious bound of its error: what lower orders, or
+            for a Hessian larger steps, disagree by, and rounding. NaN where the method has nothing
+            to compare with (``Forward(order=1)``, ``ComplexStep``). For random methods it is no
+            bound but the standard error of a mean of independent samples; infinite for entries that
+            none moved.
+        step: for each entry of the argument the step used.
+        one_sided: for each entry of the argument whether its points lay to one side of ``x``,
+            though the method's do not: because of a wall, or because a point failed
+            (``blackbox(on_error="nan")``).
         evaluations: the number of evaluations, an integer array.
         aux: the function's auxiliary data, None without any.
         bound: whether ``error`` is a bound, and not a standard error; part of the structure.
+        derivative: the order of the derivative, 1 or 2; part of the structure.
 
     Example:
         >>> import jaxfd
@@ -49,22 +53,60 @@ class Estimate:
     evaluations: Any
     aux: PyTree = None
     bound: bool = dataclasses.field(default=True, metadata={"static": True})
+    derivative: int = dataclasses.field(default=1, metadata={"static": True})
+
+    @property
+    def jacobian(self) -> PyTree:
+        """The first derivative, by its name where there is more than one output.
+
+        Raises:
+            AttributeError: this is a second derivative.
+        """
+        return self._of_order(1, "jacobian")
+
+    @property
+    def hessian(self) -> PyTree:
+        """The second derivative.
+
+        Raises:
+            AttributeError: this is a first derivative.
+        """
+        return self._of_order(2, "hessian")
+
+    def _of_order(self, order: int, name: str) -> PyTree:
+        if self.derivative != order:
+            raise AttributeError(
+                f"this Estimate has no {name}: it was made by estimate(fun, "
+                f"derivative={self.derivative})."
+            )
+        return self.grad
 
     def __str__(self) -> str:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
             return f"Estimate(traced, {self.evaluations} evaluations)"
         what = "error bound" if self.bound else "standard error"
-        columns = [
-            Column("gradient", 24, ".10g", _entries(self.grad)),
-            Column(what, 14, ".2g", _entries(self.error)),
-            Column("step", 12, ".2g", _entries(self.step)),
+        shapes = [
+            [np.shape(leaf) for leaf in tree_util.tree_leaves(tree)]
+            for tree in (self.grad, self.step)
         ]
+        # Steps belong to entries of the argument, which are those of a gradient alone.
+        gradient = self.derivative == 1 and shapes[0] == shapes[1]
+        name = "gradient" if gradient else "jacobian" if self.derivative == 1 else "hessian"
+        columns = [
+            Column(name, 24, ".10g", _entries(self.grad)),
+            Column(what, 14, ".2g", _entries(self.error)),
+        ]
+        if gradient:
+            columns.append(Column("step", 12, ".2g", _entries(self.step)))
         lines = table(
             entry_names(self.grad, _ROWS),
             columns,
             total=sum(np.size(leaf) for leaf in tree_util.tree_leaves(self.grad)),
             width=20,
-            remarks=("one-sided" * bool(side) for side in _entries(self.one_sided)),
+            remarks=(
+                "one-sided" * bool(gradient and side)
+                for side in _entries(self.one_sided if gradient else self.grad)
+            ),
         )
         head = f"value {self.value}   ({self.evaluations} evaluations)"
         return "\n".join([head, *lines])

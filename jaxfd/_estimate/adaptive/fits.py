@@ -4,10 +4,6 @@ The points lie at fixed shares of a radius, so everything about a fit but the ra
 beforehand: orthogonal polynomials on the first points of a row, what each of them adds to the
 derivative, and how many degrees of freedom are left to judge the noise by. This room knows numbers
 only: no arguments, no method, no place.
-
-Reference:
-    G. Forsythe, "Generation and use of orthogonal polynomials for data-fitting with a digital
-    computer", J. Soc. Indust. Appl. Math. 5 (1957) 74-88.
 """
 
 from __future__ import annotations
@@ -23,14 +19,13 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import apply, column, constant, power_of_two
+from jaxfd._estimate.adaptive.polynomials import POWERS, leading, orthonormal, terms_for
 
 # Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom, and for many.
 _STUDENT = (12.7, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14)
 _MANY = 2.1
 # Fewer degrees of freedom than this say too little about the noise.
 _LEAST_FREEDOM = 3
-# A straight line through everything tells truncation from noise too badly.
-_LEAST_TERMS = 2
 # So many fits of the highest degrees leave the same, to this factor, where it is no truncation.
 _LAST, _ALIKE = 3, 4.0
 # Nor is it where they leave so many times more than fits to fewer points.
@@ -42,62 +37,6 @@ MOST_SETS = 3
 def student(freedom: int) -> float:
     """The factor between a standard error and a bound of the error."""
     return _STUDENT[freedom - 1] if freedom <= len(_STUDENT) else _MANY
-
-
-@dataclasses.dataclass(frozen=True)
-class Basis:
-    """Orthonormal polynomials on the first points of a row, by rising degree.
-
-    Attributes:
-        values: their values at the points, shape ``(m, m)``.
-        slopes: their derivatives at the centre, for radius 1.
-        origins: what they are there.
-    """
-
-    values: np.ndarray
-    slopes: np.ndarray
-    origins: np.ndarray
-
-
-def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
-    """Some powers of the distance, made orthogonal in rational arithmetic.
-
-    Args:
-        nodes: the distances.
-        kind: the powers: ``"odd"``, ``"even"``, ``"square"`` for the even ones from the second on,
-            ``"all"``.
-    """
-    u = [t if kind == "all" else t * t for t in nodes]
-    front = [t ** {"odd": 1, "square": 2}.get(kind, 0) for t in nodes]
-    # Polynomial i is front * p_i(u): at the points, and p_i and its derivative at 0.
-    rows_of: list[list[Fraction]] = []
-    at_zero: list[tuple[Fraction, Fraction]] = []
-    norms: list[Fraction] = []
-    for i in range(len(nodes)):
-        if i == 0:
-            row, zero = list(front), (Fraction(1), Fraction(0))
-        else:
-            last, norm = rows_of[-1], norms[-1]
-            shift = sum((a * q * q for a, q in zip(u, last, strict=True)), Fraction(0)) / norm
-            row = [(a - shift) * q for a, q in zip(u, last, strict=True)]
-            value, slope = at_zero[-1]
-            zero = (-shift * value, value - shift * slope)
-            if i > 1:
-                back = norm / norms[-2]
-                row = [r - back * q for r, q in zip(row, rows_of[-2], strict=True)]
-                zero = (zero[0] - back * at_zero[-2][0], zero[1] - back * at_zero[-2][1])
-        rows_of.append(row)
-        at_zero.append(zero)
-        norms.append(sum((q * q for q in row), Fraction(0)))
-    size = [math.sqrt(norm) for norm in norms]
-    which = {"odd": 0, "all": 1}.get(kind)
-    slopes = [0.0 if which is None else float(zero[which]) for zero in at_zero]
-    origins = [float(zero[0]) if kind in ("all", "even") else 0.0 for zero in at_zero]
-    return Basis(
-        np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
-        np.array(slopes) / np.array(size),
-        np.array(origins) / np.array(size),
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +52,7 @@ class Fits:
         gain: the error of the derivative for noise of size 1 in the data.
         bias: for residuals of size 1 that are all truncation, the error over the gain.
         freedom: the degrees of freedom of the residual.
+        derivative: the order of the derivative.
     """
 
     slope: np.ndarray
@@ -123,56 +63,86 @@ class Fits:
     gain: np.ndarray
     bias: np.ndarray
     freedom: np.ndarray
+    derivative: int
 
 
 def _fits(
-    nodes: Sequence[Fraction], windows: Sequence[int], kinds: Sequence[str], most: int
+    nodes: Sequence[Fraction],
+    windows: Sequence[int],
+    kinds: Sequence[str],
+    most: int,
+    derivative: int,
 ) -> Fits:
     """Fits of rising degree to the first ``m`` points, for each ``m`` in ``windows``."""
     count, size = len(nodes), len(nodes) * len(kinds)
     total = sum(m * len(kinds) for m in windows)
     basis = np.zeros((total, size))
     rows: list[tuple[Any, ...]] = []
-    start = 0
+    start, first_of = 0, leading(kinds, derivative)
+    # One term more than the derivative needs: else truncation is told from noise too badly.
+    least = terms_for(kinds[first_of], derivative) + 1 - (kinds[first_of] == "even")
     for m in windows:
-        parts = [orthonormal(nodes[:m], kind) for kind in kinds]
+        parts = [orthonormal(nodes[:m], kind, derivative) for kind in kinds]
         for number, part in enumerate(parts):
             first = start + number * m
             basis[first : first + m, number * count : number * count + m] = part.values
-        lead = parts[0]
-        parted = len(kinds) == 2
-        for k in range(_LEAST_TERMS + (not parted), min(m - 1, most) + 1):
+        lead = parts[first_of]
+        for k in range(least, min(m - 1, most) + 1):
             # The even part has a constant besides: the value at x is as noisy as the others.
-            kept = [k, min(k + 1, m)] if parted else [k]
+            kept = [min(k + 1, m) if kind == "even" else k for kind in kinds]
+            own = kept[first_of]
             free = sum(m - c for c in kept)
-            if free < _LEAST_FREEDOM:
+            if free < _LEAST_FREEDOM or own == m:
                 continue
             left, uses, slope = np.zeros(total), np.zeros(size), np.zeros(size)
             for number, c in enumerate(kept):
                 left[start + number * m + c : start + (number + 1) * m] = 1
                 uses[number * count : number * count + m] = 1
-            slope[:m] = lead.slopes[:k] @ lead.values[:k]
-            power = 2 * k + 1 if parted else k
+            slope[first_of * count : first_of * count + m] = lead.slopes[:own] @ lead.values[:own]
+            lowest, step = POWERS[kinds[first_of]]
+            power = lowest + step * own
             following = lead.values @ np.array([float(t**power) for t in nodes[:m]])
-            gain = math.sqrt(float(np.sum(lead.slopes[:k] ** 2)))
-            off = abs(float(lead.slopes[:k] @ following[:k]))
-            bias = off / gain / math.sqrt(float(np.mean(following[k:] ** 2)))
+            gain = math.sqrt(float(np.sum(lead.slopes[:own] ** 2)))
+            off = abs(float(lead.slopes[:own] @ following[:own]))
+            bias = off / gain / math.sqrt(float(np.mean(following[own:] ** 2)))
             rows.append((slope, left, uses, float(nodes[m - 1]), gain, bias, free))
         start += m * len(kinds)
     columns = [np.array(c) for c in zip(*rows, strict=True)]
-    return Fits(columns[0], basis, *columns[1:])
+    slopes, left_of, used, reach, gains, biases, freedom = columns
+    return Fits(slopes, basis, left_of, used, reach, gains, biases, freedom, derivative)
+
+
+_EIGHTHS = tuple(Fraction(i, 8) for i in range(1, 9))
 
 
 @functools.cache
-def two_sided_fits() -> Fits:
+def two_sided_fits(derivative: int = 1) -> Fits:
     """Fits to odd and even parts at ``1/8 ... 8/8`` of the radius."""
-    return _fits([Fraction(i, 8) for i in range(1, 9)], range(4, 9), ("odd", "even"), 8)
+    return _fits(_EIGHTHS, range(4, 9), ("odd", "even"), 8, derivative)
 
 
 @functools.cache
-def one_sided_fits() -> Fits:
+def one_sided_fits(derivative: int = 1) -> Fits:
     """Fits to changes at ``0/16 ... 16/16`` of the radius, all to one side."""
-    return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
+    nodes = [Fraction(i, 16) for i in range(17)]
+    return _fits(nodes, (6, 7, 9, 11, 13, 17), ("all",), 10, derivative)
+
+
+@functools.cache
+def crossed_fits() -> Fits:
+    """Fits to the parts of a function on two crossed lines, for a mixed derivative.
+
+    What is odd along both entries, what is even, and the odd parts along either line, each at
+    ``1/8 ... 8/8`` of the radius.
+    """
+    return _fits(_EIGHTHS, range(4, 9), ("square", "even", "odd", "odd"), 8, 2)
+
+
+@functools.cache
+def ray_fits() -> Fits:
+    """Fits to changes at ``0/32 ... 32/32`` of the radius on a ray, for the curvature along it."""
+    nodes = [Fraction(i, 32) for i in range(33)]
+    return _fits(nodes, (9, 13, 17, 23, 33), ("all",), 10, 2)
 
 
 @functools.cache
@@ -196,7 +166,8 @@ class Evidence(NamedTuple):
         slope: the sum over sets of derivative times weight, shape ``(C, *s)``.
         energy: the sum of squared residuals, shape ``(C, *s)``.
         lost: how many points of a fit are not finite.
-        weight: the sum of weights, the squared radius over that of the first set.
+        weight: the sum of weights: the squared radius over that of the first set, to the power of
+            the derivative.
         sets: how many sets there are.
     """
 
@@ -234,9 +205,9 @@ def weigh(xp: Any, fits: Fits, data: Any, radius: Any) -> Evidence:
     )
 
 
-def add(old: Evidence, new: Evidence) -> Evidence:
+def add(old: Evidence, new: Evidence, derivative: int = 1) -> Evidence:
     """The evidence of all sets, in the units of the first."""
-    share, unit = new.radius / old.radius, new.unit / old.unit
+    share, unit = (new.radius / old.radius) ** derivative, new.unit / old.unit
     return Evidence(
         old.radius,
         old.unit,
@@ -255,10 +226,10 @@ class BestFit(NamedTuple):
         value: the derivative; NaN where no fit was possible.
         error: what it may be off by; infinite there.
         reach: how far its points go, as a share of the radius.
-        gain: its error for noise of size 1, times the radius.
+        gain: its error for noise of size 1, times the radius to the power of the derivative.
         rest: what the fit of the lowest degree to all points leaves.
         left: what fits of the highest degrees to all points leave.
-        jumps: whether that does not look like truncation.
+        jumps: whether that does not look like truncation; of first derivatives only.
         wide: the derivative that the best of these fits says.
         wide_error: what it may be off by.
     """
@@ -305,15 +276,19 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
         return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
 
     # Truncation falls with the degree, and when the farthest points are left out by little.
-    last, narrow = spread[-_LAST:], xp.min(spread[:-_LAST], axis=0)
-    left = xp.min(last, axis=0)
-    jumps = (xp.max(last, axis=0) < _ALIKE * left) | (left > _SUDDEN * narrow)
+    last, left = spread[-_LAST:], xp.min(spread[-_LAST:], axis=0)
+    if fits.derivative == 1:
+        narrow = xp.min(spread[:-_LAST], axis=0)
+        jumps = (xp.max(last, axis=0) < _ALIKE * left) | (left > _SUDDEN * narrow)
+    else:
+        # So few fits make a higher one that they leave alike what is truncation.
+        jumps = xp.zeros(left.shape, bool)
     widest = xp.argmin(error[-_LAST:], axis=0)[None]
 
     def of_widest(a: Any) -> Any:
         return xp.take_along_axis(a[-_LAST:], widest, axis=0)[0]
 
-    lost, scale = xp.isinf(chosen(error)), unit / evidence.radius
+    lost, scale = xp.isinf(chosen(error)), unit / evidence.radius**fits.derivative
     return BestFit(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,

@@ -123,7 +123,9 @@ class Ground:
             rows.append(output.reshape(*output.shape[: axis + 2], count))
         row = xp.moveaxis(sample(_in_a_row(xp, rows, dtype), axis + 1), axis + 1, 0)
         base = self.at_centre(centre, dtype)[..., 0, :]
-        every = constant(xp, xp.concatenate([base[None], row.reshape(-1, *base.shape)]))
+        every = constant(
+            xp, xp.concatenate([base[None], row.reshape(row.shape[0] * row.shape[1], *base.shape)])
+        )
         return xp.expand_dims(grid_of(xp, every), axis)
 
     def at_centre(self, centre: Sequence[Any], dtype: Any) -> Float[Any, "*lead 1 o"]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxfd._arrays import apply, column
-from jaxfd._estimate.adaptive.fits import orthonormal
+from jaxfd._estimate.adaptive.polynomials import POWERS, leading, orthonormal, terms_for
 
 # What is left by the polynomials and is this many times the noise is the function's own.
 _SIGNIFICANT = 4.0
@@ -66,6 +67,7 @@ class Ladder:
         origin_gain: its error for noise of size 1.
         share: the radius for noise as large as the function, in units of its scale.
         order: the order of the fits to come.
+        derivative: the order of the derivative.
     """
 
     offsets: np.ndarray
@@ -86,6 +88,7 @@ class Ladder:
     origin_gain: float
     share: float
     order: int
+    derivative: int
 
     @property
     def points(self) -> int:
@@ -98,8 +101,9 @@ def _ladder(
     ratio: int,
     count: int,
     width: int,
-    kinds: dict[str, int],
+    kinds: Sequence[str],
     curves: dict[tuple[int, int], float],
+    derivative: int,
     **rest: Any,
 ) -> Ladder:
     """Lays windows on ``count`` rungs.
@@ -109,12 +113,17 @@ def _ladder(
         ratio: the ratio of a rung to the next.
         count: the number of rungs.
         width: the number of rungs in a window.
-        kinds: the polynomials of each part, and the first power not among them.
+        kinds: the polynomials of each part.
         curves: part and number of polynomials that show curvature, and their largest size.
+        derivative: the order of the derivative.
         rest: the other attributes.
     """
+    first = leading(kinds, derivative)
+    # A derivative of high order needs more rungs to leave something to judge it by.
+    needed = terms_for(kinds[first], derivative)
+    width = max(width, needed + 1)
     nodes = [Fraction(1, ratio**i) for i in range(width)]
-    bases = [orthonormal(nodes, kind) for kind in kinds]
+    bases = [orthonormal(nodes, kind, derivative) for kind in kinds]
     size, windows = count * len(kinds), count - width + 1
 
     def row(part: int, window: int, values: np.ndarray) -> np.ndarray:
@@ -126,18 +135,18 @@ def _ladder(
     every = [(j, part) for j in range(windows) for part in range(len(kinds))]
     slope, sums, gain, window = [], [], [], []
     remain: list[np.ndarray] = []
-    lead = bases[0]
+    lead = bases[first]
     for j in range(windows):
-        for kept in (width - 2, width - 1):
-            slope.append(row(0, j, lead.slopes[:kept] @ lead.values[:kept]))
+        for kept in range(max(width - 2, needed), width):
+            slope.append(row(first, j, lead.slopes[:kept] @ lead.values[:kept]))
             gain.append(math.sqrt(float(np.sum(lead.slopes[:kept] ** 2))))
             window.append(j)
             sums.append((len(remain), width - kept))
-            remain += [row(0, j, values) for values in lead.values[kept:]]
+            remain += [row(first, j, values) for values in lead.values[kept:]]
     share = np.zeros((len(sums), len(remain)))
     for estimate, (start, number) in enumerate(sums):
         share[estimate, start : start + number] = 1 / number
-    powers = list(kinds.values())
+    powers = [lowest + step * (width - 1) for lowest, step in (POWERS[kind] for kind in kinds)]
     return Ladder(
         offsets=offsets,
         steps=float(ratio) ** -np.arange(windows),
@@ -161,14 +170,16 @@ def _ladder(
         window=np.array(window, np.int32),
         curves=np.array([row(part, 0, bases[part].values[i]) for part, i in curves]),
         most=np.array(list(curves.values())),
-        origin=row(0, windows - 1, lead.origins[: width - 1] @ lead.values[: width - 1]),
+        origin=row(first, windows - 1, lead.origins[: width - 1] @ lead.values[: width - 1]),
         origin_gain=math.sqrt(float(np.sum(lead.origins[: width - 1] ** 2))),
+        power=powers[0] - max(POWERS[kinds[0]][0], 1),
+        derivative=derivative,
         **rest,
     )
 
 
 @functools.cache
-def two_sided_ladder() -> Ladder:
+def two_sided_ladder(derivative: int = 1) -> Ladder:
     """Five rungs to both sides, each a quarter of the one above."""
     shares = 4.0 ** -np.arange(5)
     return _ladder(
@@ -176,25 +187,25 @@ def two_sided_ladder() -> Ladder:
         ratio=4,
         count=5,
         width=3,
-        kinds={"odd": 5, "square": 6},
+        kinds=("odd", "square"),
         curves={(0, 1): 1 / 256, (1, 0): 1 / 8},
-        power=4,
+        derivative=derivative,
         share=6.2,
         order=9,
     )
 
 
 @functools.cache
-def one_sided_ladder() -> Ladder:
+def one_sided_ladder(derivative: int = 1) -> Ladder:
     """Ten rungs to one side, each half of the one above."""
     return _ladder(
         2.0 ** -np.arange(10),
         ratio=2,
         count=10,
         width=5,
-        kinds={"all": 4},
+        kinds=("all",),
         curves={(0, 2): 1 / 32},
-        power=3,
+        derivative=derivative,
         share=2.5,
         order=11,
     )
@@ -256,7 +267,7 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     left = xp.abs(apply(xp, ladder.left, clean))
     left = left.reshape(windows, kinds, *clean.shape[1:])
     spread = xp.sqrt(apply(xp, ladder.sums, apply(xp, ladder.rest, clean) ** 2))
-    reach = steps[ladder.window]
+    reach = steps[ladder.window] ** ladder.derivative
     bars = _CAUTION * column(ladder.gain, entry) * xp.maximum(spread, noise) / reach
     bars = xp.where(fine[ladder.window], bars, np.inf)
     slopes = apply(xp, ladder.slope, clean) / reach

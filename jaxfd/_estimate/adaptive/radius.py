@@ -30,7 +30,7 @@ _RISE = 1024.0
 _APART = 3.0
 
 
-def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
+def begin(ground: Ground, noise: Any, derivative: int) -> tuple[Search, list[Any], Climb]:
     """The first batch: a ladder, and two points very close to ``x``.
 
     Returns:
@@ -68,7 +68,7 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
         floor, lift = level / 2**0.5, xp.ones_like(level)
-    search = Search(ground, base, dtype, level, lift, floor, rounding, grid)
+    search = Search(ground, base, dtype, level, lift, floor, rounding, grid, derivative)
     told = search.read(side, changes[:count], moved[:count], top)
     coordinates = xp.ones_like(top)
     state = Climb(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jax import tree_util
@@ -17,6 +17,7 @@ from jaxfd._arrays import column, constant
 from jaxfd._estimate.adaptive.fits import (
     BestFit,
     Evidence,
+    Fits,
     judge,
     one_sided_fits,
     two_sided_fits,
@@ -77,6 +78,7 @@ class Search:
         floor: what is left by any fit at least.
         rounding: the part of the noise that is rounding.
         grid: the grid that values lie on, shape ``(*lead, 1, O)``.
+        derivative: the order of the derivative.
     """
 
     ground: Ground
@@ -87,6 +89,11 @@ class Search:
     floor: Any
     rounding: Any
     grid: Any
+    derivative: int = 1
+
+    # Points of a fit; an entry gets no further one where that would pass so many evaluations.
+    fit_points: ClassVar[int] = FIT_POINTS
+    most: ClassVar[int] = 60
 
     @property
     def xp(self) -> Any:
@@ -98,15 +105,29 @@ class Search:
         outputs = self.ground.place.some(points, wanted)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
+    def sample_fit(self, side: Any, radius: Any, wanted: Any) -> tuple[Any, Any]:
+        """The same at all points of a fit."""
+        return self.sample(spread(self.xp, side, radius), wanted)
+
     def sample_all(self, distances: Any, centre: Any) -> tuple[Any, Any]:
         """The same along all coordinates."""
         points, moved = self.ground.points(distances)
         _, outputs = evaluate_all(self.ground, points, centre, ride=False)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
+    @property
+    def fits(self) -> tuple[Fits, Fits]:
+        """The fits to both sides, and to one."""
+        return two_sided_fits(self.derivative), one_sided_fits(self.derivative)
+
     def sign(self, side: Any) -> Any:
-        """-1 where the points lie below ``x`` only, else 1."""
-        return self.xp.where(side < 0, -1.0, 1.0).astype(self.dtype)[..., None]
+        """-1 where an odd derivative looks below ``x`` only, else 1."""
+        below = -1.0 if self.derivative % 2 else 1.0
+        return self.xp.where(side < 0, below, 1.0).astype(self.dtype)[..., None]
+
+    def per_radius(self, gain: Any, radius: Any) -> Any:
+        """The error of the derivative for noise of size 1."""
+        return gain / radius.astype(self.dtype)[..., None] ** self.derivative
 
     @property
     def _both(self) -> tuple[bool, ...]:
@@ -125,7 +146,7 @@ class Search:
         xp, top = self.xp, top.astype(self.dtype)[..., None]
         changes, found = constant(xp, changes), []
         for single in self._both:
-            ladder = one_sided_ladder() if single else two_sided_ladder()
+            ladder = (one_sided_ladder if single else two_sided_ladder)(self.derivative)
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best: Reading = self._pick(side, found)
@@ -135,11 +156,12 @@ class Search:
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
         xp, r = self.xp, radius.astype(self.dtype)[..., None]
-        found = [weigh(xp, two_sided_fits(), halves(xp, changes, moved, POINTS[0], r), r)]
+        two, one = self.fits
+        found = [weigh(xp, two, halves(xp, changes, moved, POINTS[0], r), r)]
         if self.ground.boxed:
             data = row(xp, changes, moved, POINTS[1], r)
             data = xp.concatenate([xp.zeros_like(data[:1]), data])
-            found.append(weigh(xp, one_sided_fits(), data, r))
+            found.append(weigh(xp, one, data, r))
         return found
 
     def odd(self, changes: Any, moved: Any, radius: Any) -> Any:
@@ -150,11 +172,10 @@ class Search:
 
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
-        fits = (two_sided_fits(), one_sided_fits())
         # Changes are rounded too, where they are larger than the value at x.
         eps = (self.ground.eps / 2).astype(self.dtype)[:, None]
         found = []
-        for f, e in zip(fits, evidence, strict=False):
+        for f, e in zip(self.fits, evidence, strict=False):
             moves = self.xp.max(self.xp.abs(e.slope), axis=0) > 0
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))

@@ -24,37 +24,58 @@ from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
 from jaxfd._estimate.adaptive.reading import (
-    FIT_POINTS,
     FRESH_POINTS,
+    SPAN,
     Search,
     fresh,
     gather,
     halvings_of,
-    spread,
 )
 from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.found import Derivatives, derivatives_by_leaf
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Adaptive, stencil_of
+from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 
-# An entry gets no further fit where that would pass so many evaluations, the centre among them.
-_MOST = 60
 # A bar is this many times the error that a fit promises, for it is the best of many.
-_BAR = 2.5
+BAR = 2.5
 # To one side of a wall a scale that is not resolved makes bars so many times too short.
 _VAGUE = 10.0
 # What noise alone would leave, times this: a fit that leaves more is limited by truncation.
 _NOISY = 40.0
-# A bar is too wide when it is more than this share of the derivative: where noise is the reason,
-# and, as a power of eps, where truncation is. A bar this many times rounding is never too wide.
-_COARSE, _FINE, _ROUNDING = 0.1, 0.4, 30.0
+# A bar this many times rounding is never too wide.
+_ROUNDING = 30.0
+# A fit's error over that of its noise, about.
+_QUANTILE = 2.5
+# A kink is certain where it is so many times the noise.
+_CERTAIN = 16.0
 # An error of so many derivatives: nothing is seen but noise.
 _LOST = 4.0
 # The slope of a tooth, over what a fit of low degree leaves of a jump, and the radius.
 _REST = 10.0
-# A smaller radius against truncation, a larger one against noise.
-_SHRINK, _GROW = 1 / 16, 64.0
+# A larger radius where nothing is seen but noise.
+_GROW = 64.0
+
+
+class Demands(NamedTuple):
+    """When a bar is too wide, and what is done then.
+
+    Attributes:
+        coarse: the share of the derivative that it may be, where noise is the reason.
+        fine: the same where truncation is, as a power of eps.
+        shrink: the factor of a smaller radius, against truncation.
+        stretch: that of a larger one, against noise; 1 for none.
+    """
+
+    coarse: float
+    fine: float
+    shrink: float
+    stretch: float
+
+
+_FIRST = Demands(0.1, 0.4, 1 / 16, 1.0)
+# Noise costs higher derivatives more, and a larger radius gains more.
+_HIGHER = Demands(0.02, 0.6, 1 / 4, 3.0)
 
 
 class Round(NamedTuple):
@@ -68,6 +89,7 @@ class Round(NamedTuple):
         evidence: what all fits make of the points.
         odd: the odd parts at its points, shape ``(8, *lead, N, O)``.
         doubt: by how much a wider fit differed that jumps had spoilt, with its bar.
+        stuck: where the last fit made nothing better.
         number: how often was fitted again.
         spent: how many points were evaluated.
     """
@@ -79,8 +101,35 @@ class Round(NamedTuple):
     evidence: list[Evidence]
     odd: Any
     doubt: Any
+    stuck: Any
     number: Any
     spent: Any
+
+
+class Explored(NamedTuple):
+    """What is known along every coordinate.
+
+    Attributes:
+        search: the search.
+        centre: the outputs at ``x``, the auxiliary ones too.
+        value: the derivative, shape ``(*lead, N, O)``, all outputs in one row.
+        error: a bound of its error.
+        side: to which side of ``x`` the points lie, 0 for both, shape ``(*lead, N)``.
+        radius: the radius of the last fit.
+        step: how far the points of the best one go.
+        spread: how far the values lie from the best fit, shape ``(*lead, N, O)``.
+        evaluations: how many points were evaluated, shape ``(*lead,)``.
+    """
+
+    search: Search
+    centre: list[Any]
+    value: Any
+    error: Any
+    side: Any
+    radius: Any
+    step: Any
+    spread: Any
+    evaluations: Any
 
 
 @derivatives.register
@@ -89,50 +138,77 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
 
     See `derivatives`; the outputs at ``x`` and the errors come along whether wanted or not.
     """
-    if wish.order is not None and wish.order > 1:
-        stencil_of(method, wish.order)  # refuses
     with np.errstate(all="ignore"), advised(place, call):
-        ground = survey(place, call, method)
-        found, centre, start = begin(ground, method.noise)
-        climbed = climb(found, start)
-        state = _refine(found, _fit(found, climbed, centre))
-        xp = place.xp
-        best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
-        value, error = state.best.value, _BAR * best.error
-        vague = climbed.unresolved
-        error = (
-            xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype)
-            * error
-        )
-        doubt = xp.where(vague[..., None], climbed.doubt, 0)
-        denial = denied(found, climbed, best, state.radius)
-        stood = stairs(found, climbed, state.radius)
-        saw = teeth(found, climbed, best.value)
-        wide = xp.abs(best.value - best.wide) + _BAR * best.wide_error
-        reach = xp.where(state.radius > 0, state.radius, 1).astype(found.dtype)[..., None]
-        wide = xp.maximum(wide, _REST * best.rest / reach)
-        saw = xp.maximum(saw, xp.where(best.jumps, wide, 0))
-        saw = xp.maximum(saw, beyond(found, climbed, state.odd, state.radius))
-        still = unmoved(found, climbed)
-        for more in (kinks(found, climbed), doubt, denial, stood, still, saw, state.doubt):
-            error = xp.maximum(error, more)
-        lost = state.jump | ~xp.isfinite(value)
-        error = xp.where(lost, np.inf, error)
-        flat = ground.flat.astype(found.dtype)[..., None]
-        value = xp.where(flat == 0, 0, value * flat)
-        error = xp.where(flat == 0, 0, error)
-        base = found.centre
-        evaluations = xp.sum(state.spent, axis=-1) * ground.repeats + 1
+        told = explore(method, place, call, wish.order or 1)
+        ground, base = told.search.ground, told.search.centre
         return derivatives_by_leaf(
             place,
             call.parts.real,
-            centre=centre,
-            values=ground.restore(value, base),
-            errors=ground.restore(error, base),
-            step=state.radius * xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype),
-            one_sided=state.side != 0,
-            evaluations=evaluations.astype(np.int32),
+            centre=told.centre,
+            values=ground.restore(told.value, base),
+            errors=ground.restore(told.error, base),
+            step=told.step,
+            one_sided=told.side != 0,
+            evaluations=told.evaluations,
         )
+
+
+def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Explored:
+    """Looks for the derivative of an order along every coordinate."""
+    ground = survey(place, call, method)
+    found, centre, start = begin(ground, method.noise, derivative)
+    climbed = climb(found, start)
+    state = refine(found, _fit(found, climbed, centre))
+    xp = place.xp
+    best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
+    value, error = state.best.value, BAR * best.error
+    vague = climbed.unresolved
+    error = (
+        xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype) * error
+    )
+    error = xp.maximum(error, xp.where(vague[..., None], climbed.doubt, 0))
+    for more in (_of_slopes if derivative == 1 else _of_curves)(found, climbed, state, best):
+        error = xp.maximum(error, more)
+    error = xp.where(state.jump | ~xp.isfinite(value), np.inf, error)
+    flat = ground.flat.astype(found.dtype)[..., None]
+    reach = xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype)
+    return Explored(
+        search=found,
+        centre=centre,
+        value=xp.where(flat == 0, 0, value * flat),
+        error=xp.where(flat == 0, 0, error),
+        side=state.side,
+        radius=state.radius,
+        step=state.radius * reach,
+        spread=best.error / found.per_radius(best.gain, state.radius) / _QUANTILE,
+        evaluations=(xp.sum(state.spent, axis=-1) * ground.repeats + 1).astype(np.int32),
+    )
+
+
+def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:
+    """By how much a first derivative may be off besides what its fit promises."""
+    xp, radius = search.xp, state.radius
+    wide = xp.abs(best.value - best.wide) + BAR * best.wide_error
+    reach = xp.where(radius > 0, radius, 1).astype(search.dtype)[..., None]
+    wide = xp.maximum(wide, _REST * best.rest / reach)
+    return [
+        kinks(search, climbed),
+        denied(search, climbed, best, radius),
+        stairs(search, climbed, radius),
+        unmoved(search, climbed),
+        teeth(search, climbed, best.value),
+        xp.where(best.jumps, wide, 0),
+        beyond(search, climbed, state.odd, radius),
+        state.doubt,
+    ]
+
+
+def _of_curves(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:
+    """The same of a higher derivative: at a kink it is infinite, unless noise looks like one."""
+    del state, best
+    bottom = (climbed.kept_top / SPAN).astype(search.dtype)[..., None]
+    kink = kinks(search, climbed) * bottom > _CERTAIN * search.noise
+    return [search.xp.where(kink, np.inf, 0)]
 
 
 def _fit(search: Search, state: Climb, centre: Any) -> Round:
@@ -153,45 +229,56 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
         evidence=evidence,
         odd=search.odd(changes, moved, radius),
         doubt=xp.zeros(state.jump.shape, search.dtype),
+        stuck=xp.zeros(radius.shape, bool),
         number=xp.zeros((), np.int32),
         spent=state.spent + FRESH_POINTS,
     )
 
 
-def _refine(search: Search, state: Round) -> Round:
+def refine(search: Search, state: Round) -> Round:
     """Fits once more where the bar is wider than it should be."""
     xp, ground = search.xp, search.ground
+    demands = _FIRST if search.derivative == 1 else _HIGHER
     room = ground.room(state.side)
 
     def look(state: Round) -> tuple[Any, Any, Any]:
         """Where the bar is too wide; there, whether noise is the reason, and all there is."""
         best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
         value, error = xp.abs(best.value), best.error
-        alone = best.gain / state.radius.astype(search.dtype)[..., None]
+        alone = search.per_radius(best.gain, state.radius)
         noisy = error < _NOISY * alone * search.noise
-        fine = (ground.eps**_FINE).astype(search.dtype)[:, None]
-        wide = error > xp.where(noisy, _COARSE, fine) * value
+        fine = (ground.eps**demands.fine).astype(search.dtype)[:, None]
+        wide = error > xp.where(noisy, demands.coarse, fine) * value
         wide = (wide & (error > _ROUNDING * alone * search.rounding)) | xp.isinf(error)
-        unsettled = xp.any(wide, axis=-1) & (state.spent + FIT_POINTS < _MOST) & (ground.flat != 0)
+        unsettled = (
+            xp.any(wide, axis=-1)
+            & (state.spent + search.fit_points < search.most)
+            & (ground.flat != 0)
+        )
         unsettled = unsettled & ~xp.all(state.jump, axis=-1)
         by_noise = xp.all(noisy | ~wide, axis=-1)
+        if search.derivative > 1:
+            # What a smaller radius does not better was no truncation.
+            by_noise = by_noise | state.stuck
         lost = xp.all((error > _LOST * value) | ~wide, axis=-1)
         return unsettled, by_noise, lost
 
     def step(state: Round) -> Round:
         unsettled, by_noise, lost = look(state)
         side, radius, old = state.side, state.radius, state.best
-        higher = radius * _GROW
-        grow = by_noise & lost & (higher <= room)
+        # A little farther once, as far as a straight line and noise reach where nothing is seen.
+        little = (state.number == 0) & (demands.stretch > 1) & ~lost
+        higher = radius * xp.where(lost, _GROW, demands.stretch).astype(radius.dtype)
+        grow = by_noise & (lost | little) & (higher <= room)
         again = by_noise & ~grow
         # The same points once more would show the same noise, were it a function of the point.
         nudge = (1 - (state.number + 1).astype(radius.dtype) / 16) * radius
-        new = xp.where(grow, higher, xp.where(again, nudge, radius * _SHRINK))
-        changes, moved = search.sample(spread(xp, side, new), unsettled)
+        new = xp.where(grow, higher, xp.where(again, nudge, radius * demands.shrink))
+        changes, moved = search.sample_fit(side, new, unsettled)
         alone = search.weigh(changes, moved, new)
-        more = [add(a, b) for a, b in zip(state.evidence, alone, strict=True)]
+        more = [add(a, b, search.derivative) for a, b in zip(state.evidence, alone, strict=True)]
         fresh, joined = search.judge(side, alone), search.judge(side, more)
-        near = xp.abs(fresh.value - old.value) <= _BAR * (fresh.error + old.error)
+        near = xp.abs(fresh.value - old.value) <= BAR * (fresh.error + old.error)
         near = xp.all(near | ~by_noise[..., None], axis=-1)
         # Far out a bounded function looks flat: only a slope that is seen there says anything.
         near = near & (~grow | xp.any(xp.abs(fresh.value) > fresh.error, axis=-1))
@@ -203,7 +290,7 @@ def _refine(search: Search, state: Round) -> Round:
             return xp.where(move[..., None], moved, kept)
 
         spoilt = (move & (new < radius))[..., None] & old.jumps
-        differs = xp.abs(fresh.value - old.wide) + _BAR * old.wide_error
+        differs = xp.abs(fresh.value - old.wide) + BAR * old.wide_error
         return Round(
             side=side,
             jump=state.jump,
@@ -212,8 +299,9 @@ def _refine(search: Search, state: Round) -> Round:
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),
+            stuck=unsettled & ~move & ~stay,
             number=state.number + 1,
-            spent=state.spent + xp.where(unsettled, FIT_POINTS, 0).astype(radius.dtype),
+            spent=state.spent + xp.where(unsettled, search.fit_points, 0).astype(radius.dtype),
         )
 
     return ground.place.repeat(step, state, MOST_SETS - 1, lambda s: xp.any(look(s)[0]))

@@ -1,0 +1,266 @@
+"""Tangents: how far points go along one, which way where there are walls, and where they lie.
+
+It exists because a tangent moves many entries at once: none of them may go farther than its own
+step, and none may leave its box. Must not know what is differentiated along it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from jaxfd._arrays import constant, is_complex, over, promote, real_of
+from jaxfd._estimate.layout import beside_wall
+from jaxfd._estimate.task import Call
+from jaxfd._methods import Stencil, mended, shifted, steps
+from jaxfd._places import Place
+from jaxfd._points import Box, own_row
+
+
+def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
+    """A tangent brought to size one, so that its square stays in the range of the dtype.
+
+    Returns:
+        Its leaves, and the power of two they were divided by, shape ``(*lead,)``.
+    """
+    xp, lead = place.xp, place.lead
+    dtype = promote(np.float32, *(real_of(v.dtype) for v in tangents))
+    largest = xp.zeros(lead, dtype)
+    for v in tangents:
+        size = xp.abs(constant(xp, v)).astype(dtype).reshape(*lead, -1)
+        largest = xp.maximum(largest, xp.max(size, axis=-1, initial=0))
+    usable = xp.isfinite(largest) & (largest >= 4 * float(np.finfo(dtype).tiny))
+    largest = xp.where(usable, largest, 1)
+    # A quarter of the next power of two: it and its inverse are both normal numbers.
+    rest = 4 * xp.frexp(largest)[0]
+    scale, inverse = largest / rest, rest / largest
+
+    def divided(v: Any) -> Any:
+        if is_complex(v):
+            return place.complex(divided(v.real), divided(v.imag))
+        return v.astype(dtype) * over(inverse, v)
+
+    return [divided(v) for v in tangents], scale
+
+
+def tangent_step(
+    place: Place, call: Call, tangents: Sequence[Any], power: float
+) -> tuple[Any, Any]:
+    """The step along a tangent: the largest with which no entry goes farther than its own step.
+
+    It is ``min_i h_i / |v_i|``. Rounding then costs no more than it costs a gradient that is
+    multiplied by the tangent, ``eps |f| sum_i |v_i| / h_i``.
+
+    Returns:
+        The step, and the squared length of the tangent, both of shape ``(*lead,)``.
+    """
+    xp, lead, parts = place.xp, place.lead, call.parts
+    size = [xp.abs(x) for x in parts.real]
+    eps = [place.eps(x.dtype) for x in size]
+    widths = steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
+    dtype = size[0].dtype
+    for x in size:
+        dtype = place.compute_dtype(dtype, x.dtype)
+    h, squared = xp.full(lead, np.inf, dtype), xp.zeros(lead, dtype)
+    for width, v in zip(widths, tangents, strict=True):
+        v = constant(xp, xp.abs(v)).astype(dtype).reshape(*lead, -1)
+        width = constant(xp, width).astype(dtype).reshape(*lead, -1)
+        # Nothing limits an entry that the tangent leaves where it is.
+        reach = xp.where(v > 0, width / xp.where(v > 0, v, 1), np.inf)
+        h = xp.minimum(h, xp.min(reach, axis=-1, initial=np.inf))
+        squared = squared + xp.sum(v * v, axis=-1)
+    return xp.where(xp.isfinite(h), h, 1), squared
+
+
+def step_along(x: Any, v: Any, distance: Any) -> Any:
+    """``x + distance v`` in the dtype of ``x``."""
+    dtype = promote(distance.dtype, v.dtype)
+    return x + (over(distance, v).astype(dtype) * v.astype(dtype)).astype(x.dtype)
+
+
+def tangent_points(
+    place: Place,
+    x: Sequence[Any],
+    tangents: Sequence[Any],
+    distances: Sequence[Float[Any, "*lead"]],
+    squared: Float[Any, "*lead"],
+    boxes: Sequence[Box] | None = None,
+) -> tuple[list[Any], Float[Any, "k *lead"]]:
+    """The points along a tangent, and the distances really stepped (least squares).
+
+    Args:
+        place: where this runs.
+        x: the leaves.
+        tangents: the tangent's leaves.
+        distances: how far each of the K points is from ``x``, in tangents.
+        squared: the tangent's squared length, shape ``(*lead,)``.
+        boxes: the boxes of the leaves, None without bounds.
+
+    Returns:
+        Leaves of shape ``(K, *lead, *shape)``, and distances of shape ``(K, *lead)``.
+    """
+    xp, lead = place.xp, place.lead
+    points: list[list[Any]] = [[] for _ in x]
+    gone = []
+    for t in distances:
+        total = xp.zeros_like(t)
+        for leaf, (z, v) in enumerate(zip(x, tangents, strict=True)):
+            point = step_along(z, v, t)
+            if boxes is not None:
+                point = boxes[leaf].clip(point)
+            points[leaf].append(point)
+            dtype = promote(t.dtype, v.dtype)
+            away = constant(xp, point - z).astype(dtype)
+            product = (away * xp.conj(constant(xp, v)).astype(dtype)).real
+            total = total + xp.sum(product.reshape(*lead, -1), axis=-1)
+        gone.append(xp.where(squared == 0, t, total / xp.where(squared == 0, 1, squared)))
+    return [xp.stack(p) for p in points], xp.stack(gone)
+
+
+class Way(NamedTuple):
+    """A row of points along a tangent, or along a part of it.
+
+    Attributes:
+        tangents: the part, leaf by leaf.
+        h: the step, shape ``(*lead,)``.
+        squared: the squared length of the part.
+        row: with walls, which row of points there is; see `jaxfd._points.box.Row`.
+        flat: with walls, 0 where they leave nothing to move and NaN where ``x`` is outside, else 1.
+    """
+
+    tangents: list[Any]
+    h: Float[Any, "*lead"]
+    squared: Float[Any, "*lead"]
+    row: Int[Any, "*lead"] | None = None
+    flat: Float[Any, "*lead"] | None = None
+
+    def points(
+        self, place: Place, x: Sequence[Any], stencil: Stencil, boxes: Sequence[Box] | None
+    ) -> tuple[list[Any], Float[Any, "k *lead"]]:
+        """The points of a stencil, and their distances; see `tangent_points`."""
+        moving = stencil.moving
+        shares: list[Any] = [float(s) for s in moving]
+        if self.row is not None:
+            count = len(moving)
+            every = [*(shifted(count, below) for below in range(count + 1)), moving]
+            table = np.array(every, self.h.dtype).T
+            shares = [place.xp.asarray(table[k])[self.row] for k in range(count)]
+        distances = [s * self.h for s in shares]
+        return tangent_points(place, x, self.tangents, distances, self.squared, boxes)
+
+    def combine(
+        self,
+        place: Place,
+        stencil: Stencil,
+        centre: Shaped[Any, "*lead *out"] | None,
+        outputs: Shaped[Any, "k *lead *out"],
+        distances: Float[Any, "k *lead"],
+    ) -> Shaped[Any, "*lead *out"]:
+        """The first derivative along the way."""
+        h = self.h.astype(distances.dtype)
+        value = stencil.combine(centre, outputs, distances, h)
+        lossy = place.lossy and centre is not None and not stencil.imaginary
+        if lossy:
+            value = mended(value, centre, outputs, distances)
+        if self.row is None or self.flat is None:
+            return value
+        xp = place.xp
+        total = beside_wall(xp, 1, self.row, outputs - centre, distances, h)
+        if lossy:
+            total = mended(total, centre, outputs, distances)
+        chosen = xp.where(over(self.row == own_row(len(outputs)), value), value, total)
+        flat = over(self.flat.astype(distances.dtype), value)
+        return xp.where(flat == 0, 0, chosen * flat)
+
+
+def ways(
+    place: Place,
+    call: Call,
+    tangents: Sequence[Any],
+    stencil: Stencil,
+    power: float,
+    stretch: float = 1.0,
+) -> list[Way]:
+    """How points go along a tangent: one way, or two of parts where walls leave no common one.
+
+    Args:
+        place: where this runs.
+        call: the call, with its method and boxes.
+        tangents: the tangent's leaves, of size one.
+        stencil: the stencil.
+        power: the exponent of the default step.
+        stretch: what steps are multiplied by.
+    """
+    xp, lead, boxes = place.xp, place.lead, call.boxes
+    if boxes is None:
+        h, squared = tangent_step(place, call, tangents, power)
+        return [Way(list(tangents), stretch * h, squared)]
+    boxes = [
+        dataclasses.replace(box, x=constant(xp, x))
+        for box, x in zip(boxes, call.parts.real, strict=True)
+    ]
+    # What cannot move is left where it is.
+    tangents = [
+        xp.where(box.below + box.above > 0, v, 0) for box, v in zip(boxes, tangents, strict=True)
+    ]
+    h = stretch * tangent_step(place, call, tangents, power)[0]
+    rooms = [_rooms(xp, box, v, h.dtype) for box, v in zip(boxes, tangents, strict=True)]
+
+    def every(flags: Sequence[Any]) -> Bool[Any, "*lead"]:
+        good = xp.ones(lead, bool)
+        for flag in flags:
+            good = good & xp.all(flag.reshape(*lead, -1), axis=-1)
+        return good
+
+    nodes = len(stencil.moving)
+    farthest = max(abs(s) for s in stencil.moving)
+    ahead = every([a >= over(nodes * h, a) for _, a in rooms])
+    behind = every([b >= over(nodes * h, b) for b, _ in rooms])
+    both = every([(b >= over(farthest * h, b)) & (a >= over(farthest * h, a)) for b, a in rooms])
+    one = ahead | behind | both
+    back = [(a < b) & ~over(one, a) for b, a in rooms]
+    outside = ~every([~box.outside for box in boxes])
+    groups = [
+        [xp.where(b, 0, v) for b, v in zip(back, tangents, strict=True)],
+        [xp.where(b, v, 0) for b, v in zip(back, tangents, strict=True)],
+    ]
+    if place.concrete and np.all(one):
+        groups = groups[:1]
+    return [_within(place, call, group, stencil, power, stretch, outside) for group in groups]
+
+
+def _within(
+    place: Place,
+    call: Call,
+    tangents: list[Any],
+    stencil: Stencil,
+    power: float,
+    stretch: float,
+    outside: Bool[Any, "*lead"],
+) -> Way:
+    """A way within the boxes."""
+    xp, lead = place.xp, place.lead
+    h, squared = tangent_step(place, call, tangents, power)
+    h = stretch * h
+    behind, ahead = xp.full(lead, np.inf, h.dtype), xp.full(lead, np.inf, h.dtype)
+    assert call.boxes is not None
+    for box, x, v in zip(call.boxes, call.parts.real, tangents, strict=True):
+        one, two = _rooms(xp, dataclasses.replace(box, x=constant(xp, x)), v, h.dtype)
+        behind = xp.minimum(behind, xp.min(one.reshape(*lead, -1), axis=-1, initial=np.inf))
+        ahead = xp.minimum(ahead, xp.min(two.reshape(*lead, -1), axis=-1, initial=np.inf))
+    row = Box(xp, xp.zeros_like(h), -behind, ahead).fit(h, stencil.moving)
+    moves = xp.where(row.wide & (squared > 0), 1.0, 0.0)
+    return Way(tangents, row.h, squared, row.which, xp.where(outside, np.nan, moves))
+
+
+def _rooms(xp: Any, box: Box, v: Any, dtype: Any) -> tuple[Any, Any]:
+    """How many tangents an entry is from its walls, backwards and forwards."""
+    v = constant(xp, v).astype(dtype)
+    down, up = (box.x - box.lower).astype(dtype), (box.upper - box.x).astype(dtype)
+    size = xp.where(v == 0, 1, xp.abs(v))
+    down, up = (xp.where(v == 0, np.inf, xp.maximum(d, 0) / size) for d in (down, up))
+    return xp.where(v > 0, down, up), xp.where(v > 0, up, down)
