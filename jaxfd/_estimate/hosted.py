@@ -62,6 +62,16 @@ class _HostCall:
         self._frozen = has_static((args, kwargs))
         self._bound: tuple[Arguments, list[int]] | None = None
 
+    @property
+    def eps(self) -> float:
+        """The relative spacing of the coarsest output seen so far."""
+        return self._function.eps
+
+    @property
+    def called(self) -> bool:
+        """Whether any was seen."""
+        return self._function.called
+
     def __call__(
         self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
     ) -> list[np.ndarray]:

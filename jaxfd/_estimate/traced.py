@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,13 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxfd._arrays import freeze, thaw
+from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import lost_in, trace
+from jaxfd._jaxpr import TracedFunction, lost_in, trace
 from jaxfd._methods import Method
 from jaxfd._places import Kernel
+from jaxfd._system import host_calls
 
 
 class TracedProgram(Program):
@@ -32,7 +36,12 @@ class TracedProgram(Program):
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
-        self._kernel = jax.jit(self._estimate, static_argnums=0) if compiled else self._estimate
+        self._kernel = (
+            jax.jit(self._estimate, static_argnums=(0, 5)) if compiled else self._estimate
+        )
+        self._compiled = compiled
+        self._boxes = Boxes()
+        self._inside = False  # whether the kernel that is traced next is part of another program
 
     def run(
         self,
@@ -42,13 +51,28 @@ class TracedProgram(Program):
         method: Method,
         needs: Needs = Needs(),
     ) -> Any:
-        result = self._kernel(task, freeze(args), freeze(kwargs), method, needs)
+        inputs = (freeze(args), freeze(kwargs), method, needs)
+        known = self._boxes.eps
+        result = self._run(task, inputs, known)
+        if self._boxes.eps > known and not _has_tracers(result):
+            # A black box inside turned out to be coarser than assumed: step for what it is.
+            result = self._run(task, inputs, self._boxes.eps)
         return thaw(result)
 
-    def _estimate(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
+    def _run(self, task: Task, inputs: Sequence[Any], eps: float) -> Any:
+        self._inside = _has_tracers(inputs)
+        with host_calls.own_errors():
+            result = self._kernel(task, *inputs, eps)
+            if self._boxes and not _has_tracers(result):
+                jax.block_until_ready(result)
+        return result
+
+    def _estimate(
+        self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs, eps: float
+    ) -> Any:
         arguments = task.bind(thaw(args), thaw(kwargs))
-        leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
-        parts = task.split(leaves, method)
+        arguments = dataclasses.replace(arguments, leaves=[*map(jnp.asarray, arguments.leaves)])
+        parts = task.split(arguments.leaves, method)
         imaginary = method.imaginary
 
         def fun(real: Sequence[Any]) -> tuple[Any, Any]:
@@ -66,19 +90,13 @@ class TracedProgram(Program):
                 "and JAX sees its arguments only: pass it as an argument (a constant one with "
                 "nondiff_argnums)."
             )
-        call = Call(
-            arguments=arguments,
-            leaves=leaves,
-            parts=parts,
-            boxes=boxes_for(jnp, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=program.out,
-            out_tree=program.out_tree,
-            aux_tree=program.aux_tree,
-            lost=lost_in(program.closed, len(program.out)) if imaginary else None,
-        )
-        return task.run(Kernel(program, task.schedule), call)
+        asked, boxes = Asked(arguments, method, needs), self._boxes.find(program)
+        run = functools.partial(_in_kernel, task)
+        if boxes:
+            return composed(
+                run, program, asked, boxes, eps, self._inside, self._compiled or self._inside
+            )
+        return run(program, asked)
 
     def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
         try:
@@ -94,6 +112,29 @@ class TracedProgram(Program):
                 "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
                 "with jaxfd.blackbox(fun, out), which evaluates it on the host."
             ) from error
+
+
+def _in_kernel(task: Task, program: TracedFunction, asked: Asked) -> Any:
+    """Runs a task on a traced function, in the kernel that is being traced."""
+    arguments, method, needs = asked
+    parts = task.split(arguments.leaves, method)
+    call = Call(
+        arguments=arguments,
+        leaves=arguments.leaves,
+        parts=parts,
+        boxes=boxes_for(jnp, arguments, parts, needs),
+        method=method,
+        needs=needs,
+        out=program.out,
+        out_tree=program.out_tree,
+        aux_tree=program.aux_tree,
+        lost=lost_in(program.closed, len(program.out)) if method.imaginary else None,
+    )
+    return task.run(Kernel(program, task.schedule), call)
+
+
+def _has_tracers(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
@@ -47,6 +47,9 @@ class TracedFunction:
         aux_tree: the structure of the auxiliary output, None without one.
         largest: bytes of its largest intermediate value.
         closed: its jaxpr, None where there is nothing to follow.
+        eps: the relative spacing of the coarsest numbers inside, as far as that is known; 0 where
+            it is not.
+        rounded: whether what JAX hands out of it has fewer digits than are computed.
     """
 
     call: Callable[[Sequence[Any]], list[Any]]
@@ -55,6 +58,8 @@ class TracedFunction:
     aux_tree: Any
     largest: int = 0
     closed: Any = None
+    eps: float = 0.0
+    rounded: bool = False
 
     @property
     def holds_differentiated(self) -> bool:
@@ -68,8 +73,29 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     GPUs multiply matrices in a reduced precision by default, and its noise would drown a
     difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
     """
-    with jax.default_matmul_precision("highest"):
+    with full_precision():
         closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
+    return program_of_jaxpr(closed, out, aux)
+
+
+def full_precision() -> Any:
+    """The context in which functions are traced; see `trace`."""
+    return jax.default_matmul_precision("highest")
+
+
+def bound(closed: Any, rest: Sequence[Any]) -> Any:
+    """A program whose last inputs are given: they become its constants."""
+    jaxpr = closed.jaxpr
+    kept = len(jaxpr.invars) - len(rest)
+    jaxpr = jaxpr.replace(
+        constvars=[*jaxpr.constvars, *jaxpr.invars[kept:]],
+        invars=jaxpr.invars[:kept],
+    )
+    return ClosedJaxpr(jaxpr, [*closed.consts, *rest])
+
+
+def program_of_jaxpr(closed: Any, out: Any, aux: Any) -> TracedFunction:
+    """A traced function of its jaxpr and of the shapes of what it returns."""
     plain = jaxpr_as_fun(closed)
     flat, out_tree = jax.tree.flatten(out)
 

@@ -57,6 +57,7 @@ class Host:
     """
 
     xp: Any = np
+    rounded = True
 
     def __init__(
         self,

@@ -27,11 +27,15 @@ class Place(Protocol):
         xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` on the host.
         lead: the leading axes of all arrays: none in a kernel, the batch of calls on the host.
         lossy: whether points may be lost, and their values NaN.
+        rounded: whether outputs have more digits here than JAX hands out of them.
     """
 
     xp: Any
     lead: tuple[int, ...]
     lossy: bool
+
+    @property
+    def rounded(self) -> bool: ...
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
