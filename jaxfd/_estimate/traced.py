@@ -36,7 +36,7 @@ class TracedProgram(Program):
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
-        self._kernel = (
+        self._kernel: Callable[..., Any] = (
             jax.jit(self._estimate, static_argnums=(0, 5)) if compiled else self._estimate
         )
         self._compiled = compiled

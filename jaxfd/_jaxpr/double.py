@@ -87,7 +87,8 @@ def _differentiable(closed: Any, wide: Any) -> Callable[..., Sequence[Any]]:
                 program = ClosedJaxpr(closed.jaxpr, at[count:])
                 return [o for o in jaxpr_as_fun(program)(*at[:count]) if is_inexact(o)]
 
-            return jax.jvp(original, [at[i] for i in moved], along)[1]
+            images: list[Any] = jax.jvp(original, [at[i] for i in moved], along)[1]
+            return images
 
         traced = jax.make_jaxpr(pushed)(*(narrow[i] for i in moved), *narrow)
         results = run(*values)

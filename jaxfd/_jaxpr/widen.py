@@ -12,7 +12,7 @@ This room must not know what is moved, nor why. It runs where ``jax.enable_x64``
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -244,11 +244,11 @@ class _Widening:
             kept = [True] * len(kept)  # how often it runs depends on what is moved
         arrays = _wide_arrays(eqn, operands)
 
-        def condition(state: list[Any]) -> Any:
+        def condition(state: Iterable[Any]) -> Any:
             values = map(Value, (*arrays[:first], *state), (*flags[:first], *kept))
             return self.outputs(going, list(values))[0]
 
-        def step(state: list[Any]) -> list[Any]:
+        def step(state: Iterable[Any]) -> list[Any]:
             values = map(Value, (*arrays[first:stop], *state), (*flags[first:stop], *kept))
             return self.outputs(body, list(values))
 

@@ -61,7 +61,8 @@ def _run(*operands: Any, program: Any) -> list[Any]:
 
 def _abstract(*avals: Any, program: Any) -> Sequence[Any]:
     del avals
-    return program.out_avals
+    results: Sequence[Any] = program.out_avals
+    return results
 
 
 def _batch(operands: Sequence[Any], axes: Sequence[Any], *, program: Any) -> tuple[Any, Any]:

@@ -115,7 +115,7 @@ class QuasiNewton:
     ) -> None:
         self._fun, self._box, self._method = fun, box, method
         self._vectors = Vectors(x)
-        self._slopes, self._besides = slopes(fun, box)
+        self._slopes = slopes(fun, box)
         start = self._vectors.flat(x)
         self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
         self._walls = None if box is None else tuple(map(self._vectors.flat, box))
@@ -268,7 +268,7 @@ class QuasiNewton:
         h = jnp.where(noisy & ~state.restart, jnp.maximum(lifted, self._eps**0.5 * size), h)
         h = jnp.minimum(h, size / 10)
         both = noisy | state.central | state.restart
-        value, g, bend = lax.cond(
+        value, g, bend, besides = lax.cond(
             both,
             lambda: self._slopes(x, state.value, tree(h), True),
             lambda: self._slopes(x, state.value, tree(h), False),
@@ -283,7 +283,7 @@ class QuasiNewton:
         least = jnp.where(noisy | state.restart, jnp.abs(g) / (_REACH * size), 0)
         diagonal = jnp.maximum(diagonal, least)
         diagonal = jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1)
-        cost = self._vectors.size * jnp.where(both, 2, 1) + self._besides
+        cost = self._vectors.size * jnp.where(both, 2, 1) + besides
         blur = jnp.where(noisy, noise / h, 0)
         bias = jnp.where(both, 0, h * diagonal / 2)
         cost = cost.astype(np.int32)
