@@ -9,6 +9,7 @@ program. This room must not know how a program is widened, nor what a task does.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,18 @@ class Boxes:
         """The relative spacing of the coarsest numbers seen; 0 where all are float64."""
         eps = max((getattr(box, "eps", 0.0) for box in self._found), default=0.0)
         return eps if eps > _DOUBLE else 0.0
+
+    def spacing(self, least: float) -> float:
+        """The relative spacing of the coarsest results, where boxes return that of ``least``.
+
+        A program may use estimates, by ``jax.grad`` of a box say: these have half of the digits,
+        and fewer where the box is far from 0.
+        """
+        return max(
+            max(math.sqrt(eps), _SINGLE) if getattr(box, "estimates", False) else eps
+            for box in self._found
+            for eps in [max(least, getattr(box, "eps", 0.0))]
+        )
 
     @property
     def called(self) -> bool:
@@ -115,15 +128,16 @@ def composed(
     """
     if holds_float32(program.closed):
         like = jax.eval_shape(lambda: run(program, asked))
+        program = in_double(program)
         with jax.enable_x64(True):
-            program, asked = in_double(program), asked.wider()
+            asked = asked.wider()
     else:
         like = None
 
     def whole() -> Any:
-        result = estimate(eps)
+        result = estimate(boxes.spacing(eps))
         if inside and not boxes.called:
-            result = _anew_if_coarser(boxes, result, lambda: estimate(max(eps, _SINGLE)))
+            result = _anew_if_coarser(boxes, result, lambda: estimate(boxes.spacing(_SINGLE)))
         return result
 
     def estimate(coarsest: float) -> Any:

@@ -68,6 +68,11 @@ class _HostCall:
         return self._function.eps
 
     @property
+    def estimates(self) -> bool:
+        """Whether it returns estimates, which have about half of the digits of values."""
+        return not isinstance(self._task, Value)
+
+    @property
     def called(self) -> bool:
         """Whether any was seen."""
         return self._function.called

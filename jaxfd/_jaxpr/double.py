@@ -39,13 +39,14 @@ def wider(tree: Any) -> Any:
 
 
 def in_double(program: TracedFunction) -> TracedFunction:
-    """A traced function in float64, of leaves in float64; for where ``jax.enable_x64`` is on.
+    """A traced function in float64, of leaves in float64, to be run where ``enable_x64`` is on.
 
     Args:
         program: the function, traced in float32.
     """
     closed = program.closed
-    wide, eps = widened(closed)
+    with jax.enable_x64(True):
+        wide, eps = widened(closed)
     aux = tree_util.tree_unflatten(program.aux_tree, closed.out_avals[len(program.out) :])
     out = tree_util.tree_unflatten(
         program.out_tree,
@@ -64,7 +65,7 @@ def in_double(program: TracedFunction) -> TracedFunction:
 
 def _differentiable(closed: Any, wide: Any) -> Callable[..., Sequence[Any]]:
     """A widened program with the derivative of the program that it was made of."""
-    count = len(closed.in_avals)
+    count, as_traced = len(closed.in_avals), jax.config.jax_enable_x64
     narrow = [
         *closed.in_avals,
         *(jax.ShapeDtypeStruct(jnp.shape(c), jnp.result_type(c)) for c in closed.consts),
@@ -87,10 +88,11 @@ def _differentiable(closed: Any, wide: Any) -> Callable[..., Sequence[Any]]:
                 program = ClosedJaxpr(closed.jaxpr, at[count:])
                 return [o for o in jaxpr_as_fun(program)(*at[:count]) if is_inexact(o)]
 
-            images: list[Any] = jax.jvp(original, [at[i] for i in moved], along)[1]
+            images: list[Any] = jax.jvp(original, [at[i] for i in moved], list(along))[1]
             return images
 
-        traced = jax.make_jaxpr(pushed)(*(narrow[i] for i in moved), *narrow)
+        with jax.enable_x64(as_traced):
+            traced = jax.make_jaxpr(pushed)(*(narrow[i] for i in moved), *narrow)
         results = run(*values)
         with jax.enable_x64(True):
             inputs = wider([*(tangents[i] for i in moved), *values])

@@ -8,6 +8,7 @@ operation. It must not know what is computed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ import numpy as np
 from jax import tree_util
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+
+from jaxfd._arrays import is_inexact
+from jaxfd._primitives.linear import LinearMap, apply_linear
 
 double_p: Any = Primitive("jaxfd_double")
 double_p.multiple_results = True
@@ -73,17 +77,59 @@ def _batch(operands: Sequence[Any], axes: Sequence[Any], *, program: Any) -> tup
     return results, [0] * len(results)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Linearised(LinearMap):
+    """The derivative of a program at a point that is given by what it needs of there."""
+
+    jaxpr: Any
+
+    def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+        images: list[Any] = double_call(lambda: self._map(operands, tangents))
+        return images
+
+    def transpose(self, operands: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        def pull() -> Any:
+            like = [v.aval for v in self.jaxpr.invars]
+            transposed = jax.linear_transpose(lambda *t: self._map(operands, t), *like)
+            return list(transposed(list(cotangents)))
+
+        images: list[Any] = double_call(pull)
+        return images
+
+    def refuse(self) -> None:
+        raise TypeError(
+            "JAX asked for the second derivative of a finished estimate of a function with a black "
+            "box inside, which there is not with JAX in float32: enable x64, or estimate the "
+            "outer derivative too, with jaxfd.grad."
+        )
+
+    def _map(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
+        return list(jaxpr_as_fun(ClosedJaxpr(self.jaxpr, list(operands)))(*tangents))
+
+
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, program: Any) -> tuple[Any, Any]:
     moved = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
+    found: list[Any] = []
 
-    def along(*some: Any) -> Any:
+    def along(*some: Any) -> list[Any]:
         values = list(primals)
         for i, value in zip(moved, some, strict=True):
             values[i] = value
-        return jaxpr_as_fun(program)(*values)
+        return list(jaxpr_as_fun(program)(*values))
 
-    with jax.enable_x64(True):
-        return jax.jvp(along, [primals[i] for i in moved], [tangents[i] for i in moved])
+    def split() -> Any:
+        at = [primals[i] for i in moved]
+        results, push = jax.linearize(along, *at)
+        closed = jax.make_jaxpr(lambda *t: [i for i in push(*t) if is_inexact(i)])(*at)
+        found.append(closed.jaxpr)
+        return results, closed.consts
+
+    results, needed = double_call(split)
+    like = [r for r in results if is_inexact(r)]
+    images = iter(apply_linear(_Linearised(found[0]), needed, [tangents[i] for i in moved], like))
+    return results, [
+        next(images) if is_inexact(r) else np.zeros(r.shape, jax.dtypes.float0) for r in results
+    ]
 
 
 def _lower(ctx: Any, *operands: Any, program: Any) -> Any:
