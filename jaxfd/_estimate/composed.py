@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, tree_util
 
-from jaxfd._arrays import Arguments
+from jaxfd._arrays import Arguments, finfo
 from jaxfd._estimate.needs import Needs
-from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, wider
+from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, primitives, wider
 from jaxfd._methods import Method
 from jaxfd._primitives import double_call, host_call, host_call_p
 
@@ -28,15 +28,28 @@ _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
 
 
-class Boxes:
-    """The black boxes that a program was found to call, and what is known of their results."""
+def calls_host(closed: Any) -> bool:
+    """Whether there is a black box in a traced program."""
+    return host_call_p.name in primitives(closed)
 
-    def __init__(self) -> None:
+
+class Boxes:
+    """The black boxes that programs were found to call, and what is known of their results.
+
+    Args:
+        whole: those of more programs, that learn what these learn.
+    """
+
+    def __init__(self, whole: Boxes | None = None) -> None:
+        self._whole = whole
         self._found: dict[Any, None] = {}
+        self._looked = False
+        self._around = _DOUBLE  # the relative spacing of the coarsest numbers around them
 
     def find(self, program: TracedFunction) -> Boxes:
         """Notes the boxes of a program, and returns them alone."""
-        of_program = Boxes()
+        of_program = Boxes(self)
+        self._looked = of_program._looked = True
         for eqn in every_eqn(program.closed):
             if eqn.primitive is host_call_p:
                 of_program._found[eqn.params["callback"]] = None
@@ -52,6 +65,18 @@ class Boxes:
         eps = max((getattr(box, "eps", 0.0) for box in self._found), default=0.0)
         return eps if eps > _DOUBLE else 0.0
 
+    def note(self, dtypes: Iterable[Any], eps: float) -> None:
+        """Takes notice of the numbers that a program computes with besides."""
+        every = [float(finfo(dtype).eps) for dtype in dtypes if jnp.issubdtype(dtype, np.inexact)]
+        self._around = max(self._around, eps, *every)
+        if self._whole is not None:
+            self._whole._around = max(self._whole._around, self._around)
+
+    @property
+    def of_everything(self) -> float:
+        """The relative spacing of the coarsest numbers of theirs and around them."""
+        return max(self._around, self.eps)
+
     def spacing(self, least: float) -> float:
         """The relative spacing of the coarsest results, where boxes return that of ``least``.
 
@@ -66,8 +91,8 @@ class Boxes:
 
     @property
     def called(self) -> bool:
-        """Whether every one has returned something, so that `eps` is known."""
-        return all(getattr(box, "called", True) for box in self._found)
+        """Whether they are known, and every one has returned something, so that `eps` is known."""
+        return self._looked and all(getattr(box, "called", True) for box in self._found)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,6 +164,9 @@ def composed(
         if inside and not boxes.called:
             result = _anew_if_coarser(boxes, result, lambda: estimate(boxes.spacing(_SINGLE)))
         return result
+
+    dtypes = [leaf.dtype for leaf in (*asked.arguments.leaves, *program.out)]
+    boxes.note(dtypes, program.eps)
 
     def estimate(coarsest: float) -> Any:
         found = run(dataclasses.replace(program, eps=max(program.eps, coarsest)), asked)

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxfd._arrays import freeze, thaw
-from jaxfd._estimate.composed import Asked, Boxes, composed
+from jaxfd._estimate.composed import Asked, Boxes, calls_host, composed
 from jaxfd._estimate.contract import contract
+from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
 from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._jaxpr import TracedFunction, lost_in, trace
-from jaxfd._methods import Method
+from jaxfd._methods import Central, Method
 from jaxfd._places import Kernel
 from jaxfd._system import host_calls
 
@@ -43,6 +44,11 @@ class TracedProgram(Program):
         self._boxes = Boxes()
         self._inside = False  # whether the kernel that is traced next is part of another program
 
+    @property
+    def eps(self) -> float | None:
+        """The relative spacing of the coarsest numbers in a composition, once it was run."""
+        return self._boxes.of_everything if self._boxes else None
+
     def run(
         self,
         task: Task,
@@ -54,13 +60,17 @@ class TracedProgram(Program):
         inputs = (freeze(args), freeze(kwargs), method, needs)
         known = self._boxes.eps
         result = self._run(task, inputs, known)
-        if self._boxes.eps > known and not _has_tracers(result):
+        steps = not isinstance(task, Value)
+        if steps and self._boxes.eps > known and not _has_tracers(result):
             # A black box inside turned out to be coarser than assumed: step for what it is.
             result = self._run(task, inputs, self._boxes.eps)
         return thaw(result)
 
     def _run(self, task: Task, inputs: Sequence[Any], eps: float) -> Any:
-        self._inside = _has_tracers(inputs)
+        unsure = not self._boxes.called
+        # Under ``jit`` whatever is computed is traced.
+        ambient = unsure and isinstance(jnp.zeros(()), jax.core.Tracer)
+        self._inside = ambient or _has_tracers(inputs)
         with host_calls.own_errors():
             result = self._kernel(task, *inputs, eps)
             if self._boxes and not _has_tracers(result):
@@ -112,6 +122,31 @@ class TracedProgram(Program):
                 "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
                 "with jaxfd.blackbox(fun, out), which evaluates it on the host."
             ) from error
+
+
+class Values(ProgramHolder):
+    """A function with the values that its estimates see: of a composition, more exact ones.
+
+    Args:
+        fun: the function.
+    """
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self.program = program_of(fun)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.program.run(Value("value", everything=True), args, {}, Central())
+
+
+def values_of(fun: Callable[..., Any], traced: Any) -> Callable[..., Any]:
+    """The function itself, or for a composition its `Values`.
+
+    Args:
+        fun: the function.
+        traced: its jaxpr.
+    """
+    composition = program_of(fun).traced and calls_host(traced)
+    return Values(fun) if composition else fun
 
 
 def _in_kernel(task: Task, program: TracedFunction, asked: Asked) -> Any:

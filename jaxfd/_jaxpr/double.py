@@ -65,7 +65,8 @@ def in_double(program: TracedFunction) -> TracedFunction:
 
 def _differentiable(closed: Any, wide: Any) -> Callable[..., Sequence[Any]]:
     """A widened program with the derivative of the program that it was made of."""
-    count, as_traced = len(closed.in_avals), jax.config.jax_enable_x64
+    count = len(closed.in_avals)
+    as_traced = jax.dtypes.canonicalize_dtype(np.float64) == np.float64
     narrow = [
         *closed.in_avals,
         *(jax.ShapeDtypeStruct(jnp.shape(c), jnp.result_type(c)) for c in closed.consts),

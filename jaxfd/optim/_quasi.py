@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxfd._arrays import finfo
-from jaxfd._estimate import slopes
+from jaxfd._estimate import slopes, values_of
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
 from jaxfd._system import aside
@@ -122,7 +122,12 @@ class QuasiNewton:
 
     def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
         fun = jax.jit(self._fun)
-        aside(fun.lower(x).compile)
+        traced = fun.trace(x)
+        exact = values_of(self._fun, traced.jaxpr)
+        if exact is not self._fun:
+            self._fun, fun = exact, jax.jit(exact)
+            traced = fun.trace(x)
+        aside(traced.lower().compile)
         value = jnp.asarray(fun(x))
         self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
         zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
