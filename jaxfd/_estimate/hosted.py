@@ -118,7 +118,7 @@ class _HostCall:
     def _estimate(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
         known = self._function.eps
         result = self._once(full, count)
-        if self._function.eps > known:
+        if self.estimates and self._function.eps > known:
             # The function turned out to be coarser than assumed: step for what it is.
             result = self._once(full, count)
         return result
