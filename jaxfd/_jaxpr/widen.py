@@ -21,8 +21,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive, primitives as _of_jax
 
+from jaxfd._jaxpr.dependence import depends, settled
 from jaxfd._jaxpr.walk import (
-    always,
     called,
     evaluate,
     every_eqn,
@@ -215,7 +215,7 @@ class _Widening:
         body, first = params["jaxpr"], params["num_consts"]
         stop = first + params["num_carry"]
         flags = [v.moved for v in operands]
-        flags[first:stop], ends = _settled(body, flags, slice(first, stop))
+        flags[first:stop], ends = settled(body, flags, slice(first, stop))
         arrays = _wide_arrays(eqn, operands)
 
         def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -239,8 +239,8 @@ class _Widening:
         first = eqn.params["cond_nconsts"]
         stop = first + eqn.params["body_nconsts"]
         flags = [v.moved for v in operands]
-        kept, _ = _settled(body, flags[first:], slice(stop - first, None))
-        if any(_through(going, [*flags[:first], *kept])):
+        kept, _ = settled(body, flags[first:], slice(stop - first, None))
+        if any(depends(going, [*flags[:first], *kept])):
             kept = [True] * len(kept)  # how often it runs depends on what is moved
         arrays = _wide_arrays(eqn, operands)
 
@@ -271,26 +271,6 @@ def _wide_arrays(eqn: Any, operands: Sequence[Value]) -> list[Any]:
         _cast(v.array, _WIDE[_dtype(a)]) if _dtype(a) in _WIDE else v.array
         for v, a in zip(operands, eqn.invars, strict=True)
     ]
-
-
-def _through(closed: Any, flags: Sequence[bool]) -> list[bool]:
-    """Which outputs of a program depend on marked inputs."""
-
-    def apply(eqn: Any, operands: Sequence[bool]) -> list[bool]:
-        return [any(operands)] * len(eqn.outvars)
-
-    return walk(closed.jaxpr, closed.consts, list(flags), apply, lambda _: False, always)
-
-
-def _settled(body: Any, flags: Sequence[bool], carry: slice) -> tuple[list[bool], list[bool]]:
-    """Which values that a loop carries depend on marked ones, in the end; and all outputs."""
-    flags = list(flags)
-    while True:
-        found = _through(body, flags)
-        before = flags[carry]
-        flags[carry] = [a or b for a, b in zip(before, found, strict=False)]
-        if flags[carry] == before:
-            return before, found
 
 
 # What makes numbers of bits, and bits of numbers, does another thing with other bits.
