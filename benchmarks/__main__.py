@@ -7,7 +7,7 @@ import sys
 
 TABLES = (
     *("speed", "accuracy", "directions", "network", "optimize"),
-    *("blackbox", "compositions", "runs", "resume", "hangs", "stress", "moves"),
+    *("blackbox", "compositions", "runs", "resume", "hangs", "stress", "moves", "first_calls"),
 )
 
 

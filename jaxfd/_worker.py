@@ -86,7 +86,8 @@ def kept(value: Any) -> Any:
         return {key: kept(part) for key, part in value.items()}
     numpy = sys.modules.get("numpy")
     if numpy is not None and (hasattr(value, "__array__") or isinstance(value, memoryview)):
-        return value if isinstance(value, numpy.generic) else numpy.array(value)
+        # A masked array keeps its mask, which says what is not known.
+        return value if isinstance(value, numpy.generic) else numpy.array(value, subok=True)
     try:
         return copy.deepcopy(value)
     except Exception:

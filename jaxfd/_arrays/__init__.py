@@ -19,6 +19,7 @@ from jaxfd._arrays.dtype import (
     is_inexact as is_inexact,
     promote as promote,
     real_of as real_of,
+    weakened as weakened,
     widest as widest,
 )
 from jaxfd._arrays.names import (
@@ -42,7 +43,9 @@ from jaxfd._arrays.xp import (
     apply as apply,
     column as column,
     constant as constant,
+    moving as moving,
     over as over,
     power_of_two as power_of_two,
     realise as realise,
+    stack as stack,
 )

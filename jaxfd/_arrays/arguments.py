@@ -150,6 +150,8 @@ class Arguments:
         """
         if tree is None:
             return [default for _ in self.leaves]
+        if isinstance(tree, (int, float)):
+            return [tree for _ in self.leaves]
         if not tree_util.all_leaves([tree]) or jnp.ndim(tree) > 0:
             expected = self.template[0] if self.single else self.template
             treedef: Any = tree_util.tree_structure(expected)
@@ -176,6 +178,12 @@ class Arguments:
         return values
 
 
+def _is_discrete(dtype: Any) -> bool:
+    """Whether numbers of a dtype have no neighbours: integers, booleans, PRNG keys."""
+    kinds = (jnp.integer, jnp.bool_, jax.dtypes.prng_key)
+    return any(jnp.issubdtype(dtype, kind) for kind in kinds)
+
+
 def positions(argnums: int | Sequence[int]) -> tuple[int, ...]:
     """Checks ``argnums`` as far as it can be before a call."""
     try:
@@ -196,7 +204,10 @@ def positions(argnums: int | Sequence[int]) -> tuple[int, ...]:
 def as_leaf(leaf: Any, where: str, name: str) -> Any:
     """Turns a differentiated leaf into an array, or says why it cannot be one."""
     if is_array(leaf) or isinstance(leaf, (bool, int)):
-        return leaf if isinstance(leaf, (jax.Array, np.ndarray)) else np.asarray(leaf)
+        if isinstance(leaf, (jax.Array, np.ndarray)):
+            return leaf
+        # Python's own numbers have weak types, which NumPy's arrays have not.
+        return np.asarray(leaf) if isinstance(leaf, np.generic) else jnp.asarray(leaf)
     raise TypeError(
         f"{name} differentiates argument {where}, which is a {type(leaf).__name__} "
         f"({str(leaf)[:60]!r}), not an array: pass numbers or arrays there, or choose other "
@@ -262,7 +273,7 @@ def bind(
                 )
             leaves.append(leaf)
             inexact.append(True)
-        elif allow_int and (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
+        elif allow_int and _is_discrete(dtype):
             inexact.append(False)
         else:
             advice = ", or set allow_int=True for a zero gradient there." if offer_int else "."

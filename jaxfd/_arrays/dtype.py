@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 # Limits of a floating dtype, of those too that NumPy does not know. JAX's own is not typed.
 finfo: Any = jnp.finfo
@@ -40,6 +41,11 @@ def complex_of(dtype: Any) -> Any:
 def complexify(x: Any) -> Any:
     """The same numbers in a complex dtype."""
     return x.astype(complex_of(x.dtype))
+
+
+def weakened(x: Any) -> Any:
+    """A JAX array with the weak type of Python's numbers."""
+    return lax.convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
 
 
 def is_complex(x: Any) -> bool:

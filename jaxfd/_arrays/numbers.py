@@ -81,16 +81,23 @@ def check_number(value: Any, name: str, kind: str = "a number") -> None:
 
 
 def check_positive(value: PyTree, name: str, zero: bool = False) -> None:
-    """Raises ValueError if a number, or an entry of an array or pytree, is not positive and finite.
+    """Checks that a number, or each entry of an array or pytree, is positive and finite.
 
     With ``zero`` it may be 0. Values that are only known inside a kernel pass unseen.
+
+    Raises:
+        TypeError: something in it is no number.
+        ValueError: a number is out of range.
     """
     for leaf in tree_util.tree_leaves(value):
-        if isinstance(leaf, jax.core.Tracer) or not isinstance(
-            leaf, (int, float, np.ndarray, np.generic, jax.Array)
-        ):
+        if isinstance(leaf, jax.core.Tracer):
             continue
         number = np.asarray(leaf)
+        if number.dtype.kind not in "biufV":
+            raise TypeError(
+                f"{name} must be a number, or an array or pytree of numbers, got {leaf!r}: give "
+                f"such a number, or leave {name} out for the default."
+            )
         if not np.all(np.isfinite(number) & ((number > 0) | (zero & (number == 0)))):
             wanted = "0 or more" if zero else "positive"
             raise ValueError(

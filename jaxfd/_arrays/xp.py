@@ -7,6 +7,7 @@ many lines, as a namespace is: that it lies apart from who asks is on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Float
+
+from jaxfd._arrays.dtype import finfo
 
 
 def over(small: Any, big: Any) -> Any:
@@ -26,6 +29,13 @@ def realise(x: Float[Any, "*n"], h: Float[Any, "*n"]) -> Float[Any, "*n"]:
     return (x + h) - x
 
 
+def moving(xp: Any, x: Float[Any, "*n"]) -> Float[Any, "*n"]:
+    """The smallest step, to a factor of two, that is not lost in the rounding of ``x``."""
+    kind = finfo(x.dtype)
+    least = xp.asarray(kind.smallest_normal, dtype=x.dtype)
+    return xp.maximum(xp.abs(x) * xp.asarray(kind.eps, dtype=x.dtype), least)
+
+
 def constant(xp: Any, x: Any) -> Any:
     """What automatic differentiation of an estimate shall not look into: steps and distances."""
     return x if xp is np else jax.lax.stop_gradient(x)
@@ -34,7 +44,7 @@ def constant(xp: Any, x: Any) -> Any:
 def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
     """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
     if xp is np:
-        return np.tensordot(matrix, data, axes=1)
+        return np.tensordot(matrix.astype(data.dtype), data, axes=1)
     weights = jnp.asarray(matrix, data.dtype)
     return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
 
@@ -58,3 +68,8 @@ def power_of_two(xp: Any, x: Float[Any, "*s"]) -> Float[Any, "*s"]:
         return (x.view(whole) & whole.type(exponent)).view(x.dtype)
     bits = lax.bitcast_convert_type(x, whole) & whole.type(exponent)
     return lax.bitcast_convert_type(bits, x.dtype)
+
+
+def stack(xp: Any, arrays: Sequence[Any]) -> Any:
+    """Arrays of one shape and dtype as one, with a new first axis."""
+    return np.array(arrays) if xp is np else xp.stack(arrays)

@@ -1,8 +1,9 @@
 """The pipeline: points laid out, evaluated, weighed and put back into trees.
 
-Every transform is a `Task`, run in one of two places with the same lines: inside a
-kernel (``jax.numpy``) or on the host (NumPy). A place evaluates points, the estimator of the
-method's kind lays them and weighs their values, and a `Program` brings the two together.
+Every transform is a `Task`, run in one of three places with the same lines: inside a
+kernel (``jax.numpy``), on the host (NumPy), or on the host with its points evaluated in a kernel. A
+place evaluates points, the estimator of the method's kind lays them and weighs their values, and a
+`Program` brings the two together.
 """
 
 from jaxfd._estimate.adaptive import search as search
@@ -29,6 +30,7 @@ from jaxfd._estimate.slopes import slopes as slopes
 from jaxfd._estimate.task import Answer as Answer, Task as Task
 from jaxfd._estimate.traced import (
     TracedProgram as TracedProgram,
+    Values as Values,
     program_of as program_of,
     values_of as values_of,
 )

@@ -21,8 +21,9 @@ from jaxfd._arrays import (
     real_of,
     whole,
 )
+from jaxfd._estimate.analyticity import check_along, looks_unreal, where_real
 from jaxfd._estimate.first import value_at_centre
-from jaxfd._estimate.task import Answer, Call, Task, complexified
+from jaxfd._estimate.task import Answer, Call, Task, as_output, complexified
 from jaxfd._methods import Method, mended, stencil_of, steps
 from jaxfd._places import Place
 
@@ -158,14 +159,16 @@ class Line(Task):
             points, distances = tangent_points(
                 place, x, tangents, [s * h for s in stencil.moving], squared
             )
-        ride = stencil.uses_centre or not self.raw
+        checked = stencil.imaginary and (place.opaque or call.remade)
+        ride = stencil.uses_centre or checked or not self.raw
         centre, outputs = place.line(complexified(x, stencil.imaginary), points, ride)
         count = len(call.out)
         mend = place.lossy and not stencil.imaginary
-        if mend and centre is None and any(np.isnan(o).any() for o in outputs[:count]):
+        if mend and centre is None and not all(np.isfinite(o).all() for o in outputs[:count]):
             # What lost one side is differenced with the centre.
             centre = place.centre(x)
-        tangent = []
+        tangent: list[Any] = []
+        slopes: list[Any] = []
         for i, output in enumerate(outputs):
             if not is_inexact(call.out[i]):
                 continue
@@ -177,8 +180,17 @@ class Line(Task):
             )
             if mend:
                 value = mended(value, base, output, distances)
+            if stencil.imaginary:
+                odd = [looks_unreal(place, output, h)]
+                (value,) = where_real(place, complexified(x, True), centre, [value], odd, first=i)
+            slopes.append(value)
             value = value * over(scale, value).astype(value.dtype)
-            tangent.append(value if stencil.imaginary else value.astype(call.out[i].dtype))
+            if not stencil.imaginary:
+                value = as_output(value.astype(call.out[i].dtype), call.out[i])
+            tangent.append(value)
+        if checked:
+            assert centre is not None
+            tangent = self._checked(place, call, tangents, centre, slopes, tangent)
         if self.raw:
             return tangent
         assert centre is not None
@@ -187,6 +199,33 @@ class Line(Task):
             aux = tree_util.tree_unflatten(call.aux_tree, centre[count:])
         derivative = tree_util.tree_unflatten(call.out_tree, tangent)
         return Answer(derivative, value_at_centre(call, centre), aux)
+
+    @staticmethod
+    def _checked(
+        place: Place,
+        call: Call,
+        tangents: Sequence[Any],
+        centre: Sequence[Any],
+        slopes: Sequence[Any],
+        tangent: Sequence[Any],
+    ) -> list[Any]:
+        """Tangents of a black box by a complex step; NaN where its real values say otherwise."""
+        xp, x = place.xp, call.parts.real
+
+        def move(size: float) -> tuple[list[Any], list[Any]]:
+            # No entry moves by more than that share of itself, those at 0 apart.
+            away = xp.full(place.lead, np.inf, x[0].dtype)
+            for z, v in zip(x, tangents, strict=True):
+                z, v = (xp.abs(a).astype(away.dtype).reshape(*place.lead, -1) for a in (z, v))
+                counts = (v > 0) & (z > 0)
+                reach = xp.where(counts, z / xp.where(counts, v, 1), np.inf)
+                away = xp.minimum(away, xp.min(reach, axis=-1, initial=np.inf))
+            away = constant(xp, xp.where(xp.isfinite(away), away, size) * size).astype(x[0].dtype)
+            point = [_along(z, v, away) for z, v in zip(x, tangents, strict=True)]
+            return point, [s * over(away, s).astype(s.dtype) for s in slopes]
+
+        agree = check_along(place, call, centre, move)
+        return [xp.where(good, t, np.nan) for good, t in zip(agree, tangent, strict=True)]
 
 
 class Samples(NamedTuple):

@@ -25,10 +25,13 @@ def contract(xp: Any, outputs: Sequence[Any], cotangents: Sequence[Any], imagina
 
 
 def rows_of(array: np.ndarray, row: Any) -> np.ndarray:
-    """What some points see of an argument that is not moved; a view where they all see the same."""
-    if np.ndim(row) and array.strides[0] == 0:
+    """What some points see of an argument that is not moved.
+
+    Its own copy, which the function may write to; a view where several points see the same.
+    """
+    if np.ndim(row) and len(row) > 1 and array.strides[0] == 0:
         return np.broadcast_to(array[0], (len(row), *array.shape[1:]))
-    return np.asarray(array[row])
+    return np.array(array[row])
 
 
 def contract_rows(

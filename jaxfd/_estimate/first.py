@@ -11,7 +11,7 @@ from jaxtyping import PyTree, Shaped
 
 from jaxfd._arrays import Parts, whole
 from jaxfd._estimate.estimator import Wish, derivatives
-from jaxfd._estimate.task import Answer, Call, Task, cast, float0
+from jaxfd._estimate.task import Answer, Call, Task, as_output, cast, float0
 from jaxfd._methods import Method
 from jaxfd._places import Place
 
@@ -76,7 +76,10 @@ class FirstOrder(Task):
 def value_at_centre(call: Call, centre: Sequence[Any]) -> PyTree:
     """The function's value, from all outputs at ``x``."""
     imaginary = call.method.imaginary
-    values = [c.real if imaginary else c for c in centre[: len(call.out)]]
+    values = [
+        as_output(c.real if imaginary else c, output)
+        for c, output in zip(centre, call.out, strict=False)
+    ]
     return tree_util.tree_unflatten(call.out_tree, values)
 
 
@@ -124,6 +127,10 @@ class JacobianRows(Task):
 @dataclasses.dataclass(frozen=True)
 class Value(Task):
     """The function's value alone."""
+
+    @property
+    def fills(self) -> bool:
+        return False
 
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         return whole(leaves, ())

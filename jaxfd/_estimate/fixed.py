@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxfd._arrays import constant, flatten, over
+from jaxfd._estimate.analyticity import check_along, looks_unreal, moved_all, where_real
+from jaxfd._estimate.bars import Told, bars, lay_rays
 from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.found import Derivatives, derivatives_by_leaf
 from jaxfd._estimate.layout import lay
@@ -17,37 +20,93 @@ from jaxfd._places import Place
 
 @derivatives.register
 def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wish) -> Derivatives:
-    """Lays a method's stencil along every coordinate; see `derivatives`."""
-    real = call.parts.real
+    """Lays a method's stencil along every coordinate; see `derivatives`.
+
+    Where bars are wanted a few points on rays are evaluated in the same batch. Complex steps and
+    higher derivatives have none: their bars are NaN.
+    """
+    xp, axis, real = place.xp, len(place.lead), call.parts.real
     layout = lay(place, call, method.stencil(wish.order or 1))
-    eps = place.eps(layout.h.dtype)
+    imaginary = layout.stencil.imaginary
+    barred = wish.error and not imaginary and layout.stencil.derivative == 1
+    barred = barred and layout.points.count > 0
 
     def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
         result = []
         for i, output in enumerate(outputs):
             base = None if centre is None else centre[i]
             value = layout.combine(place, base, output, d)
-            bar = side = None
-            if wish.error:
-                bar = layout.error(place, base, output, d, value, eps)
+            side = raw = None
+            if wish.error and i == 0:
                 side = layout.one_sided(place, base, output, d)
-            result.append((value, bar, side))
+            odd = looks_unreal(place, output, layout.h[..., d]) if imaginary else None
+            if barred and i == 0:
+                raw = xp.moveaxis(output, 0, axis + 1)
+            result.append((value, side, raw, odd))
         return result
 
     points = layout.points
-    if layout.stencil.imaginary:
+    if imaginary:
         points = dataclasses.replace(points, x=complexified(real, True))
-    ride = wish.centre or layout.needs_centre
-    centre, reduced = place.evaluate(points, reduce, None, ride)
-    values, bars, sides = ([entry[i] for entry in reduced] for i in range(3))
+    checked = imaginary and (place.opaque or call.remade) and points.count > 0
     spent = points.nodes * points.count + 1
+    along: list[Any] = []
+    centre: Any
+    if barred:
+        rays = lay_rays(place, call, layout)
+        centre, reduced, along = place.evaluate_beside(points, reduce, rays.leaves)
+        spent += rays.count
+    else:
+        ride = wish.centre or layout.needs_centre or checked
+        centre, reduced = place.evaluate(points, reduce, None, ride)
+    values, sides, raws, odd = ([entry[i] for entry in reduced] for i in range(4))
+    if imaginary and points.count:
+        values = where_real(place, points.x, centre, values, odd)
+    if checked:
+        assert centre is not None
+        values = _checked(place, call, centre, values)
+    errors: list[Any] = []
+    if barred:
+        dtype = place.compute_dtype(raws[0].dtype, layout.h.dtype)
+        told = Told(
+            centre=constant(xp, centre[0].astype(dtype)),
+            values=constant(xp, xp.moveaxis(raws[0], axis + 1, 0).astype(dtype)),
+            along=constant(xp, along[0].astype(dtype)),
+            slope=constant(xp, values[0]),
+        )
+        eps = place.eps(layout.h.dtype)
+        accuracy = layout.stencil.accuracy
+        bar = bars(xp, axis, told, layout.distances, layout.h, accuracy, rays, eps)
+        if layout.flat is not None:
+            # Nothing was seen of an entry that cannot move.
+            bar = xp.where(over(layout.flat == 0, bar), np.inf, bar)
+        errors = [bar]
+    elif wish.error:
+        errors = [xp.full_like(xp.abs(values[0]), np.nan)]
     return derivatives_by_leaf(
         place,
         real,
         centre=centre,
         values=values,
-        errors=bars if wish.error else [],
+        errors=errors,
         step=layout.h,
         one_sided=sides[0] if sides else None,
-        evaluations=place.xp.full(place.lead, spent, np.int32),
+        evaluations=xp.full(place.lead, spent, np.int32),
     )
+
+
+def _checked(place: Place, call: Call, centre: list[Any], values: list[Any]) -> list[Any]:
+    """Derivatives of a black box by a complex step; NaN where its real values say otherwise."""
+    xp, axis = place.xp, len(place.lead)
+
+    def move(size: float) -> tuple[list[Any], list[Any]]:
+        point, moves = moved_all(place, call, size)
+        row = flatten(xp, moves, axis)
+        changes = [xp.sum(v * over(row.astype(v.dtype), v), axis=axis) for v in values]
+        return point, changes
+
+    agree = check_along(place, call, centre, move)
+    return [
+        xp.where(xp.expand_dims(good, axis), value, np.nan)
+        for good, value in zip(agree, values, strict=True)
+    ]

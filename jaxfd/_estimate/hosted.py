@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw
-from jaxfd._estimate.contract import contract_rows, rows_of
+from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw, weakened
+from jaxfd._estimate.contract import contract_rows
 from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
+from jaxfd._estimate.inputs import Inputs
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, boxes_for, split_aux
 from jaxfd._estimate.task import LEAF, Call, Task
@@ -60,7 +61,14 @@ class _HostCall:
         self._settings = [i for i in numbers if i not in of_calls]
         # Whether anything but arrays comes along, which `thaw` would have to look for.
         self._frozen = has_static((args, kwargs))
+        bare: Any = tree_util.tree_structure(((0,) * self._count, {}))
+        self._build = None if self._inputs_tree == bare else self._rebuild
         self._bound: tuple[Arguments, list[int]] | None = None
+        # Method and needs where they hold no numbers: the same for every call.
+        self._fixed: tuple[Method, Needs, Needs] | None = None
+        if self._count == tree.num_leaves:
+            *_, method, needs = tree_util.tree_unflatten(tree, numbers)
+            self._fixed = method, needs, needs
 
     @property
     def eps(self) -> float:
@@ -87,8 +95,8 @@ class _HostCall:
             and runner.plain
             and not runner.vectorized
         ):
-            args, kwargs = self._rebuild([widen(a) for a in arrays[: self._count]])
-            return self._function(args, kwargs, self._declared)
+            inputs = arrays[: self._count]
+            return self._function(lambda: self._rebuild(_own(inputs)), self._declared)
         count = 1 if size is None else size
         # All operands with the leading axis of the calls; unbatched ones as views.
         full = [
@@ -99,6 +107,11 @@ class _HostCall:
             return self._estimate(full, count)
         rows = [self._estimate([a[i : i + 1] for a in full], 1) for i in range(count)]
         return [np.concatenate(column) for column in zip(*rows, strict=True)]
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What tells the function from another one."""
+        return self._function.runner.parts
 
     def _rebuild(self, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of one call of the function."""
@@ -115,6 +128,12 @@ class _HostCall:
         arguments, where = self._bound
         return dataclasses.replace(arguments, leaves=[inputs[i] for i in where]), where
 
+    def _unpack(self, first: Any, full: Any) -> tuple[Method, Needs, Needs]:
+        """The method, what is needed for all calls, and what is needed for each."""
+        *_, method, settings = tree_util.tree_unflatten(self._tree, first)
+        *_, needs = tree_util.tree_unflatten(self._tree, full)
+        return method, settings, needs
+
     def _estimate(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
         known = self._function.eps
         result = self._once(full, count)
@@ -127,29 +146,18 @@ class _HostCall:
         task = self._task
         first = [a[0, ...] for a in full]
         arguments, where = self._bind(first[: self._count])
-        _, _, method, settings = tree_util.tree_unflatten(self._tree, first)
-        *_, needs = tree_util.tree_unflatten(self._tree, full)
+        method, settings, needs = self._fixed or self._unpack(first, full)
         needs = needs._replace(bounds=settings.bounds)
         if needs.bounds is not None:
-            check_bounds(arguments, needs.bounds)
+            check_bounds(arguments, needs.bounds, inside=not task.everything)
         leaves = [full[i] for i in where]
         parts = task.split(leaves, method)
-        rest = [i for i in range(self._count) if i not in where]
-
-        def rebuild(real: Sequence[Any], row: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-            inputs: list[Any] = [None] * self._count
-            joined = parts.join(Host.complex, real, lambda leaf: rows_of(leaf, row))
-            for i, leaf in zip(where, joined, strict=True):
-                inputs[i] = leaf
-            for i in rest:
-                inputs[i] = rows_of(full[i], row)
-            return self._rebuild(inputs)
-
         imaginary = method.imaginary
         post = None
         if task.contracted:
-            post = functools.partial(contract_rows, needs.cotangents, imaginary)
-        place = Host(self._function, self._declared, rebuild, count, task.schedule, post)
+            post = functools.partial(contract_rows, needs.cotangents or (), imaginary)
+        calls = Inputs(full[: self._count], where, parts, self._build)
+        place = Host(self._function, self._declared, calls, count, task.schedule, post)
         out, out_tree = self._wanted, self._wanted_tree
         if task.contracted:
             out, out_tree = [_SCALAR], LEAF
@@ -206,13 +214,25 @@ class _HostCall:
                 aux_tree=self._aux_tree,
             )
             place = Kernel(program, Schedule())
-            leaves, structure = tree_util.tree_flatten(task.run(place, call))
+            with jax.numpy_rank_promotion("allow"):
+                leaves, structure = tree_util.tree_flatten(task.run(place, call))
             void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
             found.append((structure, void))
             return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
 
-        shapes = jax.eval_shape(run, *(jax.ShapeDtypeStruct(o.shape, o.dtype) for o in operands))
+        like = [jax.ShapeDtypeStruct(o.shape, o.dtype, weak_type=_is_weak(o)) for o in operands]
+        shapes = jax.eval_shape(run, *like)
         return shapes, *found[0]
+
+
+def _own(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays in double precision that a function may write to."""
+    wide = [widen(a) for a in arrays]
+    return [w if w.flags.owndata and w.flags.writeable else w.copy() for w in wide]
+
+
+def _is_weak(operand: Any) -> bool:
+    return bool(jax.typeof(operand).weak_type)
 
 
 class HostProgram(Program):
@@ -231,6 +251,9 @@ class HostProgram(Program):
 
     traced = False
 
+    def reads(self) -> tuple[Any, ...]:
+        return ()  # the function is asked whenever its program runs
+
     def run(
         self,
         task: Task,
@@ -243,12 +266,13 @@ class HostProgram(Program):
         inputs = (freeze(args), freeze(kwargs), method, needs)
         flat, tree = tree_util.tree_flatten(inputs)
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
-        key = (task, tree, tuple((o.shape, o.dtype) for o in operands))
+        key = (task, tree, tuple((o.shape, o.dtype, _is_weak(o)) for o in operands))
         if key not in self._known:
             made = _HostCall(self.function, task, tree, self.declared(*thaw((args, kwargs))))
             self._known[key] = (made, *made.results(operands))
         made, shapes, structure, void = self._known[key]
-        results = iter(host_call(made, shapes, operands))
+        found = zip(host_call(made, shapes, operands), shapes, strict=True)
+        results = iter([weakened(r) if like.weak_type else r for r, like in found])
         leaves = [
             next(results) if shape is None else np.zeros(shape, jax.dtypes.float0) for shape in void
         ]

@@ -20,9 +20,10 @@ from jaxfd._arrays import (
     over,
     real_of,
     realise,
+    stack,
 )
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, mended, shifted, shifted_slopes, steps
+from jaxfd._methods import Stencil, is_default, mended, shifted, shifted_slopes, steps
 from jaxfd._places import Place
 from jaxfd._points import Coordinates, own_row
 
@@ -96,30 +97,6 @@ class Layout:
         chosen = xp.where(over(row == own_row(nodes), plain), plain, total)
         return xp.where(flat == 0, 0, chosen * flat)
 
-    def error(self, place: Place, centre: Any, outputs: Any, d: Any, value: Any, eps: float) -> Any:
-        """A cautious bound of the error: what lower orders differ by, and rounding.
-
-        NaN where the method has no lower order to compare with.
-        """
-        xp = place.xp
-        lower = self.stencil.embedded()
-        if not lower:
-            return xp.full_like(xp.abs(value), np.nan)
-        centre, outputs, distances, h = self._ready(place, centre, outputs, d)
-        size = xp.maximum(xp.max(xp.abs(outputs), axis=0), xp.abs(centre))
-        rounding = sum(abs(float(w)) for w in self.stencil.weights) * eps * size / over(h, size)
-        if self.flat is not None:
-            slopes = (outputs - centre) / over(distances, outputs)
-            truncation = xp.max(xp.abs(slopes - value), axis=0)
-            return xp.where(over(self.flat[..., d] == 0, value), 0, truncation + rounding)
-        index = {s: k for k, s in enumerate(self.stencil.moving)}
-        truncation = xp.zeros_like(rounding)
-        for stencil in lower:
-            kept = np.array([index[s] for s in stencil.moving])
-            coarse = stencil.combine(centre, outputs[kept], distances[kept], h)
-            truncation = xp.maximum(truncation, xp.abs(coarse - value))
-        return truncation + rounding
-
     def one_sided(self, place: Place, centre: Any, outputs: Any, d: Any) -> Any:
         """Where a wall or a lost point made the stencil look to one side: ``(*lead, m, *out)``."""
         xp = place.xp
@@ -129,9 +106,9 @@ class Layout:
             sideways = (row != own_row(self.points.nodes)) & (row != self.stencil.below)
             result = result | over(sideways, result)
         if place.lossy and self._mendable and centre is not None:
-            lost = np.isnan(outputs)
+            lost = ~np.isfinite(outputs)
             centre = np.expand_dims(centre, len(place.lead))
-            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & ~np.isnan(centre))
+            result = result | (lost.any(axis=0) & ~lost.all(axis=0) & np.isfinite(centre))
         return result
 
     @property
@@ -173,10 +150,9 @@ def lay(
     xp, axis = place.xp, len(place.lead)
     boxes = call.boxes if parts is None else None
     parts = call.parts if parts is None else parts
-    if stencil.imaginary:
-        power = 2.0
-    else:
-        power = 1.0 / (stencil.accuracy + (derivative or stencil.derivative))
+    order = derivative or stencil.derivative
+    power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
+    by_default = is_default(call.method.step)
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
     values, distances, widths = [], [], []
@@ -194,6 +170,8 @@ def lay(
             away = [(still + a) - still for a in steps_of]
         else:
             box = dataclasses.replace(boxes[number], x=still)
+            if by_default:
+                h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)
             count = len(stencil.moving)
@@ -204,8 +182,8 @@ def lay(
             away = [box.clip(still + a) - still for a in steps_of]
             rows.append(row.which)
             flat.append(box.flat(row.wide))
-        values.append(xp.stack(nodes))
-        distances.append(xp.stack(away))
+        values.append(stack(xp, nodes))
+        distances.append(stack(xp, away))
         widths.append(h)
     if not values:
         nothing = np.zeros((len(stencil.moving), *place.lead, 0), np.float32)

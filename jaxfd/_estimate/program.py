@@ -11,11 +11,12 @@ from typing import Any
 from jaxfd._arrays import Arguments, Parts
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.task import Task
+from jaxfd._functions import Reader
 from jaxfd._methods import Method
 from jaxfd._points import Box, boxes_of, check_bounds
 
 
-class Program(abc.ABC):
+class Program(Reader, abc.ABC):
     """A function that tasks can be run on.
 
     Attributes:
@@ -51,10 +52,13 @@ class Program(abc.ABC):
         """
 
 
-class ProgramHolder:
+class ProgramHolder(Reader):
     """A function object that brings its own program."""
 
     program: Program
+
+    def reads(self) -> tuple[Any, ...]:
+        return self.program.reads()
 
 
 def split_aux(task: Task, result: Any) -> tuple[Any, Any]:
@@ -81,6 +85,9 @@ def boxes_for(xp: Any, arguments: Arguments, parts: Parts, needs: Needs) -> list
 
 
 def check_call(task: Task, args: Any, kwargs: Any, needs: Needs) -> None:
-    """Checks bounds against a call, as far as values are known."""
+    """Checks bounds against a call, as far as values are known.
+
+    A hook is evaluated where others want it, outside its box too, and has no derivative there.
+    """
     if needs.bounds is not None:
-        check_bounds(task.bind(args, kwargs), needs.bounds)
+        check_bounds(task.bind(args, kwargs), needs.bounds, inside=not task.everything)

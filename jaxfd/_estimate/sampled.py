@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, over, promote
+from jaxfd._arrays import constant, is_complex, moving, over
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
@@ -26,6 +26,9 @@ from jaxfd._methods import Method, Relative, StencilMethod
 from jaxfd._places import Place
 from jaxfd._points import Cloud
 from jaxfd._random import RandomDirections, TabledDirections, differences, shaped
+
+# Leaves of so many entries, or fewer, may take a second one's memory.
+_SMALL = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,8 @@ def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    return method.directions(like).arrays(method.num_samples)
+    with jax.numpy_rank_promotion("allow"):
+        return method.directions(like).arrays(method.num_samples)
 
 
 def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
@@ -88,7 +92,7 @@ def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
     xp, axis, real = place.xp, len(place.lead), call.parts.real
     method: Any = call.method
     family: RandomDirections = method.family
-    directions = method.directions(real)
+    directions = method.directions(real).held(family.num_samples)
     size = sum(math.prod(x.shape[axis:]) for x in real)
     family.check_size(size)
     h = _distances(place, call, family)
@@ -221,10 +225,9 @@ def _distances(place: Place, call: Call, method: RandomDirections) -> list[Any]:
         h = rule.size(xp, largest, typical[owner], eps, power)
         if wanted[owner] is not None:
             asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
-            # A distance lost in the rounding of x would divide nothing by nothing.
-            sizes = xp.abs(x.reshape(*place.lead, -1)).astype(promote(x.dtype, np.float32))
-            common = (xp.sum(sizes, axis=-1) / max(sizes.shape[-1], 1)).astype(x.dtype)
-            h = xp.where((common + asked) - common == 0, h, asked)
+            # A distance that is lost in rounding: the smallest that moves every entry instead.
+            least = moving(xp, largest)
+            h = xp.where((largest + asked) - largest == 0, least, asked)
         result.append(h)
     return result
 
@@ -244,7 +247,9 @@ def _counted(
         inverse = xp.linalg.pinv(gram, hermitian=True, rtol=rtol)
         known = known * over(kept, known)
         counted = (inverse @ known.reshape(len(kept), -1)).reshape(known.shape)
-    return xp.where(xp.any(good, axis=0), counted, np.nan)
+    # A sum that weights are made of as well.
+    number = xp.sum(good.astype(changes.dtype), axis=0)
+    return xp.where(xp.real(number) > 0, counted, np.nan)
 
 
 def _summed(place: Place, directions: Any, shares: Sequence[Any]) -> list[Any]:
@@ -282,15 +287,23 @@ def _unless_unseen(
 
 
 def _unclipped(cloud: Cloud, found: Sequence[Any]) -> list[Any]:
-    """Sums over directions, for entries that clipping has moved less than it should.
+    """Sums over directions, for entries that were not moved by as much as they should.
 
-    Exact for directions of signs.
+    Clipping cuts their way short, and rounding where all entries move equally far: other directions
+    are rounded up as often as down. Exact for directions of signs.
     """
-    if cloud.boxes is None:
+    if cloud.boxes is None and not cloud.directions.even:
         return list(found)
     result = []
-    for value, h, box in zip(found, cloud.h, cloud.boxes, strict=True):
-        factor = box.unclipped(over(h, box.x))
+    for number, (value, x, h) in enumerate(zip(found, cloud.x, cloud.h, strict=True)):
+        reach = over(h, x)
+        if cloud.boxes is not None:
+            factor = cloud.boxes[number].unclipped(reach)
+        elif x.dtype.itemsize < 4 or x.size <= _SMALL:
+            factor = 2 * reach / ((x + reach) - (x - reach))
+        else:  # a large leaf has no room for another one beside it, and is rounded little
+            result.append(value)
+            continue
         lead = len(cloud.lead)
         between = (1,) * (value.ndim - factor.ndim)
         shape = factor.shape[:lead] + between + factor.shape[lead:]

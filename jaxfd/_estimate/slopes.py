@@ -21,7 +21,7 @@ from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.task import Call, Task, cast, float0
 from jaxfd._estimate.traced import program_of
 from jaxfd._methods import Central, Forward, stencil_of
-from jaxfd._places import Place
+from jaxfd._places import Place, Schedule
 
 
 class ValueAndSlopes(NamedTuple):
@@ -79,20 +79,21 @@ class Slopes(Task):
 
 
 def slopes(
-    fun: Callable[[PyTree], Any], bounds: tuple[PyTree, PyTree] | None
+    fun: Callable[[PyTree], Any], bounds: tuple[PyTree, PyTree] | None, schedule: Schedule
 ) -> Callable[..., ValueAndSlopes]:
     """Makes a function that returns `ValueAndSlopes`.
 
     Args:
         fun: a function of one pytree of real floating arrays that returns one number.
         bounds: a box, or None.
+        schedule: how many points are evaluated at once.
 
     Returns:
         A function of ``x``, the value there, the step for every entry (a pytree like ``x``), and
         whether points shall lie on both sides. Without that, curvatures are the slopes again.
     """
     program = program_of(fun)
-    task = Slopes("minimize")
+    task = Slopes("minimize", schedule=schedule)
 
     def run(x: PyTree, value: Any, step: PyTree, both: bool) -> ValueAndSlopes:
         method = Central(step=step) if both else Forward(step=step)

@@ -27,6 +27,7 @@ from jaxfd._arrays import (
     is_complex,
     is_inexact,
     split,
+    weakened,
 )
 from jaxfd._estimate.needs import Needs
 from jaxfd._methods import Method
@@ -55,6 +56,7 @@ class Call:
         aux_tree: the structure of the frozen auxiliary output.
         checked: whether the output has been found fit already.
         lost: the operation in which a complex step loses its imaginary part; None for none.
+        remade: whether the function puts complex numbers together itself, of parts.
     """
 
     arguments: Arguments
@@ -68,6 +70,7 @@ class Call:
     aux_tree: Any
     checked: bool = False
     lost: str | None = None
+    remade: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,11 @@ class Task(abc.ABC):
     def contracted(self) -> bool:
         """Whether outputs are contracted with the cotangents in `Needs`."""
         return False
+
+    @property
+    def fills(self) -> bool:
+        """Whether there are so many points that they fill what memory there is for them."""
+        return True
 
     @property
     def sampled(self) -> bool:
@@ -151,7 +159,9 @@ class Task(abc.ABC):
                 raise TypeError(
                     f"{self.name}: ComplexStep got a real output ({declared.dtype}) for a complex "
                     "argument: the function drops the imaginary part (abs, real, a cast, or a "
-                    "black box declared real). Use Central(), or keep it complex throughout."
+                    "black box declared real: where it can compute in complex numbers, declare "
+                    "jax.ShapeDtypeStruct(shape, complex) as its out). Use Central(), or keep it "
+                    "complex throughout."
                 )
         if call.lost is not None:
             raise TypeError(
@@ -215,11 +225,20 @@ class Answer(NamedTuple):
 
 
 def cast(value: Any, leaf: Any) -> Any:
-    """The derivative in the dtype of the argument's leaf; complex stays complex."""
+    """The derivative in the dtype and weak type of the argument's leaf; complex stays complex."""
     dtype = leaf.dtype
     if is_complex(value) and not is_complex(leaf):
         dtype = complex_of(dtype)
-    return value.astype(dtype)
+    value = value.astype(dtype)
+    if not isinstance(leaf, jax.Array) or not jax.typeof(leaf).weak_type:
+        return value
+    return weakened(value)
+
+
+def as_output(value: Any, output: Any) -> Any:
+    """What a function returns, or its tangent, in the weak type that JAX gives it."""
+    weak = isinstance(value, jax.Array) and getattr(output, "weak_type", False)
+    return weakened(value) if weak else value
 
 
 def float0(leaf: Any) -> np.ndarray:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from jax import tree_util
 
-from jaxfd._arrays import freeze, thaw
-from jaxfd._estimate.composed import Asked, Boxes, calls_host, composed
-from jaxfd._estimate.contract import contract
+from jaxfd._arrays import freeze, is_array, thaw
+from jaxfd._estimate.compilation import Compilation
+from jaxfd._estimate.composed import calls_host
+from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import Program, ProgramHolder, boxes_for, split_aux
-from jaxfd._estimate.task import Call, Task, complexified
-from jaxfd._jaxpr import TracedFunction, lost_in, trace
+from jaxfd._estimate.program import Program, ProgramHolder
+from jaxfd._estimate.task import Task
+from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Central, Method
-from jaxfd._places import Kernel
-from jaxfd._system import host_calls
 
 
 class TracedProgram(Program):
     """A function that JAX can trace.
+
+    What is compiled is kept with the function, and serves every program that is made of it as long
+    as the function reads the same objects: see `jaxfd._functions`.
 
     Args:
         fun: the function.
@@ -37,17 +36,18 @@ class TracedProgram(Program):
     def __init__(self, fun: Callable[..., Any], compiled: bool = True) -> None:
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
-        self._kernel: Callable[..., Any] = (
-            jax.jit(self._estimate, static_argnums=(0, 5)) if compiled else self._estimate
-        )
         self._compiled = compiled
-        self._boxes = Boxes()
-        self._inside = False  # whether the kernel that is traced next is part of another program
+        self._kept: Compilation | None = None
+        self._own: Compilation | None = None
+
+    def reads(self) -> tuple[Any, ...]:
+        return (self.fun,)
 
     @property
     def eps(self) -> float | None:
         """The relative spacing of the coarsest numbers in a composition, once it was run."""
-        return self._boxes.of_everything if self._boxes else None
+        known = self._own or self._kept
+        return None if known is None else known.eps
 
     def run(
         self,
@@ -57,71 +57,28 @@ class TracedProgram(Program):
         method: Method,
         needs: Needs = Needs(),
     ) -> Any:
-        inputs = (freeze(args), freeze(kwargs), method, needs)
-        known = self._boxes.eps
-        result = self._run(task, inputs, known)
-        steps = not isinstance(task, Value)
-        if steps and self._boxes.eps > known and not _has_tracers(result):
-            # A black box inside turned out to be coarser than assumed: step for what it is.
-            result = self._run(task, inputs, self._boxes.eps)
-        return thaw(result)
+        if not self._compiled:
+            estimation = Estimation(Subject(Holder(self.fun), None), self.name, compiled=False)
+            inputs = (freeze(args), freeze(kwargs), method, needs)
+            return thaw(estimation.run(estimation, task, False, *inputs))
+        compilation = self._kept or self._find()
+        if not _is_keepable(args, kwargs):
+            compilation = self._alone()
+        return thaw(compilation(task, args, kwargs, method, needs))
 
-    def _run(self, task: Task, inputs: Sequence[Any], eps: float) -> Any:
-        unsure = not self._boxes.called
-        # Under ``jit`` whatever is computed is traced.
-        ambient = unsure and isinstance(jnp.zeros(()), jax.core.Tracer)
-        self._inside = ambient or _has_tracers(inputs)
-        with host_calls.own_errors():
-            result = self._kernel(task, *inputs, eps)
-            if self._boxes and not _has_tracers(result):
-                jax.block_until_ready(result)
-        return result
+    def _find(self) -> Compilation:
+        """What is kept of the function as it is at the first call; later it is not asked again."""
+        entry = entry_of(self.fun)
+        self._kept = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
+        if entry.subject.state is None:
+            self._own = self._kept
+        return self._kept
 
-    def _estimate(
-        self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs, eps: float
-    ) -> Any:
-        arguments = task.bind(thaw(args), thaw(kwargs))
-        arguments = dataclasses.replace(arguments, leaves=[*map(jnp.asarray, arguments.leaves)])
-        parts = task.split(arguments.leaves, method)
-        imaginary = method.imaginary
-
-        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
-            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
-            out, aux = split_aux(task, self._call(task, args, kwargs))
-            if task.contracted:
-                cotangents = needs.cotangents or ()
-                out = contract(jnp, jax.tree.leaves(out), cotangents, imaginary)
-            return out, freeze(aux)
-
-        program = trace(fun, complexified(parts.real, imaginary))
-        if task.everything and program.holds_differentiated:
-            raise TypeError(
-                f"{task.name}: {self.name} closes over something that is being differentiated, "
-                "and JAX sees its arguments only: pass it as an argument (a constant one with "
-                "nondiff_argnums)."
-            )
-        asked, boxes = Asked(arguments, method, needs), self._boxes.find(program)
-        run = functools.partial(_in_kernel, task)
-        if boxes:
-            return composed(
-                run, program, asked, boxes, eps, self._inside, self._compiled or self._inside
-            )
-        return run(program, asked)
-
-    def _call(self, task: Task, args: Any, kwargs: Any) -> Any:
-        try:
-            return self.fun(*args, **kwargs)
-        except (
-            jax.errors.TracerArrayConversionError,
-            jax.errors.TracerIntegerConversionError,
-            jax.errors.ConcretizationTypeError,
-            jax.errors.NonConcreteBooleanIndexError,
-        ) as error:
-            raise TypeError(
-                f"{task.name} cannot trace {self.name}: it needs concrete numbers (NumPy, math, "
-                "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
-                "with jaxfd.blackbox(fun, out), which evaluates it on the host."
-            ) from error
+    def _alone(self) -> Compilation:
+        """What only this program knows."""
+        if self._own is None:
+            self._own = Compilation(Subject(Holder(self.fun), None), self.name)
+        return self._own
 
 
 class Values(ProgramHolder):
@@ -149,27 +106,12 @@ def values_of(fun: Callable[..., Any], traced: Any) -> Callable[..., Any]:
     return Values(fun) if composition else fun
 
 
-def _in_kernel(task: Task, program: TracedFunction, asked: Asked) -> Any:
-    """Runs a task on a traced function, in the kernel that is being traced."""
-    arguments, method, needs = asked
-    parts = task.split(arguments.leaves, method)
-    call = Call(
-        arguments=arguments,
-        leaves=arguments.leaves,
-        parts=parts,
-        boxes=boxes_for(jnp, arguments, parts, needs),
-        method=method,
-        needs=needs,
-        out=program.out,
-        out_tree=program.out_tree,
-        aux_tree=program.aux_tree,
-        lost=lost_in(program.closed, len(program.out)) if method.imaginary else None,
+def _is_keepable(args: Any, kwargs: Any) -> bool:
+    """Whether nothing among the arguments has a state of its own that nobody watches."""
+    return all(
+        is_array(leaf) or is_number(leaf) or is_constant(leaf)
+        for leaf in tree_util.tree_leaves((args, kwargs))
     )
-    return task.run(Kernel(program, task.schedule), call)
-
-
-def _has_tracers(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,13 +38,15 @@ def blackbox(
     method: Method = Central(),
     mode: str = "reverse",
     executor: Any = None,
-    chunksize: int | None = None,
+    chunk_size: int | None = None,
     timeout: float | None = None,
     retries: int = 0,
     on_error: str | Callable[[Any, BaseException], Any] = "raise",
     journal: Journal | str | os.PathLike[str] | None = None,
     progress: bool | Callable[[Any], Any] | None = None,
     name: str | None = None,
+    chunksize: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> BlackBox:
     """Brings a host function into JAX, differentiable by differences.
 
@@ -79,8 +82,9 @@ def blackbox(
             shut down. A process pool that broke is replaced by one like it. None runs the
             points one after the other. On a thread pool ``fun`` itself must be thread-safe: no
             buffer that two points share. Worker processes import no JAX unless ``fun`` does.
-        chunksize: points that are handed to a worker at once. By default one, or for a
-            vectorised function an equal share for each worker.
+        chunk_size: points that are handed to a worker at once, by default one, or for a vectorised
+            function an equal share for each worker. Without an executor, the points of one call of
+            a vectorised function, by default as many as 256 MiB hold.
         timeout: seconds that a point may take (for a vectorised function a call), with a process
             pool of the standard library or of loky. A point that hangs is interrupted, and if that
             does not help, its process is killed; the other points go on.
@@ -97,6 +101,9 @@ def blackbox(
             elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
             left, unit)``, called as points finish.
         name: what errors, progress and the journal call the function; by default its own name.
+        chunksize: the old name of ``chunk_size``.
+        bounds: as for `differentiable`: the box that the hook's differences stay in, say
+            ``(0, jnp.inf)`` for a rate or a log-density's domain. ``jaxfd.grad`` brings its own.
 
     Returns:
         A function of JAX arrays.
@@ -120,12 +127,21 @@ def blackbox(
     if not callable(fun):
         raise TypeError(f"fun must be callable, got {type(fun).__name__}.")
     _check_out(out)
+    if chunksize is not None:
+        if chunk_size is not None:
+            raise TypeError("chunksize is the old name of chunk_size: give chunk_size alone.")
+        warnings.warn(
+            "chunksize is now called chunk_size, as everywhere: pass blackbox(chunk_size=...).",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        chunk_size = chunksize
     runner = Runner(
         fun,
         name,
         bool(vectorized),
         executor=executor,
-        chunksize=chunksize,
+        chunk_size=chunk_size,
         timeout=timeout,
         retries=retries,
         on_error=on_error,
@@ -133,7 +149,7 @@ def blackbox(
         progress=progress,
     )
     program = HostProgram(HostFunction(runner), out)
-    box = BlackBox(program, method, mode)
+    box = BlackBox(program, method, mode, bounds=bounds)
     functools.update_wrapper(box, fun, updated=())
     return box
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 
-from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote
+from jaxfd._arrays import Static, complexify, is_complex, is_inexact, promote, thaw
 from jaxfd._estimate import (
     Hessian,
     JacobianRows,
@@ -28,7 +28,10 @@ from jaxfd._estimate import (
     Task,
     Value,
 )
+from jaxfd._places import Schedule
 from jaxfd._primitives import LinearMap, apply_linear
+
+T = TypeVar("T", bound=Task)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Hook:
 
     Attributes:
         program: the function.
-        tree: the structure of ``(args, kwargs, method)``, frozen.
+        tree: the structure of ``(args, kwargs, method, bounds)``, frozen.
         inexact: for each leaf of ``(args, kwargs)``, its number among the differentiable leaves,
             or -1.
         fixed: the numbers of the leaves that are never perturbed.
         mode: how derivatives are formed.
+        schedule: how many points are evaluated at once.
+        frozen: whether objects come along that the program wants as they are.
     """
 
     program: Program
@@ -49,6 +54,8 @@ class Hook:
     inexact: tuple[int, ...]
     fixed: frozenset[int]
     mode: str
+    schedule: Schedule
+    frozen: bool = False
 
     @property
     def name(self) -> str:
@@ -56,8 +63,10 @@ class Hook:
 
     def run(self, task: Task, operands: Sequence[Any], needs: Needs = Needs()) -> Any:
         """Runs a task on the call."""
-        args, kwargs, method = tree_util.tree_unflatten(self.tree, operands)
-        return self.program.run(task, args, kwargs, method, needs)
+        args, kwargs, method, bounds = tree_util.tree_unflatten(self.tree, operands)
+        if self.frozen:
+            args, kwargs = thaw((args, kwargs))
+        return self.program.run(task, args, kwargs, method, needs._replace(bounds=bounds))
 
     def active(self, tangents: Sequence[Any]) -> tuple[tuple[int, ...], list[Any]]:
         """The leaves that have a tangent, by number, and those tangents."""
@@ -69,8 +78,12 @@ class Hook:
             values.append(jnp.asarray(tangent))  # outside of jit JAX hands over Python's numbers
         return tuple(numbers), values
 
+    def task(self, kind: type[T], **options: Any) -> T:
+        """A task on all leaves of the call."""
+        return kind("differentiable", everything=True, schedule=self.schedule, **options)
+
     def jacobian(self, active: tuple[int, ...], **options: Any) -> JacobianRows:
-        return JacobianRows("differentiable", everything=True, active=active, **options)
+        return self.task(JacobianRows, active=active, **options)
 
 
 def _zero_tangent(y: Any) -> Any:
@@ -105,7 +118,7 @@ def _push(rows: Sequence[Any], tangents: Sequence[Any], y: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def value(hook: Hook, *operands: Any) -> Any:
-    return hook.run(Value("differentiable", everything=True), operands)
+    return hook.run(hook.task(Value), operands)
 
 
 def _value_jvp(hook: Hook, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -171,7 +184,7 @@ _first.defjvp(_first_jvp, symbolic_zeros=True)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _second(hook: Hook, active: tuple[int, ...], *operands: Any) -> Any:
     """Second derivatives, as blocks ``[output][leaf][leaf]``."""
-    task = Hessian("differentiable", everything=True, active=active, raw=True)
+    task = hook.task(Hessian, active=active, raw=True)
     return hook.run(task, operands)
 
 
@@ -210,7 +223,7 @@ class _Tangent(LinearMap):
     active: tuple[int, ...]
 
     def apply(self, operands: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
-        task = Line("differentiable", everything=True, active=self.active, raw=True)
+        task = self.hook.task(Line, active=self.active, raw=True)
         images: list[Any] = self.hook.run(task, operands, Needs(tangents=list(tangents)))
         return images
 
@@ -244,7 +257,7 @@ def _pullback(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recompute(hook: Hook, *operands: Any) -> Any:
-    return hook.run(Value("differentiable", everything=True), operands)
+    return hook.run(hook.task(Value), operands)
 
 
 def _recompute_fwd(hook: Hook, *primals: Any) -> tuple[Any, Any]:

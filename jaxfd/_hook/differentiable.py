@@ -13,12 +13,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
+from jaxtyping import PyTree
 
-from jaxfd._arrays import freeze
-from jaxfd._estimate import Program, ProgramHolder, program_of
+from jaxfd._arrays import freeze, has_static
+from jaxfd._estimate import Needs, Program, ProgramHolder, Value, check_call, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
-from jaxfd._transforms import check_method
+from jaxfd._places import Schedule
+from jaxfd._transforms import check_method, check_pair, schedule_of
 
 MODES = ("reverse", "forward", "recompute")
 
@@ -27,15 +29,24 @@ class Hooked(ProgramHolder):
     """A function whose derivatives are differences; see `differentiable` and `blackbox`."""
 
     def __init__(
-        self, program: Program, method: Method, mode: str, nondiff_argnums: Sequence[int] = ()
+        self,
+        program: Program,
+        method: Method,
+        mode: str,
+        nondiff_argnums: Sequence[int] = (),
+        schedule: Schedule = Schedule(),
+        bounds: tuple[PyTree, PyTree] | None = None,
     ) -> None:
         check_method(method)
+        check_pair(bounds)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
         self.program = program
         self._method = method
         self._mode = mode
         self._nondiff = tuple(nondiff_argnums)
+        self._schedule = schedule
+        self._bounds = None if bounds is None else (bounds[0], bounds[1])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fixed_args = set()
@@ -59,8 +70,19 @@ class Hooked(ProgramHolder):
                 fixed.add(number)
             inexact.append(number)
             number += 1
-        operands, tree = tree_util.tree_flatten((*frozen, self._method))
-        hook = Hook(self.program, tree, tuple(inexact), frozenset(fixed), self._mode)
+        if self._bounds is not None:
+            task, needs = Value("differentiable", everything=True), Needs(bounds=self._bounds)
+            check_call(task, args, kwargs, needs)
+        operands, tree = tree_util.tree_flatten((*frozen, self._method, self._bounds))
+        hook = Hook(
+            self.program,
+            tree,
+            tuple(inexact),
+            frozenset(fixed),
+            self._mode,
+            self._schedule,
+            frozen=self.program.traced and has_static(frozen),
+        )
         entry = recompute if self._mode == "recompute" else value
         return entry(hook, *operands)
 
@@ -75,6 +97,8 @@ def differentiable(
     method: Method = Central(),
     mode: str = "reverse",
     nondiff_argnums: Sequence[int] = (),
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
 ) -> Callable[..., Any]:
     """Makes ``jax.grad`` and its kin differentiate ``fun`` by differences.
 
@@ -91,6 +115,10 @@ def differentiable(
             only and differences ``<cotangent, fun(x)>`` in the backward pass, for large outputs
             (no ``jvp``, no second derivatives).
         nondiff_argnums: positions that are constants: never perturbed, with zero derivative.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
+        bounds: a pair ``(lower, upper)`` of numbers, or of pytrees like the argument (like the
+            tuple of all, if there are several). No difference leaves the box; where ``x`` itself is
+            outside, the value is what ``fun`` returns there, and derivatives are NaN.
 
     Returns:
         A function with the values of ``fun``.
@@ -107,5 +135,6 @@ def differentiable(
         >>> print(f"{jax.grad(hard)(0.505):.2f}")
         0.99
     """
-    program = program_of(fun)
-    return functools.wraps(fun, updated=())(_Differentiable(program, method, mode, nondiff_argnums))
+    schedule = schedule_of(chunk_size)
+    hooked = _Differentiable(program_of(fun), method, mode, nondiff_argnums, schedule, bounds)
+    return functools.wraps(fun, updated=())(hooked)

@@ -3,8 +3,9 @@
 This folder must not know what a program is run for: points, steps and methods are above it.
 """
 
-from jaxfd._jaxpr.analytic import lost_in as lost_in
+from jaxfd._jaxpr.analytic import Imaginary as Imaginary, imaginary_in as imaginary_in
 from jaxfd._jaxpr.change import added as added, changes as changes, sum_dtype as sum_dtype
+from jaxfd._jaxpr.collectives import collective_in as collective_in
 from jaxfd._jaxpr.double import in_double as in_double, wider as wider
 from jaxfd._jaxpr.factored import Factored as Factored
 from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow
@@ -14,6 +15,7 @@ from jaxfd._jaxpr.trace import (
     TracedFunction as TracedFunction,
     bound as bound,
     full_precision as full_precision,
+    largest as largest,
     program_of_jaxpr as program_of_jaxpr,
     trace as trace,
 )
@@ -24,4 +26,5 @@ from jaxfd._jaxpr.walk import (
     subprograms as subprograms,
     walk as walk,
 )
+from jaxfd._jaxpr.whole import largest_whole as largest_whole
 from jaxfd._jaxpr.widen import holds_float32 as holds_float32

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._jaxpr.walk import called, walk
+from jaxfd._jaxpr.flow import Flow
 
 # Operations that take complex numbers to complex ones and are not analytic.
 _TURN = {"cholesky", "conj", "eigh", "geqrf", "qr", "schur", "sign", "svd"}
@@ -36,10 +36,12 @@ class _Part(NamedTuple):
     Attributes:
         lost: the operation that it was lost in; empty where it is all there.
         imaginary: whether it is there, but as a real number, and may be put back.
+        remade: whether it was put back somewhere on the way.
     """
 
     lost: str = ""
     imaginary: bool = False
+    remade: bool = False
 
 
 _WHOLE = _Part()
@@ -48,107 +50,80 @@ _WHOLE = _Part()
 _Parts = list[_Part | None]
 
 
-def lost_in(closed: Any, count: int) -> str | None:
-    """The operation in which a program of complex arguments loses an imaginary part.
+class Imaginary(NamedTuple):
+    """What the outputs of a program have of the imaginary part of its arguments.
+
+    Attributes:
+        lost: the operation in which some output loses it; None where all keep it.
+        remade: whether some output was put together again of its parts. What became of the real
+            one meanwhile, nobody looked at.
+    """
+
+    lost: str | None = None
+    remade: bool = False
+
+
+def imaginary_in(closed: Any, count: int) -> Imaginary:
+    """What becomes of the imaginary part of a program's complex arguments.
 
     Args:
         closed: the jaxpr.
         count: how many outputs are looked at, from the first.
-
-    Returns:
-        Its name; None where every output keeps all of it.
     """
-    found = _follow(closed.jaxpr, [_WHOLE] * len(closed.jaxpr.invars))
-    return next((part.lost for part in found[:count] if part and part.lost), None)
+    found = _Reader().follow(closed.jaxpr, [_WHOLE] * len(closed.jaxpr.invars))
+    parts = [part for part in found[:count] if part]
+    lost = next((part.lost for part in parts if part.lost), None)
+    return Imaginary(lost, any(part.remade for part in parts))
 
 
-def _follow(jaxpr: Any, arguments: Sequence[_Part | None]) -> _Parts:
-    """What the outputs of a program have, given what its arguments have."""
+class _Reader(Flow[_Part | None]):
+    """The reader that knows what became of imaginary parts."""
 
-    def apply(eqn: Any, parts: _Parts) -> _Parts:
-        return (
-            _after(eqn, parts)
-            if any(part is not None for part in parts)
-            else [None] * len(eqn.outvars)
-        )
+    nothing = None
 
-    return walk(jaxpr, jaxpr.constvars, arguments, apply, lambda value: None)
+    def merged(self, facts: Sequence[_Part | None]) -> _Part | None:
+        moved = [part for part in facts if part is not None]
+        if not moved:
+            return None
+        first = next((part for part in moved if part.lost), moved[0])
+        return first._replace(remade=any(part.remade for part in moved))
 
+    def returned(self, name: str | None, facts: Sequence[_Part | None], found: _Parts) -> _Parts:
+        """What a call returns: what it lost itself, with its name."""
+        if name in _WHOLE_AGAIN:
+            return [self.merged(facts)] * len(found)
+        return [
+            part._replace(lost=f"{part.lost} (in {name})")
+            if part and part.lost and "(" not in part.lost and part not in facts and name
+            else part
+            for part in found
+        ]
 
-def _after(eqn: Any, parts: _Parts) -> _Parts:
-    """What the results of an operation have."""
-    name, params = eqn.primitive.name, eqn.params
-    inner = called(eqn)
-    if inner is not None:
-        return _named(params.get("name"), parts, _follow(inner[0], parts))
-    if name == "cond":
-        branches = [_follow(branch.jaxpr, parts[1:]) for branch in params["branches"]]
-        return [_merged(each) for each in zip(*branches, strict=True)]
-    if name == "scan":
-        first, carried = params["num_consts"], params["num_carry"]
-        return _looped(params["jaxpr"].jaxpr, parts, first, carried)
-    if name == "while":
-        first = params["cond_nconsts"]
-        body = parts[first:]
-        return _looped(params["body_jaxpr"].jaxpr, body, params["body_nconsts"], None)
-    if name == "custom_linear_solve":
-        counts = params["const_lengths"]
-        first = counts.matvec + counts.vecmat
-        held = parts[first : first + counts.solve]
-        return _follow(params["jaxprs"].solve.jaxpr, [*held, *parts[sum(counts) :]])
-    if name in _PASS:
-        return parts
-    return [_result(eqn, parts, var.aval) for var in eqn.outvars]
+    def after(self, eqn: Any, facts: Sequence[_Part | None]) -> _Parts:
+        if eqn.primitive.name in _PASS:
+            return list(facts)
+        before = self.merged(facts) or _WHOLE
+        found = [_result(eqn, facts, before, var.aval) for var in eqn.outvars]
+        return [f and f._replace(remade=f.remade or before.remade) for f in found]
 
 
-def _looped(body: Any, parts: _Parts, first: int, carried: int | None) -> _Parts:
-    """What comes out of a loop: what it carries, until that changes no more, and the rest."""
-    stop = len(parts) if carried is None else first + carried
-    while True:
-        found = _follow(body, parts)
-        ends = zip(parts[first:stop], found, strict=False)
-        carry = [_merged(pair) for pair in ends]
-        if carry == parts[first:stop]:
-            return [*carry, *found[len(carry) :]]
-        parts = [*parts[:first], *carry, *parts[stop:]]
-
-
-def _merged(parts: Sequence[_Part | None]) -> _Part | None:
-    """What a value has that comes by one of several ways."""
-    moved = [part for part in parts if part is not None]
-    return next((part for part in moved if part.lost), moved[0] if moved else None)
-
-
-def _named(name: str | None, parts: _Parts, found: _Parts) -> _Parts:
-    """What a call returns: what it lost itself, with its name."""
-    if name in _WHOLE_AGAIN:
-        return [_merged(parts)] * len(found)
-    return [
-        part._replace(lost=f"{part.lost} (in {name})")
-        if part and part.lost and "(" not in part.lost and part not in parts and name
-        else part
-        for part in found
-    ]
-
-
-def _result(eqn: Any, parts: _Parts, aval: Any) -> _Part | None:
+def _result(eqn: Any, parts: Sequence[_Part | None], before: _Part, aval: Any) -> _Part | None:
     """What one result of a plain operation has."""
     name = eqn.primitive.name
     dtype = getattr(aval, "dtype", np.bool_)
-    before = _merged(parts) or _WHOLE
     if not jnp.issubdtype(dtype, np.inexact) or (name == "stop_gradient" and before.lost):
         return None
     if jnp.issubdtype(dtype, np.floating):
         return None if name in _JUMP else _real(name, parts, before)
     if name == "complex" and parts[1] and parts[1].imaginary:
-        return _WHOLE
+        return _Part(remade=True)
     conjugated = parts[0] and eqn.params.get("conjugate_a")
     if name in _TURN or name in _DROWN or conjugated:
         return _Part(before.lost or name)
     return _Part(before.lost)
 
 
-def _real(name: str, parts: _Parts, before: _Part) -> _Part:
+def _real(name: str, parts: Sequence[_Part | None], before: _Part) -> _Part:
     """What a real result has."""
     imaginary = next((part for part in parts if part and part.imaginary), None)
     if imaginary is None:

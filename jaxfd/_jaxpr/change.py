@@ -13,13 +13,21 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays import is_inexact, promote
+from jaxfd._arrays import finfo, is_inexact
 from jaxfd._jaxpr.patch import TRUE, Patch, PatchedValue, Refusal, merge, part_of
 
 
 def sum_dtype(at_x: Any) -> Any:
-    """The dtype that changes of a sum are added in: never less than float32."""
-    return promote(at_x.dtype, np.float32) if is_inexact(at_x) else at_x.dtype
+    """The dtype that changes of a sum are added in: never less than float32.
+
+    Raises:
+        Refusal: a sum of bools, which only says whether any is true, or of numbers so coarse that
+            the rounding of the sum at ``x`` would decide what a change makes of it.
+    """
+    bits = finfo(at_x.dtype).bits if is_inexact(at_x) else 64
+    if at_x.dtype == np.bool_ or bits < 16:
+        raise Refusal(f"a sum in {at_x.dtype}")
+    return at_x.dtype if bits >= 32 else np.dtype(np.float32)
 
 
 def changes(operand: PatchedValue, dtype: Any) -> list[Patch]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float
 
+from jaxfd._arrays import finfo, promote
 from jaxfd._jaxpr.walk import evaluate, walk
 
 
@@ -50,7 +51,8 @@ def _transpose(params: dict[str, Any], matrix: Factored) -> Factored:
 
 def _convert(params: dict[str, Any], matrix: Factored) -> Factored | None:
     dtype = params["new_dtype"]
-    if not jnp.issubdtype(dtype, jnp.floating):
+    # What is coarser than this rounds a sum to something else than the sum of what it rounds.
+    if not jnp.issubdtype(dtype, jnp.floating) or finfo(dtype).bits < 16:
         return None
     parts = (matrix.base, matrix.left, matrix.right)
     return Factored(*(part.astype(dtype) for part in parts))
@@ -74,10 +76,16 @@ def _product(params: dict[str, Any], left: Any, right: Any) -> Any:
     if first:
         base = dot(matrix.base, right, axis_left, axis_right)
         thin = dot(summed, right, 0, axis_right)
-        return base + dot(free, thin.astype(free.dtype), 1, 0)
+        return base + dot(*_alike(free, thin), 1, 0)
     base = dot(left, matrix.base, axis_left, axis_right)
     thin = dot(left, summed, axis_left, 0)
-    return base + dot(thin.astype(free.dtype), free, thin.ndim - 1, 1)
+    return base + dot(*_alike(thin, free), thin.ndim - 1, 1)
+
+
+def _alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Both in the dtype that holds either: the other operand may be wider, or complex."""
+    dtype = promote(a.dtype, b.dtype)
+    return a.astype(dtype), b.astype(dtype)
 
 
 _RULES: dict[str, Callable[..., Any]] = {

@@ -18,7 +18,7 @@ from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
 
 
-def _largest(jaxpr: Any) -> int:
+def largest(jaxpr: Any) -> int:
     """Bytes of the largest value that a program makes."""
     avals = [var.aval for eqn in every_eqn(jaxpr) for var in eqn.outvars]
     sizes = [
@@ -113,6 +113,6 @@ def program_of_jaxpr(closed: Any, out: Any, aux: Any) -> TracedFunction:
         out=tuple(flat),
         out_tree=out_tree,
         aux_tree=jax.tree.structure(aux),
-        largest=_largest(closed),
+        largest=largest(closed),
         closed=closed,
     )

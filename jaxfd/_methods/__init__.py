@@ -21,8 +21,10 @@ from jaxfd._methods.stencil import (
     shifted as shifted,
     shifted_slopes as shifted_slopes,
     stencil as stencil,
+    weights as weights,
 )
 from jaxfd._methods.step import (
     Relative as Relative,
+    is_default as is_default,
     steps as steps,
 )

@@ -21,6 +21,10 @@ class Adaptive(Method):
     value; a kernel may run a few more to fill a batch. Points that are not finite are left out; at
     the edge of a domain, where one side is not finite at all, give bounds.
 
+    Called outside of ``jit``, the search runs in NumPy and only the function is compiled, so that
+    the first call is quick; ``jax.jit`` of the gradient compiles the search as well, for seconds,
+    and makes thousands of calls with few entries faster.
+
     Noise is recognised and the step grows with it; where nothing but a straight line and noise is
     seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for about 96 % of entries. At a
     discontinuity it is infinite, at a kink no less than half the jump of the slope. A function that
@@ -55,6 +59,7 @@ class Adaptive(Method):
     noise: Any = None
     repeats: int = dataclasses.field(default=1, metadata={"static": True})
     typical: Any = 1.0
+    searches = True
 
     def __post_init__(self) -> None:
         check_positive(self.noise, "noise", zero=True)

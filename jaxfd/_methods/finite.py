@@ -147,7 +147,10 @@ class ComplexStep(StencilMethod):
     Nothing is subtracted, so nothing is lost: as exact as automatic differentiation, in ``n``
     evaluations. The function must be analytic and must keep the imaginary part all the way
     (no ``abs``, ``real`` or ``conj``, and no ``fft``, whose rounding drowns it); it is called with
-    complex arguments. A function that JAX traces is looked through for such operations.
+    complex arguments. A function that JAX traces is looked through for such operations. A black box
+    is called twice more, at ``x`` and a little beside it: there its real part must change as the
+    imaginary ones foretell. Declare its ``out`` complex, as ``jax.ShapeDtypeStruct((), complex)``.
+    Where the function is not real at ``x`` (``sqrt(-2)``), the result is NaN.
 
     Args:
         step: as for `Forward`; None takes ``eps**2 * max(|x|, 1)``.
@@ -155,6 +158,7 @@ class ComplexStep(StencilMethod):
     Raises:
         ValueError: ``step`` is out of range.
         TypeError: when used: the function loses the imaginary part.
+        ValueError: when used: a black box loses it, or turns it.
 
     Example:
         >>> import jax.numpy as jnp, jaxfd

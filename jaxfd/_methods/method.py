@@ -19,11 +19,15 @@ class Method:
     Attributes:
         imaginary: whether points are moved along the imaginary axis.
         random: whether points lie along random directions, drawn from a key.
+        searches: whether points are laid by what was seen at others, batch after batch. A function
+            that JAX traces is then evaluated in batches, outside of ``jit``, and the search itself
+            is not compiled.
         step: the step, where the method does not find its own.
     """
 
     imaginary = False
     random = False
+    searches = False
     step: Any = None
 
     def check(self) -> None:

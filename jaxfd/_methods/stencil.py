@@ -73,17 +73,20 @@ class Stencil:
     accuracy: int
     imaginary: bool = False
 
-    @property
+    def __hash__(self) -> int:
+        return hash((self.offsets, self.derivative, self.accuracy))
+
+    @functools.cached_property
     def moving(self) -> tuple[int, ...]:
         """The offsets that are points of their own: all but the centre."""
         return tuple(s for s in self.offsets if s != 0)
 
-    @property
+    @functools.cached_property
     def below(self) -> int:
         """How many of its points lie below ``x``."""
         return sum(1 for s in self.offsets if s < 0)
 
-    @property
+    @functools.cached_property
     def uses_centre(self) -> bool:
         """Whether the value at ``x`` itself carries weight."""
         return 0 in self.offsets
@@ -127,7 +130,7 @@ class Stencil:
         if self.uses_centre:
             at[0] = (centre, 0.0)
         total: Any = None
-        for low, high, coefficient in _gaps(self):
+        for low, high, coefficient in self._gaps:
             (f_low, t_low), (f_high, t_high) = at[low], at[high]
             slope = (f_high - f_low) / (t_high - t_low)
             term = slope if coefficient == 1.0 else slope * coefficient
@@ -136,34 +139,16 @@ class Stencil:
             total = total / over(h, total) ** (self.derivative - 1)
         return total
 
-    def embedded(self) -> tuple[Stencil, ...]:
-        """Stencils of lower accuracy on a part of the same points and the centre.
-
-        What they disagree by is an estimate of the truncation error of the coarser one, and so
-        a cautious bound for this one.
-        """
-        inner: list[tuple[int, ...]] = []
-        if self.imaginary or self.derivative != 1 or self.accuracy < 2:
-            return ()
-        if self.offsets == (-1, 1):
-            inner = [(-1, 0), (0, 1)]
-        elif not self.uses_centre:
-            inner = [self.offsets[1:-1]]
-        else:
-            inner = [self.offsets[1:] if self.offsets[0] < 0 else self.offsets[:-1]]
-        return tuple(stencil(nodes, 1) for nodes in inner)
-
-
-@functools.cache
-def _gaps(stencil: Stencil) -> tuple[tuple[int, int, float], ...]:
-    """Neighbouring offsets, and the weight of the slope between them."""
-    gaps = []
-    running = Fraction(0)
-    for k, (low, high) in enumerate(itertools.pairwise(stencil.offsets)):
-        running += stencil.weights[k]
-        if running:
-            gaps.append((low, high, float(-running * (high - low))))
-    return tuple(gaps)
+    @functools.cached_property
+    def _gaps(self) -> tuple[tuple[int, int, float], ...]:
+        """Neighbouring offsets, and the weight of the slope between them."""
+        gaps = []
+        running = Fraction(0)
+        for k, (low, high) in enumerate(itertools.pairwise(self.offsets)):
+            running += self.weights[k]
+            if running:
+                gaps.append((low, high, float(-running * (high - low))))
+        return tuple(gaps)
 
 
 @functools.cache
@@ -233,7 +218,7 @@ def mended(plain: Any, centre: Any, outputs: Any, moved: Any) -> Any:
     It is the slope at ``x`` of the polynomial through them. With distances ``t_k`` that is
     ``sum_k g_k (f_k - f_0) / t_k`` with ``g_k = prod_{j != k} t_j / (t_j - t_k)``.
     """
-    lost = np.isnan(outputs)
+    lost = ~np.isfinite(outputs)
     if centre is None or not lost.any():
         return plain
     t = np.where(lost, np.nan, over(moved, outputs))

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxtyping import Float
 
-from jaxfd._arrays import check_positive, register
+from jaxfd._arrays import check_positive, moving, register
 
 
 @register
@@ -62,6 +62,11 @@ class Relative:
 _DEFAULT = Relative()
 
 
+def is_default(step: Any) -> bool:
+    """Whether a step is in proportion to the entry by the default share."""
+    return step is None or (isinstance(step, Relative) and step.rel is None)
+
+
 def steps(
     xp: Any,
     arguments: Any,
@@ -85,18 +90,17 @@ def steps(
     Returns:
         One array per leaf, of its shape and dtype.
     """
-    rule = step if isinstance(step, Relative) else _DEFAULT
-    typical = arguments.spread(rule.typical, "typical", 1.0)
-    sizes = [
-        rule.size(xp, x, typical[part], e, power)
-        for x, part, e in zip(leaves, parts, eps, strict=True)
-    ]
     if step is None or isinstance(step, Relative):
-        return sizes
+        rule = _DEFAULT if step is None else step
+        typical = arguments.spread(rule.typical, "typical", 1.0)
+        return [
+            rule.size(xp, x, typical[part], e, power)
+            for x, part, e in zip(leaves, parts, eps, strict=True)
+        ]
     fixed = arguments.spread(step, "step", None)
     result = []
-    for x, part, size in zip(leaves, parts, sizes, strict=True):
+    for x, part in zip(leaves, parts, strict=True):
         h = xp.broadcast_to(xp.asarray(fixed[part], dtype=x.dtype), x.shape)
-        # A step lost in the rounding of x would divide nothing by nothing.
-        result.append(xp.where((x + h) - x == 0, size, h))
+        # A step that is lost in the rounding of x: the smallest that moves it instead.
+        result.append(xp.where((x + h) - x == 0, moving(xp, x), h))
     return result

@@ -26,6 +26,8 @@ from jaxfd._transforms import grad
 # the rounding of a layer takes a sample over the edge of a hard threshold now and then, but hardly
 # ever one in each half.
 _HALVED = 4
+# Samples that are looked at with other parameters.
+_FEW = 4
 
 
 def batch_gradient(
@@ -87,7 +89,45 @@ def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any) -> 
             found.append(_is_mean(call.whole(leaves), losses[rows]))
         return found[0] | found[1]
 
-    return fits if count < _HALVED else lax.cond(fits, lambda: fits, of_a_half)
+    fits = fits if count < _HALVED else lax.cond(fits, lambda: fits, of_a_half)
+    return fits & _keeps_apart(call, operands) if count > 1 else fits
+
+
+def _keeps_apart(call: BatchCall, operands: Sequence[Any]) -> Any:
+    """Whether a few samples know nothing of each other where parameters are others.
+
+    While a head or a gain is zero, as many begin, a loss shows nothing of what samples know.
+    """
+    count, batched = len(call.axes), call.batched
+    few = [leaf[:_FEW] if i in batched else leaf for i, leaf in enumerate(operands)]
+    rows = {i: few[i] for i in batched}
+
+    def fits(key: Any) -> Any:
+        keys = jax.random.split(key, count)
+        moved = [
+            leaf if i >= count or i in batched else _moved(leaf, keys[i])
+            for i, leaf in enumerate(few)
+        ]
+
+        def alone(sample: dict[int, Any]) -> Any:
+            return call.whole([sample[i][None] if i in sample else x for i, x in enumerate(moved)])
+
+        return _is_mean(call.whole(moved), jax.vmap(alone)(rows))
+
+    # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
+    return jnp.any(jax.vmap(fits)(jax.random.split(jax.random.key(0), 2)))
+
+
+def _moved(leaf: Any, key: Any) -> Any:
+    """A parameter elsewhere, by as much as its entries are large; at zero, as layers begin."""
+    leaf = jnp.asarray(leaf)
+    if not jnp.issubdtype(leaf.dtype, np.floating):
+        return leaf
+    wide = leaf if jnp.finfo(leaf.dtype).bits >= 32 else leaf.astype(np.float32)
+    size = jnp.sqrt(jnp.mean(wide**2))
+    first = np.asarray((*leaf.shape, 1)[0] ** -0.5 if leaf.size else 1, wide.dtype)
+    size = jnp.where(size > 0, size, first)
+    return (wide + size * jax.random.normal(key, leaf.shape, wide.dtype)).astype(leaf.dtype)
 
 
 def _at_once(count: int, values: Sequence[Any]) -> int:

@@ -43,7 +43,8 @@ def per_sample(
     A sample's loss is ``loss`` of a batch of one, and ``loss`` must be the mean of these: no batch
     normalisation, no penalty on parameters (add it outside), and labels are batch arguments, never
     closed over. Where it is not, the gradient is NaN under ``jit`` and an error elsewhere;
-    deviations in the last half of the digits are not seen.
+    deviations in the last half of the digits are not seen. Whether samples know of each other is
+    looked at with other parameters too, on four samples: a head of zeros would hide it.
 
     Args:
         loss: a function that returns one real number, the mean over the samples of its batch

@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from jaxfd._jaxpr import TracedFunction
 from jaxfd._places.place import Reduce
-from jaxfd._places.schedule import Schedule
+from jaxfd._places.schedule import Schedule, each
 from jaxfd._points import Block, Coordinates
 
 
@@ -40,14 +40,19 @@ class Chunks:
         described: Any,
         count: int,
         every: bool = False,
+        at_once: int | None = None,
     ) -> list[Any]:
-        """Outputs of ``count`` points, each made from its description: the wanted ones, or all."""
+        """Outputs of ``count`` points, each made from its description: the wanted ones, or all.
+
+        ``at_once`` of them are run side by side; None for ``chunk_size``, or all.
+        """
         wanted = None if every else len(self.program.out)
 
         def one(description: Any) -> list[Any]:
             return self.program.call(make(description))[:wanted]
 
-        return list(self.schedule.each(one, described, count))
+        at_once = at_once or self.schedule.chunk_size or count
+        return list(each(one, described, count, at_once))
 
     def one_shot(
         self, points: Coordinates, block: Block, ride: bool
@@ -77,6 +82,44 @@ class Chunks:
         centre, outputs = self.centre_first(outputs, ride)
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
+    def one_shot_beside(
+        self, points: Coordinates, block: Block, beside: Sequence[Any]
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """The same with ``x``, and other points given whole: shape ``(P, *shape)`` each leaf.
+
+        Returns:
+            Outputs at ``x``, all of them; those along the directions; and those at the others.
+        """
+        nodes, count, others = points.nodes, block.stop - block.start, len(beside[0])
+        directions = np.arange(block.start, block.stop, dtype=np.int32)
+        # For each point which of the others it is, with x as the first of them; -1 for none.
+        every = [jnp.concatenate([x[None], b]) for x, b in zip(points.x, beside, strict=True)]
+        which = np.full(1 + others + nodes * count, -1, np.int32)
+        which[: 1 + others] = np.arange(1 + others)
+        first = jnp.full(1 + others, -1, jnp.int32)
+        ids, values = [], []
+        for moved in points.moving(directions):
+            own = jnp.tile(jnp.asarray(moved, dtype=jnp.int32), nodes)
+            value = points.values[:, moved].reshape(-1)
+            ids.append(jnp.concatenate([first, own]))
+            values.append(jnp.concatenate([jnp.zeros(1 + others, value.dtype), value]))
+
+        def make(description: Any) -> Sequence[Any]:
+            number, ids, values = description
+            leaves = points.leaves(block, ids, values)
+            return [
+                jnp.where(number < 0, leaf, e[jnp.maximum(number, 0)])
+                for leaf, e in zip(leaves, every, strict=True)
+            ]
+
+        outputs = self.run(make, (jnp.asarray(which), ids, values), len(which), every=True)
+        wanted = outputs[: len(self.program.out)]
+        return (
+            [o[0] for o in outputs],
+            [o[1 + others :].reshape(nodes, count, *o.shape[1:]) for o in wanted],
+            [o[1 : 1 + others] for o in wanted],
+        )
+
     def chunked(
         self, points: Coordinates, block: Block, size: int, reduce: Reduce, centre: list[Any] | None
     ) -> Any:
@@ -105,7 +148,12 @@ class Chunks:
             # every point: twice to three times faster on CPU than a tiled array.
             ids.append(jnp.concatenate([moved] * nodes))
             values.append(jnp.concatenate([points.values[k][moved] for k in range(nodes)]))
-        outputs = self.run(lambda d: points.leaves(block, *d), (ids, values), nodes * m)
+        outputs = self.run(
+            lambda d: points.leaves(block, *d),
+            (ids, values),
+            nodes * m,
+            at_once=self.schedule.within(nodes * m, self.point_bytes(points, block)),
+        )
         return [o.reshape(nodes, m, *o.shape[1:]) for o in outputs]
 
     def size(self, points: Coordinates, block: Block) -> int | None:

@@ -8,8 +8,8 @@ bookkeeping is the one exception, for it computes nothing.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -18,22 +18,54 @@ from jaxfd._arrays import is_inexact
 from jaxfd._places.hostfunction import Declaration, HostFunction, widen
 from jaxfd._places.place import Reduce, State
 from jaxfd._places.schedule import Schedule
+from jaxfd._places.sheet import Sheet
 from jaxfd._points import Cloud, Coordinates
 from jaxfd._runs import Evaluation, Points
 
+# Positional and keyword arguments of a call.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Calls(Protocol):
+    """The arguments of calls, with other leaves in place of those that are moved."""
+
+    def __call__(self, real: Sequence[Any], row: Any, /) -> Arguments:
+        """The arguments of one call, its number among the ``B`` given; or of an array of them."""
+
+    def each(self, real: Sequence[np.ndarray], rows: np.ndarray, /) -> Iterator[Arguments]:
+        """The same for one after the other: leaves of shape ``(m, *shape)``, ``m`` numbers."""
+
 
 class _HostPoints(Points):
-    """A run of points: leaves of shape ``(m, *shape)``, each point belonging to a call."""
+    """A run of points, each belonging to a call.
 
-    def __init__(self, host: Host, leaves: Sequence[Any], rows: np.ndarray) -> None:
+    Args:
+        host: the place.
+        make: makes the points' leaves, arrays of their own of shape ``(m, *shape)``.
+        rows: the call of each point.
+    """
+
+    def __init__(
+        self, host: Host, make: Callable[[], Sequence[np.ndarray]], rows: np.ndarray
+    ) -> None:
         self.count = len(rows)
         self.declared = host.declared.named
         self._host = host
-        self._leaves = leaves
+        self._make = make
+        self._leaves = make()
         self._rows = rows
 
-    def call(self, which: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self._host.rebuild([leaf[which] for leaf in self._leaves], self._rows[which])
+    def call(self, which: Any) -> Arguments:
+        return self._host.calls([leaf[which] for leaf in self._leaves], self._rows[which])
+
+    def each(self) -> Iterator[Arguments]:
+        return self._host.calls.each(self._leaves, self._rows)
+
+    def renew(self) -> None:
+        self._leaves = self._make()
+
+    def sheet(self) -> Sheet:
+        return Sheet(self._host.function, self._host.declared, self.count)
 
     def accept(self, value: Any, size: int | None) -> list[np.ndarray]:
         return self._host.function.accept(value, self._host.declared, size)
@@ -48,9 +80,7 @@ class Host:
     Args:
         function: the user's function.
         declared: what it returns.
-        rebuild: ``(leaves, row) -> (args, kwargs)``, the call's arguments with other leaves.
-            The row picks the call among the ``B``: a number, or for a vectorised function an
-            array of them.
+        calls: the arguments of calls, with other leaves.
         size: the number ``B`` of calls.
         schedule: how many points a vectorised function is given at once.
         post: applied to the wanted outputs of a row or of rows.
@@ -58,12 +88,13 @@ class Host:
 
     xp: Any = np
     rounded = True
+    opaque = True
 
     def __init__(
         self,
         function: HostFunction,
         declared: Declaration,
-        rebuild: Callable[[Sequence[Any], Any], tuple[tuple[Any, ...], dict[str, Any]]],
+        calls: Calls,
         size: int,
         schedule: Schedule,
         post: Callable[[list[Any], Any], list[Any]] | None = None,
@@ -72,7 +103,7 @@ class Host:
         self.lossy = function.runner.lossy
         self.function = function
         self.declared = declared
-        self.rebuild = rebuild
+        self.calls = calls
         self._schedule = schedule
         self._post = post
 
@@ -101,17 +132,18 @@ class Host:
         """Runs points given whole: leaves of shape ``(m, *shape)``, outputs of ``(m, *out)``."""
         most = self._most(leaves)
         with Evaluation(self.function.runner, len(rows)) as evaluation:
-            parts = [
-                evaluation.run(
-                    _HostPoints(self, [x[k : k + most] for x in leaves], rows[k : k + most])
-                )
-                for k in range(0, len(rows), most)
-            ]
+            parts = []
+            for k in range(0, len(rows), most):
+                part = slice(k, k + most)
+                make = functools.partial(_copies, leaves, part)
+                parts.append(evaluation.run(_HostPoints(self, make, rows[part])))
         return _joined(parts)
 
     def _most(self, leaves: Sequence[np.ndarray]) -> int:
-        """How many points are given to a vectorised function at once."""
-        return self._schedule.rows(sum(x.nbytes // max(1, x.shape[0]) for x in leaves))
+        """How many points are made at once, and given to a vectorised function."""
+        moved = sum(x.nbytes // max(1, x.shape[0]) for x in leaves)
+        most = self._schedule.rows(moved + self.declared.point_bytes)
+        return min(most, self.function.runner.pieces or most)
 
     def centre(self, leaves: Sequence[Any]) -> list[np.ndarray]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
@@ -157,14 +189,35 @@ class Host:
         if ride:
             centre = [o[:, 0] for o in outputs]
             outputs = [o[:, 1:] for o in outputs]
-        elif centre is None and self.lossy and any(np.isnan(o).any() for o in outputs):
+        elif centre is None and self.lossy and not all(np.isfinite(o).all() for o in outputs):
             # What lost one side is differenced with the centre.
             centre = self.centre(moves.x)
         values = [
-            np.moveaxis(o.reshape(size, nodes, count, *o.shape[2:]), 1, 0)
+            o.reshape(size, nodes, count, *o.shape[2:]).swapaxes(0, 1)
             for o in outputs[: self.declared.wanted]
         ]
         return centre, reduce(centre, values, slice(None))
+
+    def evaluate_beside(
+        self, moves: Coordinates, reduce: Reduce, beside: Sequence[Shaped[np.ndarray, "p b ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[np.ndarray, "p b *out"]]]:
+        """Runs all points, ``x`` and a few others as one batch; see `Place.evaluate_beside`."""
+        nodes, count, size = moves.nodes, moves.count, self.lead[0]
+        points = nodes * count + 1
+        others = beside[0].shape[0] if beside else 0
+        flat = [leaf.reshape(others * size, *leaf.shape[2:]) for leaf in beside]
+        ids = _ids(size, nodes, count, True)
+        found = self._points(moves, ids, every=True, ride=True, beside=flat)
+        rows = size * points
+        outputs = [o[:rows].reshape(size, points, *o.shape[1:]) for o in found]
+        centre = [o[:, 0] for o in outputs]
+        wanted = self.declared.wanted
+        values = [
+            np.moveaxis(o[:, 1:].reshape(size, nodes, count, *o.shape[2:]), 1, 0)
+            for o in outputs[:wanted]
+        ]
+        along = [o[rows:].reshape(others, size, *o.shape[1:]) for o in found[:wanted]]
+        return centre, reduce(centre, values, slice(None)), along
 
     def some(
         self, moves: Coordinates, wanted: Bool[np.ndarray, "b n"]
@@ -198,6 +251,7 @@ class Host:
         ids: tuple[np.ndarray, ...],
         every: bool,
         ride: bool = False,
+        beside: Sequence[np.ndarray] = (),
     ) -> list[np.ndarray]:
         """Outputs of points, as many at once as memory or the user allows.
 
@@ -206,23 +260,48 @@ class Host:
             ids: for each point the call, the direction, and the node.
             every: whether these are all points of all calls, in order.
             ride: whether the centre is one of them.
+            beside: the leaves of further points, given whole, that come last: as many for each
+                call, shape ``(P * B, *shape)``.
         """
         batch, directions, nodes = ids
         most = self._most(moves.x)
         parts = []
-        with Evaluation(self.function.runner, len(batch)) as evaluation:
-            if every and len(batch) <= most and not moves.entries and len(batch):
-                return evaluation.run(_HostPoints(self, moves.every_row(ride), batch))
+        further = len(beside[0]) if beside else 0
+        rest = np.tile(np.arange(self.lead[0]), further // self.lead[0])
+        total = len(batch) + further
+        with Evaluation(self.function.runner, total) as evaluation:
+            if every and total <= most and not moves.entries and total:
+
+                def whole() -> list[Any]:
+                    leaves = moves.every_row(ride)
+                    if not further:
+                        return leaves
+                    return [np.concatenate(pair) for pair in zip(leaves, beside, strict=True)]
+
+                return evaluation.run(_HostPoints(self, whole, np.concatenate([batch, rest])))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)
-                leaves = moves.rows(batch[part], directions[part], nodes[part])
-                parts.append(evaluation.run(_HostPoints(self, leaves, batch[part])))
+                make = functools.partial(moves.rows, batch[part], directions[part], nodes[part])
+                parts.append(evaluation.run(_HostPoints(self, make, batch[part])))
+            for first in range(0, further, most):
+                part = slice(first, first + most)
+                make = functools.partial(_cut_rows, beside, part)
+                parts.append(evaluation.run(_HostPoints(self, make, rest[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
                 for o in self.declared.leaves
             ]
         return _joined(parts)
+
+
+def _copies(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
+    """Some points of their own: a function may write to what it is given."""
+    return [np.array(leaf[part]) for leaf in leaves]
+
+
+def _cut_rows(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
+    return [np.array(leaf[part]) for leaf in leaves]
 
 
 def _joined(parts: Sequence[list[np.ndarray]]) -> list[np.ndarray]:

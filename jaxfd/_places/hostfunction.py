@@ -6,6 +6,8 @@ This room must not know which points a function is called at.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from jaxfd._runs import Runner
 
 _DOUBLE = float(np.finfo(np.float64).eps)
 _INEXACT = ("floating", "complexfloating")
+# What is certainly no masked array.
+_PLAIN = {np.ndarray, np.float64, float, int}
 _NARROW = {np.dtype(np.float64): False, np.dtype(np.complex128): False}
 
 
@@ -47,6 +51,7 @@ class Declaration:
 
     Attributes:
         named: its leaves with their names.
+        point_bytes: what the outputs of a point take.
     """
 
     def __init__(self, out: Any, wanted: int) -> None:
@@ -54,6 +59,9 @@ class Declaration:
         self.tree: Any = tree
         self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
         self.wanted = wanted
+        self.point_bytes = sum(
+            math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in self.leaves
+        )
         paths, _ = tree_util.tree_flatten_with_path(out)
         self.named = [("out" + tree_util.keystr(path), leaf) for path, leaf in paths]
 
@@ -79,13 +87,19 @@ class HostFunction:
         self.called = False
 
     def __call__(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: Declaration
+        self, make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], declared: Declaration
     ) -> list[np.ndarray]:
-        """Calls the function at one point and returns its outputs, checked and widened."""
+        """Calls the function at one point and returns its outputs, checked and widened.
+
+        Args:
+            make: makes the arguments; once more for an error, for the function may write to them.
+            declared: what it returns.
+        """
+        args, kwargs = make()
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
         except Exception as error:
-            raise self.runner.explain(error, args, kwargs)  # noqa: B904
+            raise self.runner.explain(error, *make())  # noqa: B904
 
     def accept(self, value: Any, declared: Declaration, batch: int | None) -> list[np.ndarray]:
         """Checks what the function returned against its declaration; returns copies, flat.
@@ -117,7 +131,7 @@ class HostFunction:
 
     def _output(self, i: int, value: Any, declared: Any, wanted: str, batch: int | None) -> Any:
         # A copy: the function may return the same buffer, or part of its argument, each time.
-        array = np.array(value)
+        array = np.array(value) if type(value) in _PLAIN else self._unmasked(i, value)
         shape = declared.shape if batch is None else (batch, *declared.shape)
         if array.shape != shape:
             hint = "" if batch is None else " (vectorized=True: one leading axis for the points)"
@@ -127,6 +141,8 @@ class HostFunction:
             )
         kind = _kind(array.dtype)
         if kind == wanted:
+            if kind == "integer" and array.dtype != declared.dtype:
+                self._check_range(i, array, declared.dtype)
             return array
         if isinstance(value, (int, float)) and not isinstance(value, bool) and wanted in _INEXACT:
             return array.astype(np.float64)
@@ -134,3 +150,26 @@ class HostFunction:
             f"{self.name} returned dtype {array.dtype} in output leaf {i}, but out declares "
             f"{declared.dtype}: return that kind of number, or correct out."
         )
+
+    def _unmasked(self, i: int, value: Any) -> np.ndarray:
+        """A copy of an output; what is masked in it is not known, NaN."""
+        if not isinstance(value, np.ma.MaskedArray) or not np.ma.is_masked(value):
+            return np.array(value)
+        if _kind(value.dtype) not in _INEXACT:
+            raise TypeError(
+                f"{self.name} returned a masked array of {value.dtype} in output leaf {i}, where "
+                "what is masked cannot be NaN: return its method filled(...), or floats."
+            )
+        filled: np.ndarray = value.filled(np.nan)
+        return filled
+
+    def _check_range(self, i: int, array: np.ndarray, dtype: Any) -> None:
+        """Raises ValueError for integers that the declared dtype would wrap around."""
+        info = jnp.iinfo(dtype)
+        for number in (array.min(initial=info.min), array.max(initial=info.max)):
+            if not info.min <= number <= info.max:
+                raise ValueError(
+                    f"{self.name} returned {number} in output leaf {i}, which {dtype}, as out "
+                    "declares, does not hold: declare a wider dtype (int64 needs jax_enable_x64), "
+                    "or floats."
+                )

@@ -30,7 +30,11 @@ _LEAST_FOLLOWED = 64
 
 
 class Kernel:
-    """The place inside a kernel where points are evaluated."""
+    """The place inside a kernel where points are evaluated.
+
+    Attributes:
+        one_call: whether all points are one batch, for there is a host call among what they do.
+    """
 
     xp: Any = jnp
     lead: tuple[int, ...] = ()
@@ -40,8 +44,9 @@ class Kernel:
         self.program = program
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
+        self.opaque = calls_host(program.closed)
         # A function with a black box inside makes one host call for all of its points.
-        self._together = _calls_host(program) and schedule.chunk_size is None
+        self.one_call = self.opaque and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarsest of a leaf's dtype, the outputs', and the boxes'."""
@@ -75,7 +80,9 @@ class Kernel:
             centre, ride = self.centre(x), False
         if ride:
             points = [jnp.concatenate([z[None], p]) for z, p in zip(x, points, strict=True)]
-        outputs = self._chunks.run(lambda leaves: leaves, tuple(points), len(points[0]), every=ride)
+        count = len(points[0])
+        at_once = None if self.one_call else self._schedule.within(count, self.program.largest)
+        outputs = self._chunks.run(lambda leaves: leaves, tuple(points), count, ride, at_once)
         at_x, outputs = self._chunks.centre_first(outputs, ride)
         return at_x if ride else centre, outputs
 
@@ -87,7 +94,7 @@ class Kernel:
         Outputs along ``m`` of the directions have the shape ``(K, m, *out)``.
         """
         ride = ride and centre is None
-        if self._together and points.count:
+        if self.one_call and points.count:
             return self._in_one_call(points, reduce, centre, ride)
         if ride and self._apart:
             centre, ride = self.centre(points.x), False
@@ -119,6 +126,18 @@ class Kernel:
             empty = [jnp.zeros((points.nodes, 0, *o.shape), o.dtype) for o in self.program.out]
             return centre, reduce(centre, empty, slice(0, 0))
         return centre, jax.tree.map(lambda *p: p[0] if len(p) == 1 else jnp.concatenate(p), *parts)
+
+    def evaluate_beside(
+        self, points: Coordinates, reduce: Reduce, beside: Sequence[Shaped[Any, "p ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[Any, "p *out"]]]:
+        """Runs all points, ``x`` and a few others given whole; see `Place.evaluate_beside`."""
+        if self.one_call and points.count:
+            block = Block(range(len(points.x)), 0, points.count)
+            centre, outputs, others = self._chunks.one_shot_beside(points, block, beside)
+            return centre, reduce(centre, outputs, slice(0, points.count)), others
+        at_x, others = self.line(points.x, beside, ride=True)
+        assert at_x is not None
+        return at_x, self.evaluate(points, reduce, at_x, ride=False)[1], others
 
     def some(self, points: Coordinates, wanted: Bool[Any, "n"]) -> list[Shaped[Any, "k n *out"]]:
         """Outputs along those coordinates that are wanted, NaN along the others.
@@ -166,7 +185,7 @@ class Kernel:
         """
         signs = np.asarray(cloud.signs, np.int32)
         nodes, count = len(signs), cloud.count
-        if self._together:
+        if self.one_call:
             return self._cloud_in_one_call(cloud, signs, ride)
         centre = self.centre(cloud.x) if ride else None
 
@@ -176,14 +195,14 @@ class Kernel:
         def both(i: Any) -> list[Any]:
             return jax.vmap(lambda sign: at((i, sign)))(signs)
 
-        samples = lax.iota(np.int32, count)
+        samples = cloud.described()
         per_point = max(cloud.directions.point_bytes, self.program.largest)
         pairs = self._schedule.points(nodes * count, per_point) // nodes
         if pairs:
             outputs = each(both, samples, count, pairs)
         else:
-            ids = jnp.repeat(samples, nodes, total_repeat_length=nodes * count)
-            flat = lax.map(at, (ids, jnp.tile(signs, count)))
+            each_sign = jax.tree.map(lambda d: jnp.repeat(d, nodes, axis=0), samples)
+            flat = lax.map(at, (each_sign, jnp.tile(signs, count)))
             outputs = [o.reshape(count, nodes, *o.shape[1:]) for o in flat]
         return centre, [jnp.moveaxis(o, 1, 0) for o in outputs]
 
@@ -205,14 +224,7 @@ class Kernel:
     ) -> tuple[list[Any], list[Any]] | None:
         """Outputs by following changes, at ``x`` and of shape ``(K, m)``; None where it cannot."""
         nodes, count = points.nodes, block.stop - block.start
-        closed = self.program.closed
-        if (
-            closed is None
-            or self._schedule.chunk_size is not None
-            or points.entries
-            or len(block.leaves) > 1
-            or count < _LEAST_FOLLOWED
-        ):
+        if points.entries or not may_follow(self.program, self._schedule, block):
             return None
         number = block.leaves.start
 
@@ -225,7 +237,7 @@ class Kernel:
                 return [o.reshape(-1) for o in self._chunks.one_shot(points, block, ride=False)[1]]
             return [o.T.reshape(-1) for o in self._chunks.chunked(points, block, size, keep, None)]
 
-        following = follow(closed, len(self.program.out), points.x, number)
+        following = follow(self.program.closed, len(self.program.out), points.x, number)
         if following is None:
             return None
         ids = jnp.tile(lax.iota(np.int32, count), nodes)
@@ -249,7 +261,7 @@ class Kernel:
 
         A host function would be called once more for that.
         """
-        return self.program.aux_tree.num_leaves > 0 and not self._together
+        return self.program.aux_tree.num_leaves > 0 and not self.one_call
 
     def _in_one_call(
         self, points: Coordinates, reduce: Reduce, centre: list[Any] | None, ride: bool
@@ -266,13 +278,22 @@ class Kernel:
     ) -> tuple[list[Any] | None, list[Any]]:
         """Evaluates all points of a cloud, made as arrays, as one batch."""
         nodes, count = len(signs), cloud.count
-        ids = jnp.tile(lax.iota(np.int32, count), nodes)
-        points = jax.vmap(cloud.array)(ids, jnp.repeat(signs, count))
+        samples = jax.tree.map(lambda d: jnp.concatenate([d] * nodes), cloud.described())
+        points = jax.vmap(cloud.array)(samples, jnp.repeat(signs, count))
         centre, outputs = self.line(cloud.x, points, ride)
         return centre, [o.reshape(nodes, count, *o.shape[1:]) for o in outputs]
 
 
-def _calls_host(program: TracedFunction) -> bool:
-    """Whether there is a black box in a function."""
-    closed = program.closed
+def may_follow(program: TracedFunction, schedule: Schedule, block: Block) -> bool:
+    """Whether single entries of a block's leaf may be followed through a function."""
+    return (
+        program.closed is not None
+        and schedule.chunk_size is None
+        and len(block.leaves) == 1
+        and block.stop - block.start >= _LEAST_FOLLOWED
+    )
+
+
+def calls_host(closed: Any) -> bool:
+    """Whether there is a black box in a traced function."""
     return closed is not None and host_call_p.name in primitives(closed.jaxpr)

@@ -1,4 +1,4 @@
-"""The contract of a place: what a task may ask of a kernel, or of the host.
+"""The contract of a place: what a task may ask of a kernel, of the host, of a device.
 
 It exists so that the pipeline is written once. A place makes points and evaluates them; it must not
 know what a method is, nor how values become derivatives.
@@ -24,15 +24,17 @@ class Place(Protocol):
     """Where points are made and evaluated.
 
     Attributes:
-        xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` on the host.
-        lead: the leading axes of all arrays: none in a kernel, the batch of calls on the host.
+        xp: the array namespace, ``jax.numpy`` in a kernel and ``numpy`` elsewhere.
+        lead: the leading axes of all arrays: the batch of calls on the host, none elsewhere.
         lossy: whether points may be lost, and their values NaN.
         rounded: whether outputs have more digits here than JAX hands out of them.
+        opaque: whether there is something in the function that cannot be looked into.
     """
 
     xp: Any
     lead: tuple[int, ...]
     lossy: bool
+    opaque: bool
 
     @property
     def rounded(self) -> bool: ...
@@ -78,6 +80,20 @@ class Place(Protocol):
         Returns:
             The outputs at ``x``, the auxiliary ones too (None if not wanted), and the reduced
             arrays, of leading axis ``count``.
+        """
+
+    def evaluate_beside(
+        self, points: Coordinates, reduce: Reduce, beside: Sequence[Shaped[Any, "p *lead ..."]]
+    ) -> tuple[list[Any], Any, list[Shaped[Any, "p *lead *out"]]]:
+        """The same with ``x`` and a few points given whole in the same batch.
+
+        Args:
+            points: the points.
+            reduce: what becomes of their outputs.
+            beside: the leaves of the other points, shape ``(P, *lead, *shape)``.
+
+        Returns:
+            As `evaluate`, and the outputs at the other points, of shape ``(P, *lead, *out)``.
         """
 
     def some(

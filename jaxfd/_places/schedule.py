@@ -17,9 +17,14 @@ from jax import lax
 # ``python -m benchmarks speed``.
 _CPU_CHUNK, _CPU_ONE_SHOT = 2**20, 2**21
 _GPU_CHUNK, _GPU_ONE_SHOT = 2**28, 2**28
-_LEAST_POINTS = 16
+# So many points share a chunk where that takes no more than so many bytes: a loop has its price
+# too, which points of many bytes do not feel.
+_LEAST_POINTS, _LEAST_BYTES = 16, 2**23
 # Coordinates that are looked at once more are run so many at once.
 _CPU_FEW, _GPU_FEW = 16, 4096
+# Points that share a chunk, and its bytes, where batches of many sizes are run by one compiled
+# function: a chunk is run whole, however few of its points are wanted.
+_CPU_SHARED, _GPU_SHARED = (64, 2**17), (4096, 2**28)
 # Bytes of points that are given to a vectorised host function at once.
 _HOST_CHUNK = 2**28
 
@@ -39,17 +44,27 @@ class Schedule:
         if self.chunk_size is not None:
             size = max(1, self.chunk_size // nodes)
             return None if self.chunk_size > count * nodes else min(size, count)
-        chunk, one_shot = _chunk_bytes()
-        per_point = max(point_bytes, 1)
-        if count * nodes * per_point <= one_shot or count * nodes <= _LEAST_POINTS:
+        if count * nodes <= _at_once(count * nodes, point_bytes):
             return None
-        most = max(chunk // per_point, _LEAST_POINTS) // nodes or 1
-        return _evenly(count, most)
+        return _evenly(count, _at_once(count * nodes, point_bytes) // nodes or 1)
 
     def few(self, count: int, nodes: int, point_bytes: int) -> int:
         """How many directions share a chunk where most chunks are not run at all."""
         few = _CPU_FEW if jax.default_backend() == "cpu" else _GPU_FEW
         return min(self.directions(count, nodes, point_bytes) or count, few, count)
+
+    def shared(self, count: int, point_bytes: int) -> int:
+        """How many points share a chunk of a function that later batches are run by too.
+
+        Args:
+            count: the points of the largest batch.
+            point_bytes: what one of them takes.
+        """
+        if self.chunk_size is not None:
+            return min(self.chunk_size, count)
+        shared, chunk = _CPU_SHARED if jax.default_backend() == "cpu" else _GPU_SHARED
+        most = min(shared, max(chunk // max(point_bytes, 1), _LEAST_POINTS))
+        return -(-count // -(-count // most))
 
     def points(self, count: int, point_bytes: int) -> int:
         """How many of ``count`` points are run at once, whatever ``chunk_size``: 0 for one by one.
@@ -62,14 +77,14 @@ class Schedule:
 
     def small(self, count: int, point_bytes: int) -> int:
         """How many of ``count`` points are run at once where each takes little memory."""
-        chunk, one_shot = _chunk_bytes()
-        if count * point_bytes <= one_shot:
-            return count
-        return _evenly(count, max(chunk // point_bytes, _LEAST_POINTS))
+        return _evenly(count, _at_once(count, point_bytes))
 
-    def each(self, fun: Callable[[Any], Any], items: Any, count: int) -> Any:
-        """A function of each of so many items, ``chunk_size`` of them at once."""
-        return each(fun, items, count, self.chunk_size or count)
+    def within(self, count: int, point_bytes: int) -> int:
+        """How many of the ``count`` points of a chunk are run at once: a divisor of it."""
+        if self.chunk_size is not None:
+            return self.chunk_size
+        most = _at_once(count, point_bytes)
+        return next(m for m in range(min(most, count), 0, -1) if count % m == 0)
 
     def rows(self, point_bytes: int) -> int:
         """How many points a vectorised host function gets at once."""
@@ -86,6 +101,21 @@ def each(fun: Callable[[Any], Any], items: Any, count: int, at_once: int) -> Any
 def batch_size(count: int, item_bytes: int) -> int:
     """How many of so many items fill the memory of a chunk."""
     return _evenly(count, max(1, _chunk_bytes()[0] // max(1, item_bytes)))
+
+
+def members(count: int, member_bytes: int) -> int:
+    """How many of the ``count`` estimates that ``vmap`` makes are computed side by side."""
+    most = max(_chunk_bytes()[0], _LEAST_BYTES) // max(member_bytes, 1)
+    return count if count <= most else _evenly(count, max(most, 1))
+
+
+def _at_once(count: int, point_bytes: int) -> int:
+    """How many of ``count`` points are run at once."""
+    chunk, one_shot = _chunk_bytes()
+    per_point = max(point_bytes, 1)
+    if count * per_point <= one_shot:
+        return count
+    return max(chunk // per_point, min(_LEAST_POINTS, _LEAST_BYTES // per_point), 1)
 
 
 def _chunk_bytes() -> tuple[int, int]:

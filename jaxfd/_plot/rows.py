@@ -63,8 +63,10 @@ def tornado(result: Sensitivity, ax: Axes) -> int:
         ax.set_title(f"the {ROWS} most important of {len(values)} entries", size="medium", pad=24)
     values, errors = values[:ROWS], errors[:ROWS]
     rows = np.arange(len(names))
+    # An elasticity has the sign of the slope only where x and f have the same.
+    slopes = np.sign(result.derivatives)[:ROWS]
     for sign, colour, label in ((1, BLUE, "f grows with x"), (-1, RED, "f falls with x")):
-        own = np.isfinite(values) & (np.sign(values) == sign)
+        own = np.isfinite(values) & (slopes == sign)
         if own.any():
             ax.barh(rows[own], values[own], color=colour, alpha=0.75, label=label)
     return _bars(ax, names, values, errors, "none")

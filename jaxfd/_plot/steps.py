@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _LINES = 6
 
 
+# Marks the line of an entry, so that a second sweep sees the first.
+_CURVE = "sweep"
+
+
 def steps(result: StepSweep, ax: Axes) -> None:
     """Draws error against step for the entries with the largest errors at the default step."""
     names = entry_names(result.reference)
@@ -38,10 +42,15 @@ def steps(result: StepSweep, ax: Axes) -> None:
     # Errors of zero have no place on a logarithmic axis: they stand on the floor.
     floor, bottom = low / 2, low / 4
     ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="|derivative at h - reference|")
-    for number, (i, h, e) in enumerate(zip(chosen, step.T, error.T, strict=True)):
+    # Another sweep may be drawn here already: this one goes on in colours and widens the view.
+    before = [line for line in ax.lines if line.get_gid() == _CURVE]
+    view = (ax.get_xlim(), ax.get_ylim()) if before else None
+    again = f", order {result.order}" if before else ""
+    for number, (i, h, e) in enumerate(zip(chosen, step.T, error.T, strict=True), len(before)):
         look: dict[str, Any] = {"color": f"C{number}"}
-        label = short(names[i]) + ("" if known[i] else " (reference unsure)")
-        ax.plot(h, np.where(e > 0, e, np.nan), ".-", lw=1, ms=4, label=label, **look)
+        label = short(names[i]) + again + ("" if known[i] else " (reference unsure)")
+        curve = np.where(e > 0, e, np.nan)
+        ax.plot(h, curve, ".-", lw=1, ms=4, label=label, gid=_CURVE, **look)
         ax.plot(h[e == 0], np.full((e == 0).sum(), floor), "v", ms=5, mfc="none", **look)
         ax.plot(h, truncation[i] * h**result.order, "--", lw=1, alpha=0.7, **look)
         ax.plot(h, rounding[i] / h, ":", lw=1, alpha=0.7, **look)
@@ -63,11 +72,18 @@ def steps(result: StepSweep, ax: Axes) -> None:
     if uncertain > bottom:
         ax.axhspan(bottom, uncertain, color="0.92", zorder=0)
         proxies.append(("reference's own error", {"color": "0.88", "lw": 7}))
+    explained = ax.get_legend_handles_labels()[1]
     for label, proxy in proxies:
-        ax.plot([], [], **{"color": GREY, "label": label, **proxy})
-    ax.set_ylim(bottom, high * 3)
+        if label not in explained:
+            ax.plot([], [], **{"color": GREY, "label": label, **proxy})
     shown = np.concatenate([step[step > 0], flat(result.default_step)[chosen]])
-    ax.set_xlim(shown.min() / 1.5, shown.max() * 1.5)
+    limits = (shown.min() / 1.5, shown.max() * 1.5), (bottom, high * 3)
+    (left, right), (bottom, top) = (
+        (min(own[0], old[0]), max(own[1], old[1]))
+        for own, old in zip(limits, view or limits, strict=True)
+    )
+    ax.set_xlim(left, right)
+    ax.set_ylim(bottom, top)
     if len(chosen) < len(names):
         ax.set_title(f"the {_LINES} of {len(names)} entries with the largest errors", size="medium")
     ax.legend(**BESIDE)

@@ -7,4 +7,8 @@ from jaxfd._points.box import (
     own_row as own_row,
 )
 from jaxfd._points.cloud import Cloud as Cloud
-from jaxfd._points.coordinates import Block as Block, Coordinates as Coordinates
+from jaxfd._points.coordinates import (
+    Block as Block,
+    Coordinates as Coordinates,
+    moved_leaves as moved_leaves,
+)

@@ -19,6 +19,10 @@ from jaxfd._arrays import Arguments, is_complex
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.
 _SHARE_OF_ROOM = 0.875
+# That which a row may use where the distance to the wall may be the function's own scale.
+_SHARE_OF_DISTANCE = 0.25
+# A wall that many steps away, it may not: that would be off by a few times 1e-4 at order 2.
+_FAR = 64
 
 
 class Row(NamedTuple):
@@ -100,6 +104,30 @@ class Box:
         which = xp.where(own | ~wide, own_row(nodes), which)
         return Row(h, which.astype(np.int32), wide)
 
+    def near(self, h: Float[Any, "*n"], offsets: Sequence[Any], power: float) -> Float[Any, "*n"]:
+        """A step that suits an entry which must keep its sign, of whatever size it is.
+
+        A step in proportion to the larger of ``|x|`` and 1 may reach past a wall at 0, or nearly
+        so. The function then varies on a scale between ``d = |x|`` and ``s = 1``: a step ``h`` is
+        off by ``(h / d)^p`` in the one case, by ``eps / h^q`` in the other, with ``q`` the order of
+        the derivative, and ``h (d / s)^(p / (p + q))`` makes the larger of them smallest. A wall
+        elsewhere says nothing of scales.
+
+        Args:
+            h: the step.
+            offsets: the points in units of the step.
+            power: ``p / (p + q)``.
+        """
+        xp = self.xp
+        reach = max(abs(s) for s in offsets)
+        distance = xp.abs(self.x)
+        signed = ((self.lower == 0) | (self.upper == 0)) & ~self.outside
+        close = signed & (distance > 0) & (distance < _FAR * reach * h)
+        ratio = xp.where(close, distance / xp.maximum(distance, 1), 1)
+        smaller = xp.minimum(h * ratio**power, distance * _SHARE_OF_DISTANCE / reach)
+        # Nothing is known of another scale where no step is left.
+        return xp.where(close & (self.x + smaller != self.x), smaller, h)
+
     def unclipped(self, reach: Float[Any, "*n"]) -> Float[Any, "*n"]:
         """By how much a sum over points at ``x + reach`` and ``x - reach`` falls short by clipping.
 
@@ -148,8 +176,14 @@ def _walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
     )
 
 
-def check_bounds(arguments: Arguments, bounds: Any) -> None:
-    """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known."""
+def check_bounds(arguments: Arguments, bounds: Any, inside: bool = True) -> None:
+    """Raises ValueError where the box is crossed or ``x`` is outside, as far as is known.
+
+    Args:
+        arguments: the call.
+        bounds: the pair of lower and upper bounds, as the user gave them.
+        inside: whether ``x`` must be inside.
+    """
     for leaf, *walls in zip(arguments.leaves, *_walls_of(arguments, bounds), strict=True):
         if is_complex(leaf):
             raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
@@ -160,7 +194,7 @@ def check_bounds(arguments: Arguments, bounds: Any) -> None:
             raise ValueError(f"bounds hold nan: lower {low}, upper {high}: use -inf, inf or None.")
         if np.any(low > high):
             raise ValueError(f"bounds are crossed: lower {low} lies above upper {high}: swap them.")
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, jax.core.Tracer) or not inside:
             continue
         x = np.asarray(leaf)
         low, high = low.astype(x.dtype), high.astype(x.dtype)

@@ -18,16 +18,25 @@ from jaxfd._points.box import Box
 
 
 class CloudDirections(Protocol):
-    """The directions that points lie along, as a cloud needs them: N lists of real leaves."""
+    """The directions that points lie along, as a cloud needs them: N lists of real leaves.
+
+    Attributes:
+        even: whether each moves all entries that it moves equally far.
+    """
+
+    even: bool
 
     @property
     def point_bytes(self) -> int:
         """What a point takes besides ``x``."""
 
-    def add(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any]) -> list[Any]:
-        """The leaves plus their scale times direction ``i``."""
+    def described(self, count: int) -> Any:
+        """What the first ``N`` directions are told by: a pytree of leading axis ``N``."""
 
-    def points(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any]) -> list[Any]:
+    def add(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any], /) -> list[Any]:
+        """The leaves plus their scale times direction ``i``, told as `described` does."""
+
+    def points(self, leaves: Sequence[Any], i: Any, scales: Sequence[Any], /) -> list[Any]:
         """The same, in whatever form a program can be run on."""
 
     def arrays(self, count: int) -> Sequence[Shaped[Any, "n ..."]]:
@@ -63,6 +72,10 @@ class Cloud:
     signs: tuple[int, ...]
     count: int
     boxes: Sequence[Box] | None = None
+
+    def described(self) -> Any:
+        """What the directions are told by, of leading axis ``N``."""
+        return self.directions.described(self.count)
 
     def point(self, i: Any, sign: Any) -> list[Any]:
         """One point, made inside a kernel, in whatever form a program can be run on."""

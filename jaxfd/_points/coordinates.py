@@ -38,6 +38,28 @@ class Block:
     stop: int
 
 
+def moved_leaves(
+    x: Sequence[Any], block: Block, ids: Sequence[Any], values: Sequence[Any]
+) -> list[Any]:
+    """One point, made inside a kernel: entry ``ids[r]`` is put to ``values[r]``.
+
+    Args:
+        x: the real leaves.
+        block: those that may move.
+        ids: the numbers of the entries, through all leaves; -1 moves nothing.
+        values: where they are put.
+    """
+    offsets = np.cumsum([0, *(math.prod(leaf.shape) for leaf in x)])
+    result = list(x)
+    for number in block.leaves:
+        leaf = result[number]
+        where = lax.iota(np.int32, leaf.size).reshape(leaf.shape) + np.int32(offsets[number])
+        for entry, value in zip(ids, values, strict=True):
+            leaf = jnp.where(where == entry, value.astype(leaf.dtype), leaf)
+        result[number] = leaf
+    return result
+
+
 @dataclasses.dataclass(frozen=True)
 class Coordinates:
     """Points that differ from ``x`` in one or two coordinates.
@@ -96,19 +118,8 @@ class Coordinates:
         return [jnp.asarray(c, dtype=jnp.int32)[directions] for c in self.entries]
 
     def leaves(self, block: Block, ids: Sequence[Any], values: Sequence[Any]) -> list[Any]:
-        """One point, made inside a kernel: entry ``ids[r]`` is put to ``values[r]``.
-
-        An id of -1 moves nothing.
-        """
-        offsets = np.cumsum([0, *self.sizes])
-        result = list(self.x)
-        for number in block.leaves:
-            leaf = result[number]
-            where = lax.iota(np.int32, leaf.size).reshape(leaf.shape) + np.int32(offsets[number])
-            for entry, value in zip(ids, values, strict=True):
-                leaf = jnp.where(where == entry, value.astype(leaf.dtype), leaf)
-            result[number] = leaf
-        return result
+        """One point, made inside a kernel; see `moved_leaves`."""
+        return moved_leaves(self.x, block, ids, values)
 
     def rows(
         self,

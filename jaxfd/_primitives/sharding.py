@@ -11,7 +11,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 def varying(operand: Any) -> frozenset[str]:
     """The mesh axes that an array differs along, inside ``shard_map``."""
-    aval = jax.typeof(operand)
+    return varying_of(jax.typeof(operand))
+
+
+def varying_of(aval: Any) -> frozenset[str]:
+    """The mesh axes that an array of this type differs along."""
     kind = getattr(aval, "manual_axis_type", None)
     axes: frozenset[str] = getattr(aval, "vma", frozenset()) if kind is None else kind.varying
     return axes

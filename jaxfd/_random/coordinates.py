@@ -19,6 +19,8 @@ from jaxfd._random.methods import RandomDirections
 class UnitVectors(Directions):
     """Unit vectors of a random choice of coordinates."""
 
+    even = True
+
     def __init__(self, key: Any, like: Leaves, count: int) -> None:
         super().__init__(key, like)
         every = lax.iota(np.int32, self.size)

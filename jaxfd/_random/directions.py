@@ -26,6 +26,8 @@ from jaxfd._random import draws as _draws
 # are chunked, so that sums are too.
 _BLOCK = 2**18
 _MOST_IN_BLOCK = 256
+# So few are made once and kept.
+_HELD = 2**16
 
 Leaves = Sequence[Any]
 
@@ -46,6 +48,11 @@ class Directions(abc.ABC):
         self.size = sum(self.sizes)
         self.common = promote(np.float32, *self.dtypes)
 
+    # Whether what `add` adds is the scale times the direction itself, to the last bit.
+    exact = False
+    # Whether each of them moves all entries that it moves equally far.
+    even = False
+
     @abc.abstractmethod
     def add(self, leaves: Leaves, i: Int[Array, ""], scales: Leaves) -> list[Any]:
         """The leaves plus their scale times direction ``i``."""
@@ -53,6 +60,18 @@ class Directions(abc.ABC):
     def points(self, leaves: Leaves, i: Int[Array, ""], scales: Leaves) -> list[Any]:
         """The same, in whatever form a program can be run on."""
         return self.add(leaves, i, scales)
+
+    def described(self, count: int) -> Any:
+        """What the first directions are told by: their numbers, or what stands in for those."""
+        return lax.iota(np.int32, count)
+
+    def held(self, count: int) -> Directions | HeldDirections:
+        """The same directions, made once and kept where they are few numbers.
+
+        What is made anew is compiled anew.
+        """
+        few = self.exact and self.size * count <= _HELD and self._block(count, self.sizes) == count
+        return HeldDirections(self, count) if few else self
 
     @property
     def point_bytes(self) -> int:
@@ -121,13 +140,7 @@ class Directions(abc.ABC):
     def _add_block(
         self, totals: list[Any], ids: Any, coefficients: Leaves, squared: bool
     ) -> list[Any]:
-        drawn = self.several(ids)
-        if squared:
-            drawn = [u * u for u in drawn]
-        return [
-            total + jnp.tensordot(c, u, axes=(0, 0), precision="highest").astype(total.dtype)
-            for total, c, u in zip(totals, coefficients, drawn, strict=True)
-        ]
+        return _add_products(totals, self.several(ids), coefficients, squared)
 
     def _block(self, count: int, numbers: Sequence[int]) -> int:
         """How many directions are held at once, each made of so many numbers a leaf."""
@@ -156,7 +169,65 @@ class Directions(abc.ABC):
 
     def key_of(self, i: Any, leaf: int) -> Any:
         """The key of one leaf of direction ``i``."""
-        return jax.random.fold_in(jax.random.fold_in(self.key, i), leaf)
+        return _draws.fold_in(_draws.fold_in(self.key, i), leaf)
+
+
+class HeldDirections:
+    """The first directions of some, made once: the same numbers, summed in the same order.
+
+    Args:
+        directions: the directions.
+        count: how many.
+    """
+
+    def __init__(self, directions: Directions, count: int) -> None:
+        self._all = directions
+        self.point_bytes = directions.point_bytes
+        self.even = directions.even
+        self.u = directions.arrays(count)
+
+    def described(self, count: int) -> Leaves:
+        """For each leaf the directions, shape ``(N, *shape)``."""
+        return self.arrays(count)
+
+    def add(self, leaves: Leaves, rows: Leaves, scales: Leaves) -> list[Any]:
+        """See `Directions.add`; the direction is given by its leaves."""
+        return [
+            x + (scale.astype(u.dtype) * u).astype(x.dtype)
+            for x, scale, u in zip(leaves, scales, rows, strict=True)
+        ]
+
+    points = add
+
+    def arrays(self, count: int) -> Leaves:
+        """See `Directions.arrays`."""
+        return [u[:count] for u in self.u]
+
+    def sum(
+        self, coefficients: Leaves, squared: bool = False, onto: Leaves | None = None
+    ) -> list[Any]:
+        """See `Directions.sum`."""
+        coefficients = [c.astype(u.dtype) for c, u in zip(coefficients, self.u, strict=True)]
+        count, *out = coefficients[0].shape
+        totals = [jnp.zeros((*out, *u.shape[1:]), u.dtype) for u in self.u]
+        totals = totals if onto is None else list(onto)
+        if count == 1 and not out and not squared:
+            return self.add(totals, [u[0] for u in self.u], [c[0] for c in coefficients])
+        return _add_products(totals, self.u, coefficients, squared)
+
+    def gram(self, count: int, dtype: Any) -> Any:
+        """See `Directions.gram`."""
+        return self._all.gram(count, dtype)
+
+
+def _add_products(totals: Leaves, drawn: Leaves, coefficients: Leaves, squared: bool) -> list[Any]:
+    """Totals plus the sums of directions times coefficients."""
+    if squared:
+        drawn = [u * u for u in drawn]
+    return [
+        total + jnp.tensordot(c, u, axes=(0, 0), precision="highest").astype(total.dtype)
+        for total, c, u in zip(totals, coefficients, drawn, strict=True)
+    ]
 
 
 class DirectionTable:
@@ -170,11 +241,21 @@ class DirectionTable:
         self.u = u
 
     point_bytes = 0
+    even = False
 
-    def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
+    def held(self, count: int) -> DirectionTable:
+        """See `Directions.held`."""
+        del count
+        return self
+
+    def described(self, count: int) -> Leaves:
+        """For each leaf the directions, shape ``(N, *shape)``."""
+        return self.arrays(count)
+
+    def add(self, leaves: Leaves, rows: Leaves, scales: Leaves) -> list[Any]:
         """See `Directions.add`; in a kernel that only learns shapes."""
-        moved = zip(leaves, scales, self.u, strict=True)
-        return [x + scale.astype(x.dtype) * u[i].astype(x.dtype) for x, scale, u in moved]
+        moved = zip(leaves, scales, rows, strict=True)
+        return [x + scale.astype(x.dtype) * u.astype(x.dtype) for x, scale, u in moved]
 
     points = add
 

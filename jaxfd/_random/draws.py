@@ -16,10 +16,14 @@ from jax import lax
 from jaxtyping import Array, Float, Shaped, UInt32
 
 from jaxfd._arrays import promote
+from jaxfd._random import threefry
 
 WORD = 32
 # Entries drawn at once: drawing takes several times their memory.
 _SLAB = 2**18
+# So few are written out: that compiles in a fraction of the time, but what is written out may be
+# computed once more for everything that it is used in.
+_FEW = 2**10
 
 
 def replayable(key: Any) -> Any:
@@ -30,15 +34,34 @@ def replayable(key: Any) -> Any:
     """
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     data = jnp.asarray(jax.random.key_data(key) if typed else key)
-    found = jax.random.wrap_key_data(data[:2], impl="threefry2x32")
+    found = _wrapped(data[:2])
     for k in range(2, data.size):
-        found = jax.random.fold_in(found, data[k])
+        found = fold_in(found, data[k])
     return found
+
+
+def fold_in(key: Any, number: Any) -> Any:
+    """The key of one of many, as ``jax.random.fold_in`` makes it."""
+    return _wrapped(threefry.fold_in(jax.random.key_data(key), number))
+
+
+def _wrapped(data: UInt32[Array, "2"]) -> Any:
+    return jax.random.wrap_key_data(data, impl="threefry2x32")
 
 
 def words(key: Any, size: int) -> UInt32[Array, "w"]:
     """Random words with at least ``size`` bits."""
-    return jax.random.bits(key, (-(-size // WORD),), np.uint32)
+    count = -(-size // WORD)
+    if count <= _FEW:
+        return threefry.bits(jax.random.key_data(key), count)
+    return jax.random.bits(key, (count,), np.uint32)
+
+
+def _normal(key: Any, size: int, dtype: Any) -> Float[Array, "size"]:
+    """Normal numbers of a key."""
+    if size <= _FEW:
+        return threefry.normal(jax.random.key_data(key), size, np.dtype(dtype))
+    return jax.random.normal(key, (size,), dtype)
 
 
 def hadamard(row: Any, count: int) -> UInt32[Array, "w"]:
@@ -91,7 +114,7 @@ def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Fl
     dtype = promote(x.dtype, np.float32)
 
     def add(part: Array, key: Any) -> Array:
-        drawn = jax.random.normal(key, part.shape, dtype)
+        drawn = _normal(key, part.size, dtype).reshape(part.shape)
         return jnp.add(part, (scale.astype(dtype) * drawn).astype(part.dtype))
 
     if x.size <= _SLAB:
@@ -100,11 +123,11 @@ def add_normals(x: Float[Array, "..."], key: Any, scale: Float[Array, ""]) -> Fl
 
     def slab(k: Any, flat: Any) -> Any:
         part = lax.dynamic_slice(flat, (k * _SLAB,), (_SLAB,))
-        return lax.dynamic_update_slice(flat, add(part, jax.random.fold_in(key, k)), (k * _SLAB,))
+        return lax.dynamic_update_slice(flat, add(part, fold_in(key, k)), (k * _SLAB,))
 
     flat: Array = lax.fori_loop(0, count, slab, x.reshape(-1))
     if rest:
-        last = add(flat[-rest:], jax.random.fold_in(key, count))
+        last = add(flat[-rest:], fold_in(key, count))
         flat = lax.dynamic_update_slice(flat, last, (count * _SLAB,))
     return flat.reshape(x.shape)
 
@@ -113,7 +136,7 @@ def squared_length(key: Any, size: int, dtype: Any) -> Shaped[Array, ""]:
     """The sum of the squares of the numbers that `add_normals` adds."""
 
     def square(key: Any, size: int) -> Array:
-        drawn = jax.random.normal(key, (size,), dtype)
+        drawn = _normal(key, size, dtype)
         return jnp.sum(drawn * drawn)
 
     if size <= _SLAB:
@@ -122,7 +145,7 @@ def squared_length(key: Any, size: int, dtype: Any) -> Shaped[Array, ""]:
     total: Array = lax.fori_loop(
         0,
         count,
-        lambda k, total: total + square(jax.random.fold_in(key, k), _SLAB),
+        lambda k, total: total + square(fold_in(key, k), _SLAB),
         jnp.zeros((), dtype),
     )
-    return total + square(jax.random.fold_in(key, count), rest) if rest else total
+    return total + square(fold_in(key, count), rest) if rest else total

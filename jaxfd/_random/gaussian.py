@@ -15,6 +15,8 @@ from jaxfd._random.methods import RandomDirections
 class Normals(Directions):
     """Standard normal entries."""
 
+    exact = True
+
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         return [
             _draws.add_normals(x, self.key_of(i, leaf), scale)

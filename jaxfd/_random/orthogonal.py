@@ -55,6 +55,8 @@ class HadamardRows(Directions):
     signs.
     """
 
+    even = True
+
     def __init__(self, key: Any, like: Leaves) -> None:
         super().__init__(key, like)
         self._starts = [int(start) for start in np.cumsum([0, *self.sizes[:-1]])]

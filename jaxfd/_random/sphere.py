@@ -19,6 +19,8 @@ from jaxfd._random.methods import RandomDirections
 class OnSphere(Normals):
     """Uniform on the sphere of radius ``sqrt(n)``."""
 
+    exact = False
+
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         total = jnp.zeros((), self.common)
         for leaf, (size, dtype) in enumerate(zip(self.sizes, self.dtypes, strict=True)):

@@ -15,6 +15,9 @@ from jaxfd._random.methods import RandomDirections
 class Signs(Directions):
     """Entries +1 and -1, each with probability one half."""
 
+    exact = True
+    even = True
+
     def add(self, leaves: Leaves, i: Any, scales: Leaves) -> list[Any]:
         return [
             _draws.add_signs(x, _draws.words(self.key_of(i, leaf), x.size), scale)

@@ -19,6 +19,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import check_number, check_positive
 from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
+from jaxfd._transforms import schedule_of
 
 # Nine points a table: the tables of Moré and Wild have seven to nine.
 _TICKS = np.array([-4, -3, -2, -1, 1, 2, 3, 4])
@@ -179,6 +180,7 @@ def estimate_noise(
     *,
     direction: PyTree | None = None,
     step: float | None = None,
+    chunk_size: int | None = None,
 ) -> Noise:
     """Estimates the standard deviation of a function's noise near ``x``.
 
@@ -195,6 +197,7 @@ def estimate_noise(
             to 1 times ``max(|x|, 1)``, with fixed signs.
         step: the distance between neighbouring points, in directions; by default it is chosen
             from three, ``eps^(3/4)`` to ``eps^(1/6)`` times ``max(|x|, 1)``. Given, 9 evaluations.
+        chunk_size: as for `grad`.
 
     Returns:
         A `Noise` with the level, whether it is conclusive, and the table it was read from.
@@ -216,6 +219,7 @@ def estimate_noise(
         J. Moré and S. Wild, "Estimating computational noise", SIAM J. Sci. Comput. 33 (2011)
         1292-1314.
     """
+    schedule = schedule_of(chunk_size)
     leaves = leaves_of("estimate_noise", x)
     along = default_direction(leaves)
     if direction is not None:
@@ -234,7 +238,7 @@ def estimate_noise(
         spacings = [float(step)]
     distances = np.concatenate([spacing * _TICKS for spacing in spacings])
     check_output("estimate_noise", fun, x)
-    value, changes, _ = probe("estimate_noise", fun, x, along, distances)
+    value, changes, _ = probe("estimate_noise", fun, x, along, distances, schedule)
     centre = 0.0 if np.isfinite(float(value)) else math.nan
     rows = np.insert(changes.reshape(len(spacings), -1), len(_TICKS) // 2, centre, axis=1)
     usable = [

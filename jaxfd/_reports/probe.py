@@ -18,6 +18,7 @@ from jaxtyping import Float, PyTree, Shaped
 
 from jaxfd._arrays import bind, finfo, power_of_two
 from jaxfd._estimate import program_of
+from jaxfd._places import Schedule
 from jaxfd._reports.entries import check_real
 from jaxfd._transforms import samples
 
@@ -147,6 +148,7 @@ def probe(
     x: PyTree,
     direction: Sequence[np.ndarray],
     distances: Float[np.ndarray, "k"],
+    schedule: Schedule,
 ) -> tuple[Shaped[Any, ""], Float[np.ndarray, "k"], Float[np.ndarray, "k"]]:
     """Evaluates a function at ``x`` and along a line, in one batch; `check_output` comes before.
 
@@ -156,6 +158,7 @@ def probe(
         x: the argument.
         direction: one leaf for each leaf of ``x``, of its shape and dtype.
         distances: where on the line, in directions.
+        schedule: how many points are evaluated at once.
 
     Returns:
         The value at ``x``, as it came; the changes from it and the distances really moved, in
@@ -172,6 +175,7 @@ def probe(
         tree_util.tree_unflatten(tree, direction),
         jnp.asarray(distances),
         name,
+        schedule,
     )
     concrete(name, value)
     wide, away = (np.asarray(a).astype(np.float64) for a in (change, moved))

@@ -84,6 +84,7 @@ def sensitivity(
     *,
     method: Method | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
+    chunk_size: int | None = None,
 ) -> Sensitivity:
     """Ranks parameters by how much a result depends on them.
 
@@ -94,6 +95,7 @@ def sensitivity(
         method: as for `grad`. None takes `Adaptive` with each entry as its own scale, however
             small it is; entries that are 0 count as 1.
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x``, as for `grad`.
+        chunk_size: as for `grad`.
 
     Returns:
         A `Sensitivity`, sorted by ``|x df/dx|``, that is by the size of the elasticity wherever
@@ -121,7 +123,7 @@ def sensitivity(
     leaves_of("sensitivity", x)
     chosen = _default_method(x) if method is None else method
     check_output("sensitivity", fun, x)
-    result = estimate(fun, method=chosen, bounds=bounds)(x)
+    result = estimate(fun, method=chosen, chunk_size=chunk_size, bounds=bounds)(x)
     value = float(concrete("sensitivity", result.value))
     eps = finfo(result.value.dtype).eps
     at, slope, error = flat(x), flat(result.grad), flat(result.error)

@@ -22,7 +22,7 @@ from jaxfd._methods import Adaptive, Central, FiniteDifference, Method, Relative
 from jaxfd._reports.branches import Branches, branches
 from jaxfd._reports.entries import flat, like, unflat
 from jaxfd._reports.probe import check_output, concrete, eps_of, leaves_of
-from jaxfd._transforms import estimate, grad, samples
+from jaxfd._transforms import estimate, grad, samples, schedule_of
 
 _STEPS = 41
 # The farthest point of the default sweep stays within this share of max(|x|, 1).
@@ -102,6 +102,7 @@ def step_sweep(
     method: Method = Central(),
     steps: Any = None,
     exact: PyTree | Callable[[Any], PyTree] = None,
+    chunk_size: int | None = None,
 ) -> StepSweep:
     """Shows the trade-off between truncation and rounding: the derivative at many steps.
 
@@ -120,6 +121,7 @@ def step_sweep(
         exact: the true gradient, a pytree like ``x``; or a function of ``x`` that returns it, such
             as ``jax.grad(fun)``. None takes the estimate of `Adaptive`, whose own error bound is
             then in ``uncertainty``.
+        chunk_size: how many points of one step are evaluated at once, as for `grad`.
 
     Returns:
         A `StepSweep`. Print it for a table, or `plot` it.
@@ -144,28 +146,33 @@ def step_sweep(
     leaves = leaves_of("step_sweep", x)
     stencil = _swept(method)
     check_output("step_sweep", fun, x)
-    usual = estimate(fun, method=method)(x)
+    usual = estimate(fun, method=method, chunk_size=chunk_size)(x)
     concrete("step_sweep", usual.value)
     wanted = _steps(x, method, steps, eps_of(fun, [*leaves, usual.value]))
     evaluations = int(usual.evaluations)
     if exact is None:
-        truth = estimate(fun, method=Adaptive())(x)
+        truth = estimate(fun, method=Adaptive(), chunk_size=chunk_size)(x)
         reference, uncertainty = flat(truth.grad), flat(truth.error)
         evaluations += int(truth.evaluations)
     else:
         reference = _exact(exact(x) if callable(exact) else exact, x)
         uncertainty = np.zeros_like(reference)
     if not program_of(fun).traced:
-        derivative, made = _on_host(fun, x, method, wanted)
+        derivative, made = _on_host(fun, x, method, wanted, chunk_size)
         centres = len(reference)
     else:
-        derivative, made = _in_kernel(fun, x, method, wanted)
+        derivative, made = _in_kernel(fun, x, method, wanted, chunk_size)
         centres = len(wanted) * stencil.uses_centre
     error = np.abs(derivative - reference)
     moves = np.abs(derivative) > _MOVES * np.abs(reference)
     columns = zip(made.T, error.T, (moves | (reference == 0)).T, strict=True)
     fits = [branches(*column, stencil.accuracy) for column in columns]
     fit = Branches(*np.array(fits).T)
+    default_error = np.abs(flat(usual.grad) - reference)
+    # The step that everyone takes may be better than all that were tried.
+    ahead = default_error < np.where(np.isnan(fit.best_error), np.inf, fit.best_error)
+    best_step = np.where(ahead, flat(usual.step), fit.best_step)
+    best_error = np.where(ahead, default_error, fit.best_error)
     return StepSweep(
         steps=unflat(made, x),
         derivative=like(unflat(derivative, x), x),
@@ -173,9 +180,9 @@ def step_sweep(
         reference=unflat(reference, x),
         uncertainty=unflat(uncertainty, x),
         default_step=unflat(flat(usual.step), x),
-        default_error=unflat(np.abs(flat(usual.grad) - reference), x),
-        best_step=unflat(fit.best_step, x),
-        best_error=unflat(fit.best_error, x),
+        default_error=unflat(default_error, x),
+        best_step=unflat(best_step, x),
+        best_error=unflat(best_error, x),
         truncation=unflat(fit.truncation, x),
         rounding=unflat(fit.rounding, x),
         order=stencil.accuracy,
@@ -244,20 +251,25 @@ def _positive(numbers: Any, name: str) -> Float[np.ndarray, "k"]:
     return np.sort(array)
 
 
-def _in_kernel(fun: Any, x: PyTree, method: Any, steps: _Grid) -> tuple[_Grid, _Grid]:
+def _in_kernel(
+    fun: Any, x: PyTree, method: Any, steps: _Grid, chunk_size: int | None
+) -> tuple[_Grid, _Grid]:
     """Derivatives at all steps, and the steps really made: the method's step is a mapped leaf."""
     typed = like(unflat(steps, x), x)
     made = flat(jax.tree.map(lambda a, h: realise(np.asarray(a, h.dtype), h), x, typed), 1)
 
     def at(step: PyTree) -> PyTree:
-        return grad(fun, method=dataclasses.replace(method, step=step))(x)
+        how = dataclasses.replace(method, step=step)
+        return grad(fun, method=how, chunk_size=chunk_size)(x)
 
     # Where a step is lost in the rounding of x the method takes another one.
     return np.where(made == 0, np.nan, flat(jax.vmap(at)(typed), 1)), made
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def _on_host(fun: Any, x: PyTree, method: Any, steps: _Grid) -> tuple[_Grid, _Grid]:
+def _on_host(
+    fun: Any, x: PyTree, method: Any, steps: _Grid, chunk_size: int | None
+) -> tuple[_Grid, _Grid]:
     """The same for a black box, in one batch: a mapped step would make a batch of each."""
     stencil = method.stencil()
     k, n = steps.shape
@@ -266,7 +278,7 @@ def _on_host(fun: Any, x: PyTree, method: Any, steps: _Grid) -> tuple[_Grid, _Gr
     distances = jnp.asarray(np.moveaxis(offsets * steps, -1, 0).reshape(n, -1))
 
     def line(unit: PyTree, row: Any) -> tuple[Any, Any]:
-        _, change, moved = samples(fun, x, unit, row, "step_sweep")
+        _, change, moved = samples(fun, x, unit, row, "step_sweep", schedule_of(chunk_size))
         return change, moved
 
     change, away = (

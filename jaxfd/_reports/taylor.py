@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import finfo
+from jaxfd._places import Schedule
 from jaxfd._reports.probe import eps_of, probe
 
 # Distances run from a quarter of max(|x|, 1) to eps^(1/2), where the remainder of a smooth function
@@ -51,7 +52,8 @@ class Taylor:
         verdict: ``"agrees"``, ``"differs"`` or ``"cannot tell"``.
         slope: the power of h with which the remainder falls: near 2 for a right gradient, 1 for a
             wrong one or a kink; NaN where too little of it stands out of rounding.
-        miss: how large the error of ``g.v`` may be at most, seen at the best distances.
+        miss: how large the error of ``g.v`` may be at most, seen at the best of the shorter
+            distances.
         kink: by how much the slopes to both sides differ; 0 where no kink is seen.
         noise: the standard deviation of the values about a smooth course at short distances.
         reach: how large ``|f(x + h v) - f(x)| / h`` is at the longest distance.
@@ -76,6 +78,7 @@ def taylor_test(
     room: tuple[float, float],
     rounding: float,
     rtol: float,
+    schedule: Schedule,
 ) -> Taylor:
     """Tests a gradient against values on a line, to both sides of ``x``.
 
@@ -93,6 +96,7 @@ def taylor_test(
         room: how far the line may go forwards and backwards, in directions.
         rounding: the relative error that the claimed gradient may have in its dtype.
         rtol: the relative error that counts as none.
+        schedule: how many points are evaluated at once.
 
     Returns:
         What it says.
@@ -105,7 +109,7 @@ def taylor_test(
     sides = [h[h <= room[0]], -h[h <= room[1]]]
     if not sum(map(len, sides)) or not np.all(np.isfinite(slopes)):
         return Taylor("cannot tell", math.nan, math.inf, 0.0, 0.0, 0.0, 0)
-    value, change, moved = probe(name, fun, x, direction, np.concatenate(sides))
+    value, change, moved = probe(name, fun, x, direction, np.concatenate(sides), schedule)
     good = np.isfinite(change) & (moved != 0)
     ratio = np.full(len(change), np.nan)
     ratio[good] = change[good] / moved[good]
@@ -134,7 +138,9 @@ def taylor_test(
     if kink or math.isnan(error) or (not error and _stairs(mean, h, floor, float(np.sum(slopes)))):
         verdict = "cannot tell"
     slope = _slope((np.abs(mean) + np.abs(half)) * h, h, floor)
-    miss = _second(mean, h, floor)
+    # Far out a bounded function has no slope at all: only short distances know that of x.
+    near = h <= h[len(h) // 2]
+    miss = _second(mean[near], h[near], floor[near])
     return Taylor(verdict, slope, miss, 2 * kink, noise, reach, len(change) + 1)
 
 

@@ -21,13 +21,14 @@ class Account:
     Args:
         runner: how they are run, for the function's name and what it asks of progress.
         planned: how many points there will be.
+        before: how many of them are done already.
     """
 
-    def __init__(self, runner: Runner, planned: int) -> None:
+    def __init__(self, runner: Runner, planned: int, before: int = 0) -> None:
         self._runner = runner
         self._planned = planned
         self._tally = Tally(runner.progress, runner.name, planned)
-        self._before = 0  # points of the batches before this one
+        self._before = before  # points of the batches before this one
         self._lost = 0
         self._first: tuple[BaseException, str] | None = None
 

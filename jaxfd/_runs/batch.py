@@ -53,6 +53,7 @@ class Batch:
         if runner.journal is None or not points.count:
             return
         journal = runner.journal
+        runner.check_journal()
         self._page = Page(
             journal.store,
             runner.name,
@@ -60,6 +61,7 @@ class Batch:
             points.call(0),
             runner.names,
             points.declared,
+            runner.former,
         )
         self._entries = [self._page.entry(*points.call(i)) for i in range(points.count)]
         found = self._page.find(self._entries)

@@ -13,7 +13,8 @@ import numpy as np
 from jaxfd._runs import failures
 from jaxfd._runs.account import Account
 from jaxfd._runs.batch import Batch
-from jaxfd._runs.points import ALL, Index, Points
+from jaxfd._runs.crew import Job
+from jaxfd._runs.points import ALL, Points
 from jaxfd._runs.runner import Runner
 from jaxfd._system import host_calls
 from jaxfd._worker import Failure
@@ -29,7 +30,10 @@ class Evaluation:
 
     def __init__(self, runner: Runner, planned: int) -> None:
         self._runner = runner
-        self._account = Account(runner, planned)
+        self._planned = planned
+        self._before = 0  # points of the batches that were simply run
+        # A function that is simply called needs one for its first error only.
+        self._account = None if runner.plain else Account(runner, planned)
 
     def __enter__(self) -> Evaluation:
         return self
@@ -41,7 +45,8 @@ class Evaluation:
         trace: TracebackType | None,
     ) -> None:
         del error, trace
-        self._account.close(complete=kind is None)
+        if self._account is not None:
+            self._account.close(complete=kind is None)
 
     def run(self, points: Points) -> list[np.ndarray]:
         """Runs a batch of ``m`` points.
@@ -53,31 +58,38 @@ class Evaluation:
             Exception: what the function raised, with the point in its notes.
             KeyboardInterrupt: the call was told to stop.
         """
-        if self._runner.plain and points.count:
+        if self._account is None:
             columns = self._plain(points)
-        else:
-            batch = Batch(self._account, self._runner, points)
-            batch.look_up()
-            batch.evaluate()
-            columns = batch.columns
+            self._before += points.count
+            return columns
+        batch = Batch(self._account, self._runner, points)
+        batch.look_up()
+        batch.evaluate()
         self._account.turn(points.count)
-        return columns
+        return batch.columns
 
     def _plain(self, points: Points) -> list[np.ndarray]:
         """The same without any of the services, for functions that take microseconds."""
-        fun = self._runner.fun
-        which: Index = ALL
-        rows = []
+        fun, check = self._runner.fun, host_calls.check
+        if self._runner.vectorized:
+            job = tuple(range(points.count))
+            try:
+                args, kwargs = points.call(ALL)
+                return points.finish(points.accept(fun(*args, **kwargs), points.count), ALL)
+            except Exception as error:
+                raise self._explained(error, points, job)  # noqa: B904
+        sheet = points.sheet()
+        number, put = 0, sheet.put
         try:
-            if self._runner.vectorized:
-                args, kwargs = points.call(which)
-                return points.finish(points.accept(fun(*args, **kwargs), points.count), which)
-            for which in range(points.count):
-                host_calls.check()
-                args, kwargs = points.call(which)
-                rows.append(points.finish(points.accept(fun(*args, **kwargs), None), which))
+            for number, (args, kwargs) in enumerate(points.each()):
+                check()
+                put(number, fun(*args, **kwargs))
         except Exception as error:
-            job = (which,) if isinstance(which, int) else tuple(range(points.count))
-            where = self._account.where(points, job)
-            raise failures.error_of(Failure(error), self._runner.name, where)  # noqa: B904
-        return [np.stack(column) for column in zip(*rows, strict=True)]
+            raise self._explained(error, points, (number,))  # noqa: B904
+        return points.finish(sheet.outputs(), ALL)
+
+    def _explained(self, error: Exception, points: Points, job: Job) -> BaseException:
+        """What a function raised, with the points it was called at."""
+        account = Account(self._runner, self._planned, self._before)
+        points.renew()
+        return failures.error_of(Failure(error), self._runner.name, account.where(points, job))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxfd._runs.fingerprint import PYTHON
 from jaxfd._runs.page import decode, inputs_of
 from jaxfd._runs.store import Store
 
@@ -60,8 +61,14 @@ class Journal:
 
     Args:
         path: the file. Its folder must exist; the file is made when the first point is written.
-        version: part of every key that is written or looked up. Give another one whenever the
-            function changes: the journal cannot see that.
+        version: part of every key that is written or looked up. Give another one whenever what
+            the function computes changes.
+        changed: what to do where a function is not the one whose runs there are: ``"raise"``, or
+            ``"keep"`` them, because it computes the same. Seen are its compiled code (no comments,
+            no layout, no docstrings), that of functions of its module that it calls, its defaults,
+            and the numbers, texts, NumPy arrays and plain containers that it reads from outside of
+            itself. Not seen are helpers in other modules, objects, data files, executables, and
+            containers where a function writes to any.
 
     Raises:
         FileNotFoundError: there is no such folder, or on reading, no such file.
@@ -69,7 +76,7 @@ class Journal:
         PermissionError: the file cannot be written.
         TimeoutError: another program keeps it locked.
         OSError: the disk is full.
-        ValueError: the file is damaged, or no journal.
+        ValueError: the file is damaged, or no journal; at a call, the function has changed.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxfd, pathlib, tempfile
@@ -88,13 +95,18 @@ class Journal:
         >>> folder.cleanup()
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, version: str = "") -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, version: str = "", changed: str = "raise"
+    ) -> None:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(
                 f"journal must be a path or a jaxfd.Journal, got {type(path).__name__}."
             )
+        if changed not in ("raise", "keep"):
+            raise ValueError(f"changed must be 'raise' or 'keep', got {changed!r}.")
         self.store = Store(path)
         self.version = str(version)
+        self._changed = changed
 
     @property
     def path(self) -> Path:
@@ -103,15 +115,64 @@ class Journal:
 
     def __repr__(self) -> str:
         version = f", version={self.version!r}" if self.version else ""
-        return f"jaxfd.Journal({str(self.path)!r}{version})"
+        changed = f", changed={self._changed!r}" if self._changed != "raise" else ""
+        return f"jaxfd.Journal({str(self.path)!r}{version}{changed})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(Journal, version=self.version), (str(self.path),)
+        made = functools.partial(Journal, version=self.version, changed=self._changed)
+        return made, (str(self.path),)
 
     def __len__(self) -> int:
         """The number of runs, of all functions and versions."""
         with self.store.open(write=False) as connection:
             return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+    def check(self, name: str, parts: dict[str, str]) -> None:
+        """Compares a function with the one whose runs there are, and remembers it.
+
+        Args:
+            name: the function.
+            parts: its `fingerprint`.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        key = (name, self.version, PYTHON)
+        where = "WHERE name = ? AND version = ? AND python = ?"
+        with self.store.transaction() as connection:
+            row = connection.execute(f"SELECT parts FROM codes {where}", key).fetchone()
+            if row is not None:
+                with self.store.reading(f"the code of {name}"):
+                    before = dict(json.loads(row[0]))
+                other = sorted(k for k in {*before, *parts} if before.get(k) != parts.get(k))
+                if other and self._changed == "raise":
+                    raise ValueError(
+                        f"journal {str(self.path)!r} holds runs of {name} before it changed "
+                        f"({', '.join(other[:5])}). If it computes something else now, give "
+                        f"jaxfd.Journal(path, version=...) another version than {self.version!r}; "
+                        'if it does not, jaxfd.Journal(path, changed="keep") takes the old values.'
+                    )
+                if not other:
+                    return
+            connection.execute(
+                "INSERT OR REPLACE INTO codes VALUES (?, ?, ?, ?)", (*key, json.dumps(parts))
+            )
+
+    def former(self, ending: str | None) -> str | None:
+        """The name under which old journals hold the runs of a function of the main program.
+
+        Args:
+            ending: what the name ends with, after a folder; None for other functions.
+
+        Returns:
+            The name; None where there is none, or more than one.
+        """
+        if ending is None:
+            return None
+        with self.store.open() as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM layouts")}
+        found = [n for n in names if n.endswith(("/" + ending, "\\" + ending))]
+        return found[0] if len(found) == 1 else None
 
     def close(self) -> None:
         """Closes the file; it is opened again when it is used."""
@@ -127,7 +188,10 @@ class Journal:
         Returns:
             One `Runs` for each function, version and shape of arguments.
         """
-        found = [_stack(*group) for group in self._read()]
+        found = []
+        for group in self._read():
+            with self.store.reading(f"the runs of {group[0]}"):
+                found.append(_stack(*group))
         names = sorted({runs.name for runs in found})
         if name is not None and name not in names:
             raise ValueError(f"name {name!r} is not in {self!r}: it holds {names}.")
@@ -158,9 +222,11 @@ class Journal:
         for line in lines:
             columns += [column for column in line if column not in columns]
         with open(path, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(lines)
+            writer = csv.writer(file)
+            writer.writerow([_cell(column) for column in columns])
+            writer.writerows(
+                [[_cell(line.get(column, "")) for column in columns] for line in lines]
+            )
         return len(lines)
 
     def _read(self) -> Iterable[tuple[Any, ...]]:
@@ -173,16 +239,23 @@ class Journal:
                     (number,),
                 ).fetchall()
                 if rows:
-                    yield owner, version, json.loads(spec), rows, data
+                    yield owner, version, spec, rows, data
+
+
+def _cell(value: Any) -> Any:
+    """A cell of a table; text that a spreadsheet would run as a formula is marked as text."""
+    risky = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{value}" if risky else value
 
 
 def _stack(
     name: str,
     version: str,
-    spec: dict[str, Any],
+    text: str,
     rows: list[tuple[Any, ...]],
     data: dict[bytes, bytes],
 ) -> Runs:
+    spec = json.loads(text)
     arrays = [leaf for leaf in spec["inputs"] if leaf["dtype"]]
     inputs = zip(*(inputs_of(arrays, x, data) for x, *_ in rows), strict=True)
     shapes = [tuple(leaf["shape"]) for leaf in spec["outputs"]]

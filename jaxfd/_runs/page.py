@@ -45,6 +45,7 @@ class Page:
         call: ``(args, kwargs)`` of one of the calls.
         names: names of positional arguments.
         out: the outputs of a call: names, dtypes and shapes.
+        former: another name that its runs may be found under.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Page:
         call: tuple[tuple[Any, ...], dict[str, Any]],
         names: Sequence[str],
         out: Sequence[tuple[str, Any]],
+        former: str | None = None,
     ) -> None:
         outputs = [
             {"name": where, "dtype": _text(np.dtype(leaf.dtype)), "shape": leaf.shape}
@@ -64,7 +66,8 @@ class Page:
         spec = json.dumps({"inputs": inputs, "outputs": outputs, "tree": _structure(*call)})
         self._store = store
         self._what = (name, version, spec)
-        self._prefix = hashlib.blake2b(repr(self._what).encode(), digest_size=_DIGEST).digest()
+        self._prefix = _hash(repr(self._what).encode())
+        self._former = None if former is None else _hash(repr((former, version, spec)).encode())
         self._layout: int | None = None
         self._arrays = [i for i, leaf in enumerate(inputs) if leaf["dtype"]]
         self._shapes = [tuple(leaf.shape) for _, leaf in out]
@@ -77,25 +80,33 @@ class Page:
             leaf = leaves[i]
             raw = leaf.tobytes() if isinstance(leaf, np.ndarray) else np.asarray(leaf).tobytes()
             if len(raw) >= _LARGE:
-                digest = hashlib.blake2b(raw, digest_size=_DIGEST).digest()
+                digest = _hash(raw)
                 large.append((digest, raw))
                 raw = digest
             parts.append(raw)
         x = b"".join(parts)
-        key = hashlib.blake2b(self._prefix + x, digest_size=_DIGEST).digest()
-        return Entry(key, x, tuple(large))
+        return Entry(_hash(self._prefix + x), x, tuple(large))
 
     def find(self, entries: Sequence[Entry]) -> dict[bytes, list[np.ndarray]]:
         """The results of those points that are there, by key."""
+        found = self._results({entry.key: entry.key for entry in entries})
+        if self._former is not None:
+            missing = [entry for entry in entries if entry.key not in found]
+            found |= self._results({_hash(self._former + e.x): e.key for e in missing})
+        return found
+
+    def _results(self, keys: dict[bytes, bytes]) -> dict[bytes, list[np.ndarray]]:
+        """Stored results by the key they are asked by, given that under each key of the file."""
         found = {}
         with self._store.open() as connection:
-            for chunk in _chunks([e.key for e in entries], 500):
+            for chunk in _chunks(list(keys), 500):
                 marks = ",".join("?" * len(chunk))
                 rows = connection.execute(
                     f"SELECT key, dtypes, y FROM runs WHERE key IN ({marks})", chunk
                 )
                 for key, dtypes, y in rows:
-                    found[key] = decode(dtypes, self._shapes, y)
+                    with self._store.reading(f"a result of {self._what[0]}"):
+                        found[keys[key]] = decode(dtypes, self._shapes, y)
         return found
 
     def add(self, finished: Sequence[tuple[Entry, Sequence[np.ndarray]]]) -> None:
@@ -127,6 +138,10 @@ class Page:
             "SELECT id FROM layouts WHERE name = ? AND version = ? AND spec = ?", self._what
         ).fetchone()
         return int(number)
+
+
+def _hash(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=_DIGEST).digest()
 
 
 def _text(dtype: np.dtype) -> str:
@@ -205,6 +220,8 @@ def decode(dtypes: str, shapes: Sequence[tuple[int, ...]], y: bytes) -> list[np.
         stop = start + count * dtype.itemsize
         outputs.append(_array(y[start:stop], dtype, shape))
         start = stop
+    if start != len(y):
+        raise ValueError(f"{len(y)} bytes where {start} are due")
     return outputs
 
 

@@ -6,8 +6,8 @@ It must not know how they are made, nor what for.
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -20,6 +20,20 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 # One point by its number, or several: as an array of numbers, or as a slice that is all of them.
 Index = int | slice | np.ndarray
 ALL = slice(None)
+
+
+class Sheet(Protocol):
+    """Where the outputs of points go as they come, one point after the other."""
+
+    def put(self, number: int, value: Any) -> None:
+        """Checks what the function returned for a point, and copies it.
+
+        Raises:
+            TypeError, ValueError: it is not what was declared.
+        """
+
+    def outputs(self) -> list[np.ndarray]:
+        """The outputs of all points: shape ``(m, *out)``."""
 
 
 class Points(abc.ABC):
@@ -68,6 +82,18 @@ class Points(abc.ABC):
             outputs: shape ``(*out)``, or ``(k, *out)`` for ``k`` points.
             which: the point or points.
         """
+
+    @abc.abstractmethod
+    def sheet(self) -> Sheet:
+        """An empty sheet for the outputs of all points, as `finish` takes them."""
+
+    def each(self) -> Iterator[Arguments]:
+        """The arguments of every point, in order; see `call`."""
+        return map(self.call, range(self.count))
+
+    @abc.abstractmethod
+    def renew(self) -> None:
+        """Makes the points anew: a function may have written to what it was given."""
 
     def index(self, job: Job) -> Index:
         """Several points as an index: a slice, which copies nothing, where it is all of them."""

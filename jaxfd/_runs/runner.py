@@ -21,11 +21,13 @@ from jaxfd._runs import failures
 from jaxfd._runs.cluster import ClusterCrew
 from jaxfd._runs.crew import Calls, Crew, Job
 from jaxfd._runs.executors import ExecutorCrew
+from jaxfd._runs.fingerprint import fingerprint
 from jaxfd._runs.journal import Journal
 from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
 from jaxfd._runs.threads import ThreadCrew, waits_for_itself
+from jaxfd._system import host_calls
 from jaxfd._worker import Failure
 
 
@@ -33,6 +35,9 @@ class Runner:
     """How the points of a host function are run; see `jaxfd.blackbox` for the arguments.
 
     Attributes:
+        pieces: how many points are one call of a vectorised function that is simply called; None
+            for all.
+        former: the name that its runs have in an old journal, where it is another one.
         plain: whether points are simply run one after the other, and what they raise is raised.
         lossy: whether points that fail count as NaN.
     """
@@ -44,14 +49,14 @@ class Runner:
         vectorized: bool,
         *,
         executor: Any = None,
-        chunksize: int | None = None,
+        chunk_size: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
         on_error: Any = "raise",
         journal: Journal | str | os.PathLike[str] | None = None,
         progress: Any = None,
     ) -> None:
-        _check_count("chunksize", chunksize, 1)
+        _check_count("chunk_size", chunk_size, 1)
         _check_count("retries", retries, 0)
         failures.check_on_error(on_error)
         check_progress(progress)
@@ -71,14 +76,20 @@ class Runner:
         self.vectorized = vectorized
         self.name = name
         self.executor = executor
-        self.chunksize = chunksize
+        if self._crew is ProcessCrew:
+            host_calls.note_pool(executor)
+        self.chunk_size = chunk_size
         self.timeout = timeout
         self.retries = retries
         self.on_error = on_error
         self.journal = journal
         self.progress = progress
+        self._checked = -1  # at which opening of the journal
+        self.former: str | None = None
         self._began = False
         self.lossy = on_error == "nan"
+        if journal is not None:
+            _ = self.parts  # as they are now: its runs may change what it reads from outside
         self.plain = (
             executor is None
             and retries == 0
@@ -86,11 +97,29 @@ class Runner:
             and journal is None
             and not progress
         )
+        self.pieces = chunk_size if vectorized and self.plain else None
+
+    @functools.cached_property
+    def parts(self) -> dict[str, str]:
+        """What tells the function from another one; see `fingerprint`."""
+        return fingerprint(self.fun)
 
     @functools.cached_property
     def names(self) -> Sequence[str]:
         """Names of the positional arguments."""
         return _Names(self.fun)
+
+    def check_journal(self) -> None:
+        """Checks, once for each opening, that the journal holds runs of this very function.
+
+        Raises:
+            ValueError: it has changed.
+        """
+        journal = self.journal
+        if journal is not None and self._checked != journal.store.openings:
+            journal.check(self.name, self.parts)
+            self.former = journal.former(_old_ending(self.fun))
+            self._checked = journal.store.openings
 
     def crew(self, calls: Calls) -> Crew:
         """A crew for one batch."""
@@ -106,7 +135,7 @@ class Runner:
 
     def jobs(self, numbers: Sequence[int]) -> list[Job]:
         """Cuts points into what is asked for at once."""
-        size = self.chunksize
+        size = self.chunk_size
         if size is None:
             size = 1
             if self.vectorized:
@@ -152,9 +181,11 @@ def _stable_name(fun: Callable[..., Any]) -> str:
     qualname = str(getattr(fun, "__qualname__", type(fun).__name__))
     module = str(fun.__module__)
     if module == "__main__":
-        # Another script may have a function of the same name.
-        file = getattr(sys.modules["__main__"], "__file__", None)
-        module = "" if file is None else str(Path(file).resolve())
+        # As another program would import it, wherever the file lies. Whether another script's
+        # function of that name is the same one, the journal sees.
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = Path(file).stem if spec is None and file else getattr(spec, "name", "")
     if not inspect.isfunction(fun) or "<" in qualname or fun.__closure__ or not module:
         raise ValueError(
             f"journal needs a name for fun, because {qualname} is no function at the top of a file "
@@ -164,8 +195,16 @@ def _stable_name(fun: Callable[..., Any]) -> str:
     return f"{module}.{qualname}"
 
 
+def _old_ending(fun: Callable[..., Any]) -> str | None:
+    """How the name of a function of the main program ended in old journals, after its folder."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if fun.__module__ != "__main__" or file is None:
+        return None
+    return f"{Path(file).name}.{getattr(fun, '__qualname__', '')}"
+
+
 def _check_count(name: str, value: Any, least: int) -> None:
-    if value is None and name == "chunksize":
+    if value is None and name == "chunk_size":
         return
     if not is_integer(value) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")

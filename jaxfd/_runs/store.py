@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, key BLOB UNIQUE, layout INTEGER, x BLOB, dtypes TEXT, y BLOB,
     finished REAL
 );
+CREATE TABLE IF NOT EXISTS codes (
+    name TEXT, version TEXT, python TEXT, parts TEXT, PRIMARY KEY (name, version, python)
+);
 """
 
 
@@ -47,6 +51,8 @@ class Store:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._process = 0
+        self.openings = 0  # how often it was opened
+        self._file: tuple[int, int] | None = None  # which file is open, whatever its name
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"journal {str(self.path)!r}: there is no folder {str(self.path.parent)!r}: make "
@@ -59,9 +65,19 @@ class Store:
     def open(self, write: bool = True) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time; errors inside are explained."""
         with self._lock, self._explained():
+            if self._connection is not None and self._gone():
+                self.close()
+                warnings.warn(
+                    f"journal {str(self.path)!r} was deleted or replaced while it was open: what "
+                    "was written to it so far is lost, and the file of that name is begun anew.",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
             if self._connection is None or self._process != os.getpid():
                 self._connection = self._connect(write)
                 self._process = os.getpid()
+                self._file = self._identity()
+                self.openings += 1
             yield self._connection
 
     @contextlib.contextmanager
@@ -84,6 +100,32 @@ class Store:
             if self._connection is not None and self._process == os.getpid():
                 self._connection.close()
             self._connection = None
+
+    @contextlib.contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Explains what goes wrong where stored bytes are read.
+
+        Raises:
+            ValueError: they are not what was written.
+        """
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                f"journal {str(self.path)!r} is damaged: {what} cannot be read "
+                f"({type(error).__name__}: {error}). Name another file, or restore a copy."
+            ) from error
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file lies under the path; None where there is none."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _gone(self) -> bool:
+        return self._process == os.getpid() and self._identity() != self._file
 
     def _connect(self, write: bool) -> sqlite3.Connection:
         if not write and not self.path.exists():
@@ -124,7 +166,9 @@ class Store:
         _patiently(connection, "PRAGMA journal_mode = WAL")
         # A row survives the death of the program; a power cut may cost the last ones, no more.
         connection.execute("PRAGMA synchronous = NORMAL")
-        if application == _APPLICATION and tables >= 3:
+        # The youngest table is the last one that is made.
+        youngest = "SELECT count(*) FROM sqlite_master WHERE name = 'codes'"
+        if application == _APPLICATION and connection.execute(youngest).fetchone() == (1,):
             return
         _patiently(connection, "BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):

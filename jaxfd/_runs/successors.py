@@ -11,6 +11,8 @@ import threading
 import weakref
 from typing import Any
 
+from jaxfd._system import host_calls
+
 
 class Successors:
     """Which pool stands for which one that broke.
@@ -50,13 +52,17 @@ def pool_like(executor: Any) -> Any:
         "initializer": getattr(executor, "_initializer", None),
         "initargs": getattr(executor, "_initargs", ()),
     }
+    pool: Any
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         per_child = getattr(executor, "_max_tasks_per_child", None)
-        return concurrent.futures.ProcessPoolExecutor(
+        pool = concurrent.futures.ProcessPoolExecutor(
             mp_context=executor._mp_context, max_tasks_per_child=per_child, **like
         )
-    import loky
+    else:
+        import loky
 
-    return loky.ProcessPoolExecutor(
-        context=executor._context, timeout=executor._timeout, env=executor._env, **like
-    )
+        pool = loky.ProcessPoolExecutor(
+            context=executor._context, timeout=executor._timeout, env=executor._env, **like
+        )
+    host_calls.note_pool(pool)
+    return pool

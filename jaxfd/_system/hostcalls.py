@@ -13,10 +13,19 @@ import contextlib
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from jaxfd._system.callers import interrupt_callers
 from jaxfd._system.threads import MAIN, in_main_thread, interrupt_thread
+
+
+class Pool(Protocol):
+    """A pool of processes."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Ends it."""
 
 
 class HostCalls:
@@ -37,6 +46,7 @@ class HostCalls:
         self._failed = False  # whether any call ever raised
         self._expecting = 0  # how many blocks expect errors as they were
         self._raised: list[Exception] = []  # what host calls raised meanwhile
+        self._pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
     def check(self) -> None:
         """Raises KeyboardInterrupt where the host call of this thread was told to stop."""
@@ -101,6 +111,15 @@ class HostCalls:
                     self._stopped.add(thread)
                     interrupt_thread(thread)
 
+    def note_pool(self, pool: Pool) -> None:
+        """Notes a pool of processes, to be shut down when the program ends.
+
+        By then it has ended itself. But one that nobody shut down is told so once more when it is
+        forgotten, by a function of its module, and that may be gone before: Python takes modules
+        apart in no certain order.
+        """
+        self._pools.add(pool)
+
     def at_exit(self, drain: Callable[[], None], settle: Callable[[], None]) -> None:
         """Makes the end of the program wait for its host calls.
 
@@ -134,6 +153,9 @@ class HostCalls:
             with contextlib.suppress(Exception):
                 settle()
             self._leaving = True
+        for pool in list(self._pools):
+            with contextlib.suppress(Exception):
+                pool.shutdown(wait=False)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:

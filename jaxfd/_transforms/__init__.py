@@ -15,6 +15,7 @@ from jaxfd._transforms.options import (
     check as check,
     check_method as check_method,
     check_pair as check_pair,
+    schedule_of as schedule_of,
 )
 from jaxfd._transforms.result import Estimate as Estimate
 from jaxfd._transforms.second import hessian as hessian, hvp as hvp

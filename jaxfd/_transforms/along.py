@@ -14,6 +14,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import check_integer, promote, real_of
 from jaxfd._estimate import Answer, FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method, stencil_of
+from jaxfd._places import Schedule
 from jaxfd._transforms.options import check, door, tangent_leaves, with_aux
 
 
@@ -24,6 +25,7 @@ def jvp(
     *,
     method: Method = Central(),
     has_aux: bool = False,
+    chunk_size: int | None = None,
 ) -> tuple[Any, ...]:
     """Evaluates ``fun`` and estimates its derivative along one tangent.
 
@@ -35,6 +37,7 @@ def jvp(
         tangents: a tuple of the same structure, shapes and dtypes.
         method: as for `grad`.
         has_aux: whether ``fun`` returns ``(value, aux)``.
+        chunk_size: as for `grad`.
 
     Returns:
         ``(value, tangent)`` or ``(value, tangent, aux)``, as ``jax.jvp`` returns them.
@@ -52,9 +55,10 @@ def jvp(
     Reference:
         P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, for the step.
     """
-    check(method)
+    schedule = check(method, chunk_size)
     leaves = tangent_leaves("jvp", primals, tangents)
-    task = Line("jvp", tuple(range(len(primals))), has_aux, allow_int=True)
+    argnums = tuple(range(len(primals)))
+    task = Line("jvp", argnums, has_aux, allow_int=True, schedule=schedule)
     program = program_of(fun, compiled=False)
     answer: Answer = program.run(task, tuple(primals), {}, method, Needs(tangents=leaves))
     pair = (answer.value, answer.derivative)
@@ -67,6 +71,7 @@ def samples(
     tangent: PyTree,
     distances: Float[Any, "k"],
     name: str,
+    schedule: Schedule = Schedule(),
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
 
@@ -76,6 +81,7 @@ def samples(
         tangent: of the same structure, shapes and dtypes.
         distances: the ``t`` of the K points.
         name: who asks, for errors.
+        schedule: how many points are evaluated at once.
 
     Returns:
         The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
@@ -87,12 +93,16 @@ def samples(
     )
     program = program_of(fun, compiled=False)
     needs = Needs(tangents=leaves, distances=distances)
-    found = program.run(Sampling(name), (x,), {}, Central(), needs)
+    found = program.run(Sampling(name, schedule=schedule), (x,), {}, Central(), needs)
     return found.value, found.change, found.distances
 
 
 def derivative(
-    fun: Callable[..., Any], order: int = 1, *, method: Method = Central()
+    fun: Callable[..., Any],
+    order: int = 1,
+    *,
+    method: Method = Central(),
+    chunk_size: int | None = None,
 ) -> Callable[..., Any]:
     """Makes a function that estimates a derivative of any order of a function of one number.
 
@@ -101,6 +111,7 @@ def derivative(
             a pytree of arrays.
         order: the order of the derivative, 1 or more.
         method: stencil and step; the default step suits the order.
+        chunk_size: as for `grad`.
 
     Returns:
         A function that returns the derivative, of the shape of ``fun``'s output.
@@ -113,11 +124,11 @@ def derivative(
         >>> print(f"{jaxfd.derivative(jnp.exp, order=2)(0.0):.2f}")
         1.00
     """
-    check(method)
+    schedule = check(method, chunk_size)
     check_integer(order, "order")
     if order > 1:
         stencil_of(method, order)  # refuses an order that it has none for
-    task = FirstOrder("derivative", derivative=order)
+    task = FirstOrder("derivative", schedule=schedule, derivative=order)
     inner = door(fun, task, method, with_aux(False))
 
     @functools.wraps(fun, updated=())

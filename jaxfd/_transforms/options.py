@@ -34,10 +34,19 @@ def check(method: Any, chunk_size: Any = None, bounds: Any = None) -> Schedule:
         TypeError, ValueError: an option is no such thing, or out of range.
     """
     check_method(method)
+    check_pair(bounds)
+    return schedule_of(chunk_size)
+
+
+def schedule_of(chunk_size: Any) -> Schedule:
+    """The schedule that a user asks for with ``chunk_size``.
+
+    Raises:
+        TypeError, ValueError: it is no number of points, nor None.
+    """
     if chunk_size is not None:
         why = ": it is the number of points evaluated at once"
         check_integer(chunk_size, "chunk_size", kind="an integer or None", why=why)
-    check_pair(bounds)
     return Schedule(chunk_size)
 
 

@@ -56,6 +56,7 @@ def hvp(
     tangents: Sequence[PyTree],
     *,
     method: Method = Central(),
+    chunk_size: int | None = None,
 ) -> Any:
     """Estimates the product of the Hessian of ``fun`` with a vector.
 
@@ -66,6 +67,7 @@ def hvp(
         primals: a tuple of arguments.
         tangents: the vector, of the same structure, shapes and dtypes.
         method: as for `grad`; the default step suits second derivatives.
+        chunk_size: as for `grad`.
 
     Returns:
         The product, shaped as the argument if there is one, else a tuple like ``primals``.
@@ -79,10 +81,10 @@ def hvp(
         >>> print(np.asarray(jaxfd.hvp(lambda x: jnp.sum(x**2), (x,), (v,))).round(2))
         [2. 0.]
     """
-    check(method)
+    schedule = check(method, chunk_size)
     leaves = tangent_leaves("hvp", primals, tangents)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
-    task = HessianVector("hvp", argnums)
+    task = HessianVector("hvp", argnums, schedule=schedule)
     program = program_of(fun, compiled=False)
     answer: Answer = program.run(task, tuple(primals), {}, method, Needs(tangents=leaves))
     return answer.derivative

@@ -19,16 +19,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxfd._jaxpr import every_eqn
+from jaxfd._primitives import host_call_p
 from jaxfd.optim._state import key_bits, key_of
 
 
-def fingerprint(program: Callable[..., Any], *args: Any, name: str) -> str:
-    """What tells one problem from another: the traced program with its constants, and arguments."""
+def identity_of(program: Callable[..., Any], *args: Any, known: Any, name: str) -> str:
+    """What tells one problem from another.
+
+    That is the traced program with its constants, the compiled code of the host functions in it,
+    and what it begins with.
+
+    Args:
+        program: the program.
+        args: its arguments.
+        known: what there is of them without any evaluation, which noise may change.
+        name: the function's.
+    """
     closed = jax.make_jaxpr(program)(*args)
     digest = hashlib.sha256(name.encode())
     # Addresses of host functions differ from process to process.
     digest.update(re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
-    for leaf in (*_constants(closed), *jax.tree.leaves(args)):
+    for eqn in every_eqn(closed):
+        if eqn.primitive is host_call_p:
+            digest.update(
+                repr(sorted(getattr(eqn.params["callback"], "parts", {}).items())).encode()
+            )
+    for leaf in (*_constants(closed), *jax.tree.leaves(known)):
         array = np.asarray(key_bits(leaf))
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
     return digest.hexdigest()
@@ -48,7 +65,7 @@ class Checkpoint:
 
     Args:
         folder: the folder; it is made if need be.
-        identity: the `fingerprint` of the problem.
+        identity: what tells the problem from others, see `identity_of`.
 
     Raises:
         ValueError: there is a file in its place.
@@ -65,31 +82,60 @@ class Checkpoint:
             ) from None
         self._path = self._folder / "run.npz"
 
-    def load(self, like: PyTree) -> tuple[PyTree, np.ndarray] | None:
-        """The state and the history that were saved; None where there are none.
+    def load(self, like: PyTree) -> tuple[PyTree, np.ndarray, float] | None:
+        """The state, the history and the tolerance that were saved; None where there are none.
+
+        A tolerance that is not known is 0.
 
         Raises:
-            ValueError: it was another problem.
+            ValueError: it was another problem, or the file is damaged.
         """
         if not self._path.exists():
             return None
-        with np.load(self._path) as file:
-            if str(file["identity"]) != self._identity:
-                raise ValueError(
-                    f"checkpoint: {self._folder} holds a run of another problem (another function, "
-                    "x0, bounds, method or optimizer, or another version of jax or jaxfd): give "
-                    "another folder, or delete this one."
-                )
-            leaves, tree = jax.tree.flatten(like)
-            found = [_restored(file[f"leaf{i}"], leaf) for i, leaf in enumerate(leaves)]
-            return jax.tree.unflatten(tree, found), file["history"]
+        try:
+            with open(self._path, "rb") as bytes_of, np.load(bytes_of) as file:
+                saved = {key: file[key] for key in file.files}
+            identity, history = str(saved["identity"]), saved["history"]
+        except Exception as error:
+            raise self._damaged(error) from error
+        if identity != self._identity:
+            raise ValueError(
+                f"checkpoint: {self._folder} holds a run of another problem (another function, "
+                "x0, bounds, method or optimizer, or another version of Python, jax or jaxfd): "
+                "give another folder, or delete this one."
+            )
+        leaves, tree = jax.tree.flatten(like)
+        try:
+            found = [_restored(saved[f"leaf{i}"], leaf) for i, leaf in enumerate(leaves)]
+            tol = float(saved.get("tol", 0.0))
+        except Exception as error:
+            raise self._damaged(error) from error
+        return jax.tree.unflatten(tree, found), history, tol
 
-    def save(self, state: PyTree, history: np.ndarray) -> None:
-        """Writes state and history in place of those before."""
+    def refuse(self, best: float, now: float) -> None:
+        """Says that the function is not what it was.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            f"checkpoint: {self._folder} holds a run where fun was {best:.9g} at the best point, "
+            f"but it is {now:.9g} there: fun, or what it reads, has changed. Give another folder, "
+            "or delete this one."
+        )
+
+    def _damaged(self, error: Exception) -> ValueError:
+        return ValueError(
+            f"checkpoint: {self._path} is damaged ({type(error).__name__}: {error}): delete it, "
+            "and the run begins anew, or give another folder."
+        )
+
+    def save(self, state: PyTree, history: np.ndarray, tol: float) -> None:
+        """Writes state, history and tolerance in place of those before."""
         buffer = io.BytesIO()
         leaves = [np.asarray(key_bits(leaf)) for leaf in jax.tree.leaves(state)]
         named: dict[str, Any] = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
-        np.savez(buffer, identity=self._identity, history=history, **named)
+        np.savez(buffer, identity=self._identity, history=history, tol=tol, **named)
         # The process id lets two programs share a folder by mistake without a broken file.
         draft = self._folder / f"run.{os.getpid()}.tmp"
         with open(draft, "wb") as file:
@@ -103,4 +149,7 @@ def _restored(data: np.ndarray, like: Any) -> Any:
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return key_of(jnp.asarray(data), like)
     # NumPy forgets the names of dtypes that are not its own.
-    return jnp.asarray(data.view(like.dtype) if data.dtype.kind == "V" else data)
+    array = jnp.asarray(data.view(like.dtype) if data.dtype.kind == "V" else data)
+    if (array.shape, array.dtype) != (jnp.shape(like), like.dtype):
+        raise ValueError(f"{array.dtype}{array.shape} where {like.dtype}{jnp.shape(like)} is due")
+    return array

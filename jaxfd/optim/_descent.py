@@ -6,8 +6,9 @@ know how steps are repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,10 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
+from jaxfd._functions import Subject, entry_of
 from jaxfd._hook import differentiable
 from jaxfd._methods import Central, Method
+from jaxfd._random import is_random
 from jaxfd.optim._gradient import EstimateState, MethodSchedule, estimate_gradient
 from jaxfd.optim._state import add, number
 from jaxfd.optim._steps import GOING, Outcome
@@ -45,6 +48,7 @@ class Descent:
         box: lower and upper walls, pytrees like ``x``, or None.
         method: how to estimate the gradient; None for ``Central()``.
         optimizer: the optimiser. One that begins with `estimate_gradient` estimates for itself.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
     """
 
     patience = 100
@@ -55,15 +59,54 @@ class Descent:
         box: tuple[PyTree, PyTree] | None,
         method: Method | MethodSchedule | None,
         optimizer: optax.GradientTransformation,
+        chunk_size: int | None = None,
     ) -> None:
         self._fun, self._box, self._asked = fun, box, method
-        method = Central() if method is None else method
-        self._estimator = estimate_gradient(method, bounds=box, value=True)
+        self._method = Central() if method is None else method
+        self.exact = isinstance(self._method, Method) and not is_random(self._method)
+        self._chunk_size = chunk_size
         self._optimizer = optax.with_extra_args_support(optimizer)
-        # What a line search differentiates is differenced, and stays inside the box.
-        how = method if isinstance(method, Method) else Central()
+        self._made_as = type(optimizer)
+        schedule = () if isinstance(self._method, Method) else (self._method,)
+        functions = (optimizer.update, *schedule)
+        self._subjects = tuple(entry_of(each).subject for each in functions)
+
+    @property
+    def kind(self) -> Hashable:
+        return self._made_as, self._chunk_size
+
+    @property
+    def numbers(self) -> PyTree:
+        return self._box, self._method if isinstance(self._method, Method) else None
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        return self._subjects
+
+    def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
+        other: Any = copy.copy(self)
+        other._fun, other._asked, other._optimizer = fun, None, None
+        other._box, other._method = (None, None) if numbers is None else numbers
+        if numbers is not None:
+            update, *schedule = (each.fun.get() for each in self._subjects)
+            made: Any = self._made_as
+            other._optimizer = optax.with_extra_args_support(made(None, update))
+            other._method = schedule[0] if schedule else other._method
+        return cast(Self, other)
+
+    @property
+    def _estimator(self) -> optax.GradientTransformationExtraArgs:
+        return estimate_gradient(
+            self._method, bounds=self._box, value=True, chunk_size=self._chunk_size
+        )
+
+    @property
+    def _line_fun(self) -> Callable[[PyTree], Any]:
+        """What a line search differentiates: it is differenced, and stays inside the box."""
+        fun, box = self._fun, self._box
+        how = self._method if isinstance(self._method, Method) else Central()
         own = fun if box is None else lambda x: fun(inside(x, box))
-        self._line_fun = differentiable(own, method=how)
+        return differentiable(own, method=how, chunk_size=self._chunk_size)
 
     def init(self, x: PyTree) -> tuple[DescentState, Any, int]:
         gradient, optimizer = self._estimator.init(x), self._optimizer.init(x)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections, is_random
-from jaxfd._transforms import check_method, estimate, grad
+from jaxfd._transforms import check_method, estimate, grad, schedule_of
 from jaxfd.optim._objective import ObjectiveCache, accepted, check_loss, is_masked, unmasked
 from jaxfd.optim._state import add, key_bits, key_of, value_dtype
 
@@ -51,6 +51,7 @@ def estimate_gradient(
     *,
     bounds: tuple[PyTree, PyTree] | None = None,
     value: bool = False,
+    chunk_size: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Replaces the incoming gradient by an estimate, made by evaluating the function.
 
@@ -77,6 +78,7 @@ def estimate_gradient(
             must be in it.
         value: whether the state shall know the value for random methods too whose points come in
             pairs, for one evaluation more. It is NaN otherwise.
+        chunk_size: as for `jaxfd.grad`.
 
     Returns:
         A transformation whose state is an `EstimateState`. Its gradients have the shapes and dtypes
@@ -107,6 +109,8 @@ def estimate_gradient(
     if not callable(method) or isinstance(method, type):
         check_method(_started(method, jnp.zeros(1)))
 
+    schedule_of(chunk_size)
+    options: dict[str, Any] = {"bounds": bounds, "chunk_size": chunk_size}
     objective = ObjectiveCache()
 
     def at(count: Any) -> Method:
@@ -166,9 +170,9 @@ def estimate_gradient(
         try:
             if is_random(now) and now.antithetic and not value:
                 cost: Any = 2 * now.num_samples
-                raw, seen = grad(fun, method=now, bounds=bounds)(*args, **named), jnp.nan
+                raw, seen = grad(fun, method=now, **options)(*args, **named), jnp.nan
             else:
-                found = estimate(fun, method=now, bounds=bounds)(*args, **named)
+                found = estimate(fun, method=now, **options)(*args, **named)
                 raw, seen, cost = found.grad, found.value, found.evaluations
         except TypeError:
             whole = unmasked(value_fn) if masked else value_fn

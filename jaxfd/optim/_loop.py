@@ -18,7 +18,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxfd._runs import Tally
-from jaxfd._system import aside
 from jaxfd.optim._checkpoint import Checkpoint
 from jaxfd.optim._state import add, number
 from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps
@@ -187,7 +186,7 @@ def repeat(
         history: the values of the steps made before.
         between: called after segments with the run and the history; whether to stop.
         interrupted: whether there was a Ctrl-C, also one that raised nothing.
-        compiled: what `segment_of` made, by ``jax.jit``.
+        compiled: what `segment_of` made, compiled by ``prepare`` and then called.
 
     Returns:
         The run, the history, and why it stopped though the steps did not: empty if they did.
@@ -202,12 +201,12 @@ def repeat(
     def save() -> None:
         if checkpoint is not None:
             values[:] = [np.concatenate(values)]
-            checkpoint.save(run, values[0])
+            checkpoint.save(run, values[0], limits.tol)
 
     try:
         tally.add(int(run.steps))
         if int(run.status) == GOING:
-            aside(compiled.lower(run, number(count), tol, number(most)).compile)
+            compiled.prepare(run, number(count), tol, number(most))
         while int(run.status) == GOING:
             if interrupted():
                 raise KeyboardInterrupt

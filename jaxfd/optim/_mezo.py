@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxfd._estimate import Needs, StepInPlace, program_of
 from jaxfd._random import RandomDirections, is_random
-from jaxfd._transforms import check_method
+from jaxfd._transforms import check
 from jaxfd.optim._objective import check_loss, with_extra
 from jaxfd.optim._state import key_bits, key_of, value_dtype
 
@@ -50,7 +50,12 @@ class Mezo(NamedTuple):
     step: Callable[..., tuple[PyTree, MezoState]]
 
 
-def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) -> Mezo:
+def mezo(
+    learning_rate: float | Callable[[Any], Any],
+    method: RandomDirections,
+    *,
+    chunk_size: int | None = None,
+) -> Mezo:
     """Descends without ever holding a gradient: two evaluations a step, and memory of one.
 
     Each step evaluates at perturbed parameters, then adds the same directions, made anew from the
@@ -61,6 +66,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         learning_rate: a number, or a function of the number of steps so far.
         method: a random method: ``jaxfd.SPSA(key, sigma=1e-3)``. The state splits its key. The
             subspace of `jaxfd.Guided` stays as it is given: there is no gradient to follow.
+        chunk_size: as for `jaxfd.grad`.
 
     Returns:
         A pair of functions, ``init(params)`` and ``step(params, state, *, value_fn, **extra)``.
@@ -88,7 +94,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
     Reference:
         S. Malladi et al., "Fine-tuning language models with just forward passes", NeurIPS 2023.
     """
-    check_method(method)
+    task = StepInPlace("mezo", schedule=check(method, chunk_size))
     if not is_random(method):
         raise TypeError(
             f"mezo needs a random method, got {method!r}: take jaxfd.SPSA(key), say; for others "
@@ -122,7 +128,7 @@ def mezo(learning_rate: float | Callable[[Any], Any], method: RandomDirections) 
         fun = with_extra(value_fn, extra)
         try:
             needs = Needs(rate=jnp.asarray(rate))
-            found = program_of(fun).run(StepInPlace("mezo"), (params,), {}, now, needs)
+            found = program_of(fun).run(task, (params,), {}, now, needs)
         except TypeError:
             check_loss("mezo", fun, params)
             raise

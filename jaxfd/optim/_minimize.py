@@ -7,6 +7,7 @@ made, nor how steps are repeated.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -19,20 +20,21 @@ import optax
 from jaxtyping import PyTree
 
 from jaxfd._arrays import check_integer, check_number, finfo
-from jaxfd._estimate import program_of
+from jaxfd._estimate import ProgramHolder, program_of
 from jaxfd._methods import Method
 from jaxfd._random import is_random
 from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import ctrl_c, host_calls
-from jaxfd._transforms import check_method, check_pair
-from jaxfd.optim._checkpoint import Checkpoint, fingerprint
+from jaxfd._transforms import check_method, check_pair, schedule_of
+from jaxfd.optim._checkpoint import Checkpoint, identity_of
 from jaxfd.optim._descent import Descent
+from jaxfd.optim._executable import segment
 from jaxfd.optim._loop import Limits, Run, begin, repeat, segment_of
 from jaxfd.optim._quasi import QuasiNewton
 from jaxfd.optim._result import Result
 from jaxfd.optim._state import number
-from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, STALLED, STUCK, Steps
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, STALLED, STUCK, Steps
 from jaxfd.optim._vector import box_of
 
 # What counters hold.
@@ -64,6 +66,7 @@ def minimize(
     key: Any = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
+    chunk_size: int | None = None,
 ) -> Result:
     """Minimises a function by evaluating it.
 
@@ -99,10 +102,12 @@ def minimize(
             elsewhere, or a function, as for `jaxfd.blackbox`; it counts steps.
         checkpoint: a folder. The run is saved there, and goes on from there when it is called again
             with the same problem, to the same end bit for bit, however it was stopped. A larger
-            budget goes on where a smaller one ended.
+            budget, or a smaller ``tol``, goes on where the run ended. The best point is evaluated
+            once more, uncounted: where ``fun`` has changed, the folder is refused.
         key: a PRNG key for a random ``method``, in place of its own.
         max_evaluations: stops after the step that reaches so many evaluations.
         max_seconds: stops after so many seconds.
+        chunk_size: as for `jaxfd.grad`.
 
     Returns:
         A `Result` with the best point seen. Ctrl-C ends the run with what there is by then; before
@@ -131,24 +136,26 @@ def minimize(
     method = _keyed(method, key)
     limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
     check_progress(progress)
+    schedule_of(chunk_size)
     leaves = leaves_of("minimize", x0)
     check_output("minimize", fun, x0)
     x = jax.tree.unflatten(jax.tree.structure(x0), [jnp.asarray(leaf) for leaf in leaves])
     _check_bounds(bounds, x)
     box = box_of(x, bounds)
-    steps = _steps_of(fun, x, box, optimizer, method)
+    steps = _steps_of(fun, x, box, optimizer, method, chunk_size)
     function = program_of(fun)
     name = function.name
     run = begin(steps, x)
     if int(run.evaluations) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {float(run.best)} at x0, not finite: choose another x0.")
-    program = segment_of(steps)
     saved, history = None, np.zeros(0, run.best.dtype)
     if checkpoint is not None:
         zero = np.zeros((), run.best.dtype)
-        whole = fingerprint(program, run, number(1), zero, number(1), name=name)
+        known = (run.x if int(run.evaluations) else run, number(1), zero, number(1))
+        program = segment_of(steps)
+        whole = identity_of(program, run, number(1), zero, number(1), known=known, name=name)
         saved = Checkpoint(checkpoint, whole)
-        run, history = saved.load(run) or (run, history)
+        run, history = _resumed(fun, steps, saved, run, limits.tol) or (run, history)
 
     def result(run: Run, history: np.ndarray, why: str) -> Result:
         status = int(run.status)
@@ -182,13 +189,46 @@ def minimize(
             history=history,
             between=between,
             interrupted=lambda: ctrl_c.noticed() > presses,
-            compiled=jax.jit(program),
+            compiled=segment(fun, steps),
         )
     finally:
         tally.close()
     if len(history) and not np.isfinite(history[0]) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {history[0]} at x0, not finite: choose another x0.")
     return result(run, history, why)
+
+
+def _resumed(
+    fun: Callable[[PyTree], Any], steps: Steps, saved: Checkpoint, start: Run, tol: float
+) -> tuple[Run, np.ndarray] | None:
+    """The run that was saved, with the history; None where there is none.
+
+    Its best point is evaluated once more, which counts for nothing, because what a function reads
+    may have changed. Where the tolerance has become tighter, a run that had converged goes on.
+
+    Raises:
+        ValueError: the function has another value there.
+    """
+    found = saved.load(start)
+    if found is None:
+        return None
+    run, history, before = found
+    best, first = float(run.best), float(run.first)
+    if steps.exact and np.isfinite(best):
+        again: Any = fun if isinstance(fun, ProgramHolder) else jax.jit(fun)
+        eps = float(finfo(run.best.dtype).eps)
+
+        def now() -> float:
+            return float(np.asarray(again(run.best_x), run.best.dtype))
+
+        value = now()
+        bound = eps**0.5 * max(abs(best), abs(value)) + 1e3 * eps * abs(first)
+        # Where it is not the same twice, there is noise.
+        if not abs(value - best) <= bound and now() == value:
+            saved.refuse(best, value)
+    if int(run.status) in (FOUND, STALLED) and tol < before:
+        run = run._replace(status=number(GOING), since=number(0))
+    return run, history
 
 
 def _advice(status: int, skipped: int, dtype: Any, steps: Steps, method: Any) -> str:
@@ -257,17 +297,24 @@ def _keyed(method: Any, key: Any) -> Any:
     return dataclasses.replace(method, key=key)
 
 
+@functools.cache
+def _usual() -> optax.GradientTransformation:
+    """The optimiser for random methods: always the same one, so that its programs are kept."""
+    return optax.adam(1e-2)
+
+
 def _steps_of(
     fun: Callable[[PyTree], Any],
     x: PyTree,
     box: tuple[PyTree, PyTree] | None,
     optimizer: optax.GradientTransformation | None,
     method: Any,
+    chunk_size: int | None,
 ) -> Steps:
     """The way to go that suits what was asked for."""
     fixed = method is None or (isinstance(method, Method) and not is_random(method))
     if optimizer is None and fixed:
-        return QuasiNewton(fun, x, box, method)
+        return QuasiNewton(fun, x, box, method, chunk_size)
     if optimizer is None:
-        optimizer = optax.adam(1e-2)
-    return Descent(fun, box, method, optimizer)
+        optimizer = _usual()
+    return Descent(fun, box, method, optimizer, chunk_size)

@@ -11,8 +11,9 @@ This room must not know how steps are repeated, nor how a gradient is made of va
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import copy
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxfd._arrays import finfo
-from jaxfd._estimate import slopes, values_of
+from jaxfd._estimate import Values, program_of, slopes, values_of
+from jaxfd._functions import Subject
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
-from jaxfd._system import aside
-from jaxfd._transforms import estimate
+from jaxfd._transforms import estimate, schedule_of
+from jaxfd.optim._executable import value_of
 from jaxfd.optim._line import line_search
 from jaxfd.optim._metric import Metric, first_metric, inverse_times, learn
 from jaxfd.optim._state import add, number
@@ -102,9 +104,11 @@ class QuasiNewton:
         box: lower and upper walls, pytrees like ``x``, or None.
         method: how to estimate gradients; None chooses between forward and central differences, and
             their steps.
+        chunk_size: how many points are evaluated at once; None lets the library choose.
     """
 
     patience = 20
+    exact = True
 
     def __init__(
         self,
@@ -112,22 +116,40 @@ class QuasiNewton:
         x: PyTree,
         box: tuple[PyTree, PyTree] | None,
         method: Method | None,
+        chunk_size: int | None = None,
     ) -> None:
         self._fun, self._box, self._method = fun, box, method
+        self._chunk_size = chunk_size
         self._vectors = Vectors(x)
-        self._slopes = slopes(fun, box)
         start = self._vectors.flat(x)
         self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
-        self._walls = None if box is None else tuple(map(self._vectors.flat, box))
+
+    @property
+    def kind(self) -> Hashable:
+        return self._vectors.kind, self._eps, self._chunk_size, self._composed
+
+    @property
+    def numbers(self) -> PyTree:
+        return self._box, self._method, self._typical
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]:
+        return ()
+
+    def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
+        other: Any = copy.copy(self)
+        other._fun = Values(fun) if self._composed and fun is not None else fun
+        other._box, other._method, other._typical = (None,) * 3 if numbers is None else numbers
+        return cast(Self, other)
 
     def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
-        fun = jax.jit(self._fun)
-        traced = fun.trace(x)
-        exact = values_of(self._fun, traced.jaxpr)
-        if exact is not self._fun:
-            self._fun, fun = exact, jax.jit(exact)
-            traced = fun.trace(x)
-        aside(traced.lower().compile)
+        self._composed = False
+        if program_of(self._fun).traced:
+            exact = values_of(self._fun, jax.make_jaxpr(self._fun)(x))
+            self._composed = exact is not self._fun
+            self._fun = exact
+        fun = value_of(self._fun)
+        fun.prepare(x)
         value = jnp.asarray(fun(x))
         self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
         zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
@@ -166,8 +188,8 @@ class QuasiNewton:
         )
         state = state._replace(value=value, metric=metric)
         free = jnp.ones_like(finite)
-        if self._walls is not None:
-            lower, upper = self._walls
+        if self._box is not None:
+            lower, upper = map(self._vectors.flat, self._box)
             free = ~(((v <= lower) & (g > 0)) | ((v >= upper) & (g < 0)))
         p = jnp.where(free, -inverse_times(metric, jnp.where(free, g, 0)), 0)
         height = jnp.abs(value).astype(v.dtype)
@@ -253,7 +275,9 @@ class QuasiNewton:
         """The gradient at ``x``, whose entries are of that size."""
         flat, tree = self._vectors.flat, self._vectors.tree
         if self._method is not None:
-            found = estimate(self._fun, method=self._method, bounds=self._box)(x)
+            found = estimate(
+                self._fun, method=self._method, chunk_size=self._chunk_size, bounds=self._box
+            )(x)
             g = flat(found.grad)
             # At first, the entry that moves most moves by its own size.
             steepest = jnp.max(jnp.where(jnp.isfinite(g), jnp.abs(g) / size, 0), initial=0)
@@ -273,10 +297,11 @@ class QuasiNewton:
         h = jnp.where(noisy & ~state.restart, jnp.maximum(lifted, self._eps**0.5 * size), h)
         h = jnp.minimum(h, size / 10)
         both = noisy | state.central | state.restart
+        slopes_at = slopes(self._fun, self._box, schedule_of(self._chunk_size))
         value, g, bend, besides = lax.cond(
             both,
-            lambda: self._slopes(x, state.value, tree(h), True),
-            lambda: self._slopes(x, state.value, tree(h), False),
+            lambda: slopes_at(x, state.value, tree(h), True),
+            lambda: slopes_at(x, state.value, tree(h), False),
         )
         g, bend = flat(g), jnp.abs(flat(bend))
         # On both sides of every entry nothing but the value itself.
@@ -296,4 +321,4 @@ class QuasiNewton:
 
     def _at(self, v: Any, t: Any, p: Any) -> Any:
         new = v + t * p
-        return new if self._walls is None else jnp.clip(new, *self._walls)
+        return new if self._box is None else jnp.clip(new, *map(self._vectors.flat, self._box))

@@ -25,6 +25,7 @@ def spsa(
     alpha: float = 0.602,
     gamma: float = 0.101,
     num_samples: int = 1,
+    chunk_size: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Stochastic approximation by simultaneous perturbation: two evaluations a step.
 
@@ -45,6 +46,7 @@ def spsa(
         alpha: the exponent of the steps.
         gamma: the exponent of the perturbations.
         num_samples: directions of each step, of two evaluations each; their mean counts.
+        chunk_size: as for `jaxfd.grad`.
 
     Returns:
         A transformation.
@@ -83,4 +85,6 @@ def spsa(
         k = jnp.asarray(count, jnp.float32)
         return a / (stability + k + 1.0) ** alpha
 
-    return optax.chain(estimate_gradient(method), optax.scale_by_learning_rate(rate))
+    return optax.chain(
+        estimate_gradient(method, chunk_size=chunk_size), optax.scale_by_learning_rate(rate)
+    )

@@ -6,9 +6,12 @@ optimiser in `_descent`. The loop in `_loop` must not know which.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, Protocol, Self
 
 from jaxtyping import PyTree
+
+from jaxfd._functions import Subject
 
 # Why a run ended. Those from FOUND on are convergence.
 GOING, STUCK, FLAT, ENDLESS, FOUND, STALLED = range(6)
@@ -41,11 +44,31 @@ class Outcome(NamedTuple):
 class Steps(Protocol):
     """A way to go from one point to the next; all but ``told`` is traced.
 
+    Steps of one kind, by the same functions, are the same but for their numbers; so one program
+    serves all of them.
+
     Attributes:
         patience: after how many steps without progress the run is over.
+        kind: all that tells them from others of their class, but for functions and numbers.
+        numbers: a pytree of arrays.
+        subjects: the functions that they call, besides the one that is minimised.
+        exact: whether the values that steps return are those of the function at their points.
     """
 
     patience: int
+    exact: bool
+
+    @property
+    def kind(self) -> Hashable: ...
+
+    @property
+    def numbers(self) -> PyTree: ...
+
+    @property
+    def subjects(self) -> tuple[Subject, ...]: ...
+
+    def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
+        """Steps of this kind; those without function and numbers hold none, and make no step."""
 
     def init(self, x: PyTree) -> tuple[Any, Any, int]:
         """The state at the start, the value there (NaN if not known yet), and the evaluations."""

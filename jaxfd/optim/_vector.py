@@ -6,6 +6,7 @@ It exists because a quasi-Newton method is written in vectors. It must not know 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -29,6 +30,7 @@ class Vectors:
         self._dtypes = list(map(jnp.result_type, leaves))
         self.dtype = widest(self._dtypes)
         self.size = sum(map(math.prod, self._shapes))
+        self.kind: Hashable = (self._tree, tuple(self._shapes), tuple(map(str, self._dtypes)))
 
     def flat(self, x: PyTree) -> Float[Array, "n"]:
         """The vector of a pytree."""

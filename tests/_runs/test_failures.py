@@ -247,7 +247,7 @@ class TestNan:
     def test_a_vectorised_function_is_cut_in_halves(self, pool, tmp_path):
         path = str(tmp_path / "log")
         fun = Logged(path, FailsInBatch())
-        box = box_of(fun, pool, vectorized=True, chunksize=8, on_error="nan")
+        box = box_of(fun, pool, vectorized=True, chunk_size=8, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points"):
             _, gradient = jax.value_and_grad(box)(X)
         np.testing.assert_allclose(gradient, SLOPE, atol=1e-4)

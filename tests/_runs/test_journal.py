@@ -306,7 +306,7 @@ class TestFailures:
             return simulators.quadratic(x)
 
         with ThreadPoolExecutor(1) as pool:
-            box = bench.box(fails, executor=pool, chunksize=7)
+            box = bench.box(fails, executor=pool, chunk_size=7)
             with pytest.raises(ArithmeticError):
                 jax.grad(box)(X)
         assert len(jaxfd.Journal(bench.path)) == 6

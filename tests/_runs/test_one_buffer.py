@@ -60,14 +60,14 @@ class TestOneBuffer:
     def options(self, request):
         if request.param == "threads":
             with ThreadPoolExecutor(1) as pool:
-                yield {"executor": pool, "chunksize": 4}
+                yield {"executor": pool, "chunk_size": 4}
         elif request.param == "own executor":
             yield {"executor": OneThread()}
         else:
             yield {
                 "plain": {},
                 "retries": {"retries": 1},
-                "chunks": {"chunksize": 5, "retries": 1},
+                "chunks": {"chunk_size": 5, "retries": 1},
             }[request.param]
 
     def test_gradients(self, options):
@@ -127,7 +127,7 @@ class TestOneBuffer:
         box = jaxfd.blackbox(simulate, NUMBER, vectorized=True)
         found = jaxfd.grad(box, chunk_size=2)(self.x)
         np.testing.assert_allclose(found, 2 * self.x, rtol=1e-8)
-        box = jaxfd.blackbox(simulate, NUMBER, vectorized=True, chunksize=2, retries=1)
+        box = jaxfd.blackbox(simulate, NUMBER, vectorized=True, chunk_size=2, retries=1)
         np.testing.assert_array_equal(jax.vmap(box)(self.rows), np.sum(self.rows**2, axis=1))
 
     def test_minimize(self):
@@ -151,5 +151,5 @@ class TestOneBuffer:
                 buffer[()] = x
             return Pair(buffer, buffer)
 
-        box = jaxfd.blackbox(simulate, Pair(NUMBER, NUMBER), retries=1, chunksize=3)
+        box = jaxfd.blackbox(simulate, Pair(NUMBER, NUMBER), retries=1, chunk_size=3)
         np.testing.assert_array_equal(jax.vmap(box)(np.arange(3.0)).second, np.arange(3.0))

@@ -35,24 +35,24 @@ def serial(method=jaxfd.Central()):
 DEATHS = {"exit": r"exit code 7", "kill": "SIGKILL", "terminate": "SIGTERM"}
 
 
-def in_every_pool(hows, chunksizes):
+def in_every_pool(hows, chunk_sizes):
     """Every failure with every chunk size in one kind of pool; in the other it is heavy.
 
     Every pair occurs: failure and chunk size, failure and pool, chunk size and pool.
     """
     cases = []
     for i, how in enumerate(hows):
-        for j, chunksize in enumerate(chunksizes):
+        for j, chunk_size in enumerate(chunk_sizes):
             for k, kind in enumerate(PROCESSES):
                 marks = [] if (i + j) % 2 == k else [pytest.mark.heavy]
-                cases.append(pytest.param(kind, how, chunksize, marks=marks))
-    return pytest.mark.parametrize(("pool", "how", "chunksize"), cases, indirect=["pool"])
+                cases.append(pytest.param(kind, how, chunk_size, marks=marks))
+    return pytest.mark.parametrize(("pool", "how", "chunk_size"), cases, indirect=["pool"])
 
 
 class TestDeath:
     @in_every_pool(DEATHS, [1, 3])
-    def test_names_the_point_and_works_again(self, pool, how, chunksize):
-        box = box_of(Fails(how), pool, chunksize=chunksize)
+    def test_names_the_point_and_works_again(self, pool, how, chunk_size):
+        box = box_of(Fails(how), pool, chunk_size=chunk_size)
         for _ in range(2):
             with pytest.raises(concurrent.futures.BrokenExecutor) as caught:
                 jaxfd.grad(box)(X)
@@ -67,8 +67,8 @@ class TestDeath:
             jaxfd.grad(box_of(Fails(how), pool))(X)
 
     @in_every_pool(DEATHS, [1, 3, 7])
-    def test_nan(self, pool, how, chunksize):
-        box = box_of(Fails(how), pool, chunksize=chunksize, on_error="nan")
+    def test_nan(self, pool, how, chunk_size):
+        box = box_of(Fails(how), pool, chunk_size=chunk_size, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points failed"):
             found = jaxfd.estimate(box)(X)
         np.testing.assert_array_equal(found.one_sided, [True, False, False])
@@ -138,8 +138,8 @@ class TestDeath:
 
 class TestTimeout:
     @in_every_pool(["hang", "hang on"], [1, 3])
-    def test_names_the_point_and_works_again(self, pool, how, chunksize):
-        box = box_of(Fails(how), pool, timeout=1.0, chunksize=chunksize)
+    def test_names_the_point_and_works_again(self, pool, how, chunk_size):
+        box = box_of(Fails(how), pool, timeout=1.0, chunk_size=chunk_size)
         began = time.monotonic()
         with pytest.raises(TimeoutError, match="longer than timeout=1 s") as caught:
             jaxfd.grad(box)(X)
@@ -150,8 +150,8 @@ class TestTimeout:
         np.testing.assert_array_equal(jaxfd.grad(box)(away), expected)
 
     @in_every_pool(["hang", "hang on"], [1, 3, 7])
-    def test_others_go_on(self, pool, how, chunksize):
-        box = box_of(Fails(how), pool, timeout=1.0, chunksize=chunksize, on_error="nan")
+    def test_others_go_on(self, pool, how, chunk_size):
+        box = box_of(Fails(how), pool, timeout=1.0, chunk_size=chunk_size, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 7 points failed.*longer than timeout=1 s"):
             found = jaxfd.estimate(box)(X)
         np.testing.assert_array_equal(found.one_sided, [True, False, False])
@@ -159,7 +159,7 @@ class TestTimeout:
 
     def test_each_point_is_run_once_beside_one_that_hangs(self, pool, tmp_path):
         path = str(tmp_path / "log")
-        box = box_of(Logged(path, Fails("hang")), pool, timeout=1.0, chunksize=3, on_error="nan")
+        box = box_of(Logged(path, Fails("hang")), pool, timeout=1.0, chunk_size=3, on_error="nan")
         with pytest.warns(RuntimeWarning, match=r"1 of 6 points"):
             jaxfd.grad(box)(X)
         assert len(log(path)) == 7  # the centre is asked for where a side was lost
@@ -170,7 +170,7 @@ class TestTimeout:
 
     def test_counts_from_the_start_of_each_point(self, pool):
         # Seven points of 0.1 s in one worker take longer than the 0.5 s that one may take.
-        box = box_of(simulators.sleepy, pool, timeout=0.5, chunksize=7)
+        box = box_of(simulators.sleepy, pool, timeout=0.5, chunk_size=7)
         np.testing.assert_array_equal(jaxfd.value_and_grad(box)(X)[1], serial())
 
     def test_vectorised(self, pool):

@@ -56,7 +56,7 @@ class TestFunction:
         assert {(p.name, p.planned) for p in seen} == {("wing", 7)}
 
     def test_vectorised(self, seen):
-        jax.grad(box_of(simulators.quadratic, seen, vectorized=True, chunksize=3))(X)
+        jax.grad(box_of(simulators.quadratic, seen, vectorized=True, chunk_size=3))(X)
         assert [(p.done, p.planned) for p in seen] == [(3, 7), (6, 7), (7, 7)]
 
     def test_every_batch_anew(self, seen):

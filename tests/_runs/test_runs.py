@@ -77,10 +77,12 @@ class TestValues:
         same(run(box), run(jaxfd.blackbox(simulators.quadratic, SCALAR)))
 
     @pytest.mark.parametrize("vectorized", [False, True], ids=["single", "vectorized"])
-    @pytest.mark.parametrize("chunksize", [None, 1, 3, 100])
-    def test_chunksize(self, pool, chunksize, vectorized):
+    @pytest.mark.parametrize("chunk_size", [None, 1, 3, 100])
+    def test_chunk_size(self, pool, chunk_size, vectorized):
         options = {"vectorized": vectorized}
-        box = jaxfd.blackbox(simulators.curve, PAIR, executor=pool, chunksize=chunksize, **options)
+        box = jaxfd.blackbox(
+            simulators.curve, PAIR, executor=pool, chunk_size=chunk_size, **options
+        )
         same(jax.jacrev(box)(X), jax.jacrev(jaxfd.blackbox(simulators.curve, PAIR, **options))(X))
 
     def test_right(self, pool):
@@ -124,12 +126,12 @@ class TestEvaluations:
         assert len(np.unique(np.concatenate(calls), axis=0)) == 7
 
     @pytest.mark.parametrize(
-        ("chunksize", "sizes"), [(None, [3, 4]), (1, [1] * 7), (3, [1, 3, 3]), (100, [7])]
+        ("chunk_size", "sizes"), [(None, [3, 4]), (1, [1] * 7), (3, [1, 3, 3]), (100, [7])]
     )
-    def test_batches_of_a_vectorised_function(self, pool, tmp_path, chunksize, sizes):
+    def test_batches_of_a_vectorised_function(self, pool, tmp_path, chunk_size, sizes):
         path = str(tmp_path / "log")
         box = jaxfd.blackbox(
-            Logged(path), SCALAR, vectorized=True, executor=pool, chunksize=chunksize
+            Logged(path), SCALAR, vectorized=True, executor=pool, chunk_size=chunk_size
         )
         jax.value_and_grad(box)(X)
         assert sorted(len(call) for call in log(path)) == sizes
@@ -241,7 +243,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("option", "value"),
         [
-            *(("chunksize", v) for v in (0, -1, 2.0, True, "3", np.nan)),
+            *(("chunk_size", v) for v in (0, -1, 2.0, True, "3", np.nan)),
             *(("retries", v) for v in (-1, 1.5, True, None, "3")),
             *(("timeout", v) for v in (0, -1.0, True, "1", np.nan, [1.0])),
             *(("on_error", v) for v in ("ignore", None, 3, np.nan)),

@@ -30,6 +30,11 @@ class Climb(NamedTuple):
         close_side: to which side these lie.
         close_moved: their distances.
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
+        least: the smallest scale that windows of ladders so far claimed, shape ``(*lead, N, O)``.
+        jumps: whether windows of the kept ladder contradict ones above them.
+        rough: the derivative as windows see it that others contradict.
+        rough_bar: a bound of the error of that.
+        tooth: what jumps that the lowest of these windows see may do to the derivative.
     """
 
     side: Any
@@ -53,3 +58,8 @@ class Climb(NamedTuple):
     close_side: Any
     close_moved: Any
     jump: Any
+    least: Any
+    jumps: Any
+    rough: Any
+    rough_bar: Any
+    tooth: Any

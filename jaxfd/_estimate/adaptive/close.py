@@ -10,15 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays import constant
+from jaxfd._arrays import apply, constant
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.fits import BestFit
+from jaxfd._estimate.adaptive.fits import BestFit, odd_polynomials
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import LIFT
 from jaxfd._estimate.adaptive.reading import SPAN, Search
+from jaxfd._estimate.bars import UNIFORM
 
 # Changes that stay within this factor while the step falls by orders are a jump.
 _SAME = 1.25
+# The third-order part of a smooth function that bends, over its slope and the square of a scale.
+_BENT = 1 / 60
+# How far outside of a radius polynomials foretell a function, in radii, and what is left of it over
+# the difference of two of them.
+_OUTSIDE, _FORETOLD = (1.1, 10.0), 10.0
+# A jump over what polynomials leave of it on a few rungs.
+_HEIGHT = 3.0
+# The bar of a wide window knows its own scatter from two polynomials at best.
+_ROUGH = 2.0
 # The slope very close to x speaks against another one by so many times the noise.
 _DENIED = 10.0
 
@@ -79,6 +89,92 @@ def kinks(search: Search, climbed: Climb) -> Any:
     kink = (climbed.kept_side == 0)[..., None] & _same(search, 4 * lower, upper)
     bottom = climbed.kept_top.astype(search.dtype) / SPAN
     return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
+
+
+def stairs(search: Search, climbed: Climb, radius: Any) -> Any:
+    """By how much the slope changes on the stair that ``x`` stands on.
+
+    Where a program rounds its argument as it does its values, differences tell the slope at another
+    point of the stair.
+    """
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)
+    up, down = changes[:count], changes[count:]
+    rungs = xp.stack([top / 4.0**k for k in range(count)])[..., None]
+    moves = ((up != 0) | (down != 0)) & xp.isfinite(up + down)
+    width = xp.min(xp.where(moves, rungs, xp.max(rungs, axis=0)), axis=0)
+    value = search.rounding / (search.ground.eps / 2).astype(search.dtype)[:, None]
+    share = search.noise / UNIFORM / xp.where(value > 0, value, 1)
+    share = xp.where(value > 0, xp.minimum(share, 1), 1)
+    width = xp.minimum(width, share * search.ground.size.astype(search.dtype)[..., None])
+    # The curvature on the rung next to the radius: farther out the function is another one.
+    own = rungs[..., 0] <= radius.astype(search.dtype)
+    which = xp.where(xp.any(own, axis=0), xp.argmax(own, axis=0), count - 1)[None, ..., None]
+    bend = xp.where(xp.isfinite(up + down), xp.abs(up + down), 0) / rungs**2
+    bend = xp.take_along_axis(bend, xp.broadcast_to(which, (1, *bend.shape[1:])), axis=0)[0]
+    still = xp.all(constant(xp, climbed.close) == 0, axis=0)
+    known = still & (climbed.kept_side == 0)[..., None]
+    return xp.where(known, bend * width, 0)
+
+
+def teeth(search: Search, climbed: Climb, value: Any) -> Any:
+    """By how much the slope inside a tooth differs from the one that wide windows see.
+
+    What the closest points follow to a far larger scale than that of wider ones jumps in between: a
+    smooth function claims the same scale everywhere, or a larger one where it is not resolved.
+    """
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    differs = xp.abs(value - climbed.rough)
+    # A smooth function whose slope differs so much within the scale that wide windows see bends.
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)
+    rungs = xp.stack([top / 4.0**k for k in range(count)])[..., None]
+    share = rungs / climbed.least
+    bent = _BENT * differs * share**2 * rungs
+    straight = xp.abs((changes[:count] - changes[count:]) / 2 - value * rungs) < bent
+    straight = straight & (bent > 4 * search.noise) & (share < 1)
+    straight = xp.any(straight, axis=0) & (climbed.kept_side == 0)[..., None]
+    known = (climbed.jumps | straight) & xp.isfinite(climbed.rough_bar) & xp.isfinite(differs)
+    more = xp.maximum(_ROUGH * climbed.rough_bar, _HEIGHT * climbed.tooth)
+    return xp.where(known, differs + more, 0)
+
+
+def beyond(search: Search, climbed: Climb, odd: Any, radius: Any) -> Any:
+    """What jumps do to the slope that lie between the points of a fit and the rungs outside.
+
+    Polynomials through the points foretell a smooth function a little farther out, and two of them
+    tell how well.
+
+    Args:
+        search: the search.
+        climbed: its ladder.
+        odd: the odd parts at the points of the fit, shape ``(8, *lead, N, O)``.
+        radius: that of the fit.
+    """
+    xp, changes = search.xp, constant(search.xp, climbed.changes)
+    count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)[..., None]
+    r = radius.astype(search.dtype)[..., None]
+    five, seven = odd_polynomials()
+    coefficients = [apply(xp, w, xp.where(xp.isfinite(odd), odd, 0)) for w in (five, seven)]
+    height = xp.zeros_like(odd[0])
+    for k in range(count):
+        u = top / 4.0**k / xp.where(r > 0, r, 1)
+        near = (u > _OUTSIDE[0]) & (u < _OUTSIDE[1])
+        u = xp.where(near, u, 1)
+        low, high = (sum(c * u ** (2 * i + 1) for i, c in enumerate(cs)) for cs in coefficients)
+        gain = sum(u ** (2 * i + 1) * float(np.linalg.norm(w)) for i, w in enumerate(seven))
+        off = xp.abs((changes[k] - changes[count + k]) / 2 - high)
+        known = _FORETOLD * xp.abs(high - low) + _DENIED * gain * search.noise
+        height = xp.where(near & (off > known), xp.maximum(height, off), height)
+    both = (climbed.kept_side == 0)[..., None] & xp.all(xp.isfinite(odd), axis=0)
+    return xp.where(both, _HEIGHT / 2 * height / xp.where(r > 0, r, 1), 0)
+
+
+def unmoved(search: Search, climbed: Climb) -> Any:
+    """The least slope that would show on the ladder, where nothing does."""
+    xp = search.xp
+    top = climbed.kept_top.astype(search.dtype)[..., None]
+    still = xp.all(constant(xp, climbed.changes) == 0, axis=0)
+    return xp.where(still, search.grid / xp.where(top > 0, top, 1), 0)
 
 
 def denied(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:

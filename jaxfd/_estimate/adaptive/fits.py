@@ -31,6 +31,10 @@ _MANY = 2.1
 _LEAST_FREEDOM = 3
 # A straight line through everything tells truncation from noise too badly.
 _LEAST_TERMS = 2
+# So many fits of the highest degrees leave the same, to this factor, where it is no truncation.
+_LAST, _ALIKE = 3, 4.0
+# Nor is it where they leave so many times more than fits to fewer points.
+_SUDDEN = 1e4
 # How often a set of points may be taken again, slightly moved, to average out noise.
 MOST_SETS = 3
 
@@ -47,10 +51,12 @@ class Basis:
     Attributes:
         values: their values at the points, shape ``(m, m)``.
         slopes: their derivatives at the centre, for radius 1.
+        origins: what they are there.
     """
 
     values: np.ndarray
     slopes: np.ndarray
+    origins: np.ndarray
 
 
 def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
@@ -86,9 +92,11 @@ def orthonormal(nodes: Sequence[Fraction], kind: str) -> Basis:
     size = [math.sqrt(norm) for norm in norms]
     which = {"odd": 0, "all": 1}.get(kind)
     slopes = [0.0 if which is None else float(zero[which]) for zero in at_zero]
+    origins = [float(zero[0]) if kind in ("all", "even") else 0.0 for zero in at_zero]
     return Basis(
         np.array([[float(q) / s for q in row] for row, s in zip(rows_of, size, strict=True)]),
         np.array(slopes) / np.array(size),
+        np.array(origins) / np.array(size),
     )
 
 
@@ -167,6 +175,18 @@ def one_sided_fits() -> Fits:
     return _fits([Fraction(i, 16) for i in range(17)], (6, 7, 9, 11, 13, 17), ("all",), 10)
 
 
+@functools.cache
+def odd_polynomials() -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of odd polynomials of degree 5 and 7 through odd parts at ``1/8 ... 8/8``.
+
+    Returns:
+        Weights of the parts in the coefficients of ``t, t^3, ...``: shape ``(3, 8)``, ``(4, 8)``.
+    """
+    t = np.arange(1, 9) / 8
+    five, seven = (np.linalg.pinv(t[:, None] ** np.arange(1, d + 1, 2)) for d in (5, 7))
+    return five, seven
+
+
 class Evidence(NamedTuple):
     """What all fits make of some sets of points, so that further sets can be added.
 
@@ -236,12 +256,22 @@ class BestFit(NamedTuple):
         error: what it may be off by; infinite there.
         reach: how far its points go, as a share of the radius.
         gain: its error for noise of size 1, times the radius.
+        rest: what the fit of the lowest degree to all points leaves.
+        left: what fits of the highest degrees to all points leave.
+        jumps: whether that does not look like truncation.
+        wide: the derivative that the best of these fits says.
+        wide_error: what it may be off by.
     """
 
     value: Any
     error: Any
     reach: Any
     gain: Any
+    rest: Any
+    left: Any
+    jumps: Any
+    wide: Any
+    wide_error: Any
 
 
 def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> BestFit:
@@ -274,10 +304,24 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
     def chosen(a: Any) -> Any:
         return xp.take_along_axis(xp.broadcast_to(a, error.shape), best, axis=0)[0]
 
+    # Truncation falls with the degree, and when the farthest points are left out by little.
+    last, narrow = spread[-_LAST:], xp.min(spread[:-_LAST], axis=0)
+    left = xp.min(last, axis=0)
+    jumps = (xp.max(last, axis=0) < _ALIKE * left) | (left > _SUDDEN * narrow)
+    widest = xp.argmin(error[-_LAST:], axis=0)[None]
+
+    def of_widest(a: Any) -> Any:
+        return xp.take_along_axis(a[-_LAST:], widest, axis=0)[0]
+
     lost, scale = xp.isinf(chosen(error)), unit / evidence.radius
     return BestFit(
         xp.where(lost, np.nan, chosen(evidence.slope / weight) * scale),
         chosen(error) * scale,
         chosen(column(fits.reach, unit)),
         chosen(gain),
+        spread[int(np.argmax(fits.reach))] * unit,
+        left * unit,
+        jumps & xp.isfinite(left),
+        of_widest(evidence.slope / weight) * scale,
+        of_widest(error) * scale,
     )

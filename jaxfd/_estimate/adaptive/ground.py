@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import constant, flatten, is_complex, promote, real_of
+from jaxfd._estimate.bars import grid_of, sample
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
 from jaxfd._places import Place
@@ -110,6 +111,20 @@ class Ground:
         row = row.reshape(self.repeats, -1, *row.shape[1:])
         spread = xp.mean(xp.var(constant(xp, row), axis=0, ddof=1), axis=0)
         return xp.mean(row, axis=0), xp.sqrt(spread / self.repeats)
+
+    def grid(
+        self, outputs: Sequence[Any], centre: Sequence[Any], dtype: Any
+    ) -> Float[Any, "*lead 1 o"]:
+        """The grid that the values of each output lie on; see `grid_of`."""
+        xp, axis = self.place.xp, len(self.place.lead)
+        rows = []
+        for output in outputs:
+            count = int(np.prod(output.shape[axis + 2 :], dtype=int))
+            rows.append(output.reshape(*output.shape[: axis + 2], count))
+        row = xp.moveaxis(sample(_in_a_row(xp, rows, dtype), axis + 1), axis + 1, 0)
+        base = self.at_centre(centre, dtype)[..., 0, :]
+        every = constant(xp, xp.concatenate([base[None], row.reshape(-1, *base.shape)]))
+        return xp.expand_dims(grid_of(xp, every), axis)
 
     def at_centre(self, centre: Sequence[Any], dtype: Any) -> Float[Any, "*lead 1 o"]:
         """All outputs at ``x`` in one row, complex ones as two."""

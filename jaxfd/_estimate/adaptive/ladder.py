@@ -27,8 +27,14 @@ _SIGNIFICANT = 4.0
 LIFT = 10.0
 # A bar is this many standard errors: a few points know their own noise badly.
 _CAUTION = 4.0
+# From the top of a ladder to its bottom.
+SPAN = 256.0
+# Scales that a smooth function claims from rung to rung differ by less than this factor.
+CLAIMS = 4.0
 # A bottom rung this close to the function's scale leaves it unresolved.
 _CLOSE = 1.2
+# A fit to one side that misses the value at x by this share of the change has not seen its scale.
+_ASTRAY = 1 / 8
 # A gradient is worth a wider ladder where its bar is larger than this share of it.
 _FINE = 1e-9
 
@@ -55,6 +61,9 @@ class Ladder:
         window: its window, shape ``(E,)``.
         curves: polynomials of the first window that show curvature, ``(V, P)``.
         most: how large they may be for a straight line, ``(V,)``.
+        origin: weights of what the lowest window makes of the change at ``x`` itself, which is 0;
+            ``(P,)``.
+        origin_gain: its error for noise of size 1.
         share: the radius for noise as large as the function, in units of its scale.
         order: the order of the fits to come.
     """
@@ -73,6 +82,8 @@ class Ladder:
     window: np.ndarray
     curves: np.ndarray
     most: np.ndarray
+    origin: np.ndarray
+    origin_gain: float
     share: float
     order: int
 
@@ -150,6 +161,8 @@ def _ladder(
         window=np.array(window, np.int32),
         curves=np.array([row(part, 0, bases[part].values[i]) for part, i in curves]),
         most=np.array(list(curves.values())),
+        origin=row(0, windows - 1, lead.origins[: width - 1] @ lead.values[: width - 1]),
+        origin_gain=math.sqrt(float(np.sum(lead.origins[: width - 1] ** 2))),
         **rest,
     )
 
@@ -199,6 +212,13 @@ class Reading(NamedTuple):
             would tell more.
         moves: whether the function changes at all.
         any: whether any window has finite values only.
+        claim: the largest scale that a window claims at least.
+        least: the smallest one of windows that show more than noise.
+        rough: the derivative as windows see it that show more than noise: all of them where the
+            scale lies below the ladder, else those that others below them contradict.
+        rough_bar: a bound of the error of that; infinite without one.
+        tooth: what the derivative may be off by where such windows see jumps: their height over
+            the largest step without one.
     """
 
     radius: Float[Any, "*s"]
@@ -208,6 +228,11 @@ class Reading(NamedTuple):
     straight: Bool[Any, "*s"]
     moves: Bool[Any, "*s"]
     any: Bool[Any, "*s"]
+    claim: Float[Any, "*s"]
+    least: Float[Any, "*s"]
+    rough: Float[Any, "*s"]
+    rough_bar: Float[Any, "*s"]
+    tooth: Float[Any, "*s"]
 
 
 def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) -> Reading:
@@ -244,7 +269,12 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     noise = xp.maximum(noise, xp.where(noise > 0, xp.minimum(seen, lift * noise), seen))
     threshold = _SIGNIFICANT * noise
     own = fine[:, None] & (left > threshold)
-    ratio = whole[:, None] * column(ladder.next, entry)[None] / xp.where(left > 0, left, 1)
+
+    def ratio_of(left: Any, least: Any) -> Any:
+        size = xp.maximum(left, least)
+        return whole[:, None] * column(ladder.next, entry)[None] / xp.where(size > 0, size, 1)
+
+    ratio = ratio_of(left, 0.0)
     scale = xp.where(own, steps[:, None] * ratio ** (1 / ladder.power), np.inf)
     scale = xp.min(scale, axis=(0, 1))
     least = np.finfo(dtype).tiny
@@ -252,6 +282,12 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     quiet = noise / xp.maximum(xp.maximum(largest, noise), least)
     radius = ladder.share * scale * xp.maximum(quiet, least) ** (1 / ladder.order)
     unresolved = ~fine[-1] | ((low > threshold) & (scale < _CLOSE * steps[-1]))
+    if ladder.origin_gain:
+        # Where all rungs agree on another value at x than it has, something happens before them.
+        miss = xp.abs(apply(xp, ladder.origin[None], clean))[0]
+        unresolved = unresolved | (
+            (miss > ladder.origin_gain * threshold) & (miss > _ASTRAY * whole[-1])
+        )
     curved = xp.abs(apply(xp, ladder.curves, clean))
     still = fine[0] & xp.all(left[0] <= threshold, axis=0)
     still = still & xp.all(
@@ -259,4 +295,36 @@ def read(xp: Any, ladder: Ladder, data: Any, top: Any, noise: Any, lift: Any) ->
     )
     moves = largest > 0
     straight = still & moves & (bar > _FINE * xp.abs(slope))
-    return Reading(radius, slope, bar, unresolved, straight, moves, xp.any(fine, axis=0))
+    claims = steps[:, None] * (ratio_of(left, threshold) ** (1 / ladder.power))
+    claims = xp.min(claims, axis=1)
+    claims = xp.where(fine, claims, 0)
+    shows = xp.any(own, axis=1)
+    shown = xp.where(shows, claims, np.inf)
+    # What the function follows to a larger scale close by than farther away jumps in between.
+    below = [xp.max(claims[k + 1 :], axis=0, initial=0) for k in range(windows)]
+    jumps = (CLAIMS * shown < xp.stack(below)) | (shows & unresolved)
+    leaves = xp.where(own, left, 0)
+    lowest = xp.max(leaves[-1], axis=0)
+    tall = xp.max(xp.where(jumps[:, None], leaves, 0), axis=(0, 1))
+    tall = xp.where(unresolved, lowest, tall)
+    # The top rung of a window has little weight in what polynomials leave: the next one is clean.
+    following = steps / 16
+    clean = xp.min(xp.where(jumps, following, np.inf), axis=0)
+    clean = xp.where(unresolved, steps[0] / SPAN, clean)
+    tooth = xp.where(xp.any(jumps, axis=0), tall / xp.where(xp.isfinite(clean), clean, 1), 0)
+    rough_bars = xp.where(jumps[ladder.window], bars, np.inf)
+    worst = xp.argmin(rough_bars, axis=0)[None]
+    return Reading(
+        radius,
+        slope,
+        bar,
+        unresolved,
+        straight,
+        moves,
+        xp.any(fine, axis=0),
+        claim=xp.max(claims, axis=0),
+        least=xp.min(shown, axis=0),
+        rough=xp.take_along_axis(slopes, worst, axis=0)[0],
+        rough_bar=xp.take_along_axis(rough_bars, worst, axis=0)[0],
+        tooth=tooth,
+    )

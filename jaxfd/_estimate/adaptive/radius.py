@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from jaxfd._arrays import constant, power_of_two, promote, real_of
 from jaxfd._estimate.adaptive.climb import Climb
 from jaxfd._estimate.adaptive.close import jumps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
-from jaxfd._estimate.adaptive.ladder import Reading
+from jaxfd._estimate.adaptive.ladder import CLAIMS, Reading
 from jaxfd._estimate.adaptive.reading import SPAN, Search, evaluate_all, rungs
+from jaxfd._estimate.bars import UNIFORM
 
 # Ladders after the first.
 _LADDERS = 3
@@ -56,11 +59,16 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         xp.abs(constant(xp, ground.at_centre(base, dtype))) * (eps / 2).astype(dtype)[:, None]
     )
     level, lift = noise_near(ground, side, close, changes, moved, rounding)
-    level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding
+    grid = ground.grid(outputs, base, dtype)
+    # Values on a grid scatter by it; one that is the same everywhere tells no grid.
+    grid = xp.where(xp.any(constant(xp, changes) != 0, axis=(0, -2), keepdims=True)[0], grid, 0)
+    coarse = xp.where(UNIFORM * grid > 4 * rounding, UNIFORM * grid, 0)
+    level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding / 2**0.5
+    level, floor = xp.maximum(level, coarse), xp.maximum(floor, coarse)
     if noise is not None:
         level = xp.maximum(xp.asarray(noise, dtype=dtype) / ground.repeats**0.5, rounding)
-        floor, lift = level, xp.ones_like(level)
-    search = Search(ground, base, dtype, level, lift, floor / 2**0.5, rounding)
+        floor, lift = level / 2**0.5, xp.ones_like(level)
+    search = Search(ground, base, dtype, level, lift, floor, rounding, grid)
     told = search.read(side, changes[:count], moved[:count], top)
     coordinates = xp.ones_like(top)
     state = Climb(
@@ -85,6 +93,11 @@ def begin(ground: Ground, noise: Any) -> tuple[Search, list[Any], Climb]:
         close_side=side,
         close_moved=moved[count:],
         jump=xp.zeros(told.bar.shape, bool),
+        least=told.least,
+        jumps=xp.isfinite(told.rough_bar),
+        rough=told.rough,
+        rough_bar=told.rough_bar,
+        tooth=told.tooth,
     )
     state = consider(search, state, told, changes[:count], moved[:count], first=True)
     return search, centre, state
@@ -119,7 +132,7 @@ def consider(
     change = xp.abs(told.slope - state.slope)
     lasting = (active & state.unresolved & unresolved)[..., None] & apart
     doubt = xp.where(lasting & (not first), xp.maximum(state.doubt, change), state.doubt)
-    radius = xp.min(told.radius, axis=-1).astype(state.top.dtype)
+    radius = xp.min(told.radius, axis=-1, initial=np.inf).astype(state.top.dtype)
     kept = {
         "kept_side": side,
         "kept_top": state.top,
@@ -133,6 +146,17 @@ def consider(
     result["moved"] = xp.where(keep, moved, state.moved)
     result["slope"] = xp.where(wide, told.slope, state.slope)
     result["bar"] = xp.where(wide, told.bar, state.bar)
+    between = xp.isfinite(told.rough_bar) & ~told.unresolved
+    if not first:
+        between = between | ((went < 0)[..., None] & (told.claim > CLAIMS * state.least))
+    result["jumps"] = xp.where(wide, between, state.jumps)
+    rougher = active[..., None] & (told.rough_bar < state.rough_bar)
+    result["rough"] = xp.where(rougher, told.rough, state.rough)
+    result["rough_bar"] = xp.where(rougher, told.rough_bar, state.rough_bar)
+    lower = active[..., None] & (told.tooth > 0) & ((went <= 0)[..., None])
+    result["tooth"] = xp.where(lower, told.tooth, state.tooth)
+    least = xp.minimum(state.least, told.least)
+    result["least"] = xp.where(active[..., None], least, state.least)
     # Down where the scale lies below, up where nothing but a straight line and noise is seen.
     half = power_of_two(xp, ground.size) / 2
     lower = state.low / SPAN

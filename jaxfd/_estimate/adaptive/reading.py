@@ -24,6 +24,7 @@ from jaxfd._estimate.adaptive.fits import (
 )
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import (
+    SPAN as SPAN,
     Reading,
     one_sided_ladder,
     read,
@@ -55,8 +56,8 @@ _SOURCE = np.array(
     ],
     np.int32,
 )
-# From the top of a ladder to its bottom.
-SPAN = 256.0
+# What all fits leave alike is no truncation, and where it is so many times the noise, no noise.
+_ABOVE = 10.0
 # Points of a fit, and those of them that the ladder does not have.
 FIT_POINTS, FRESH_POINTS = len(POINTS[0]), len(_FRESH[0])
 # How many times the top of a ladder may be halved for the radius: to both sides, to one.
@@ -75,6 +76,7 @@ class Search:
         lift: by how much it may be larger.
         floor: what is left by any fit at least.
         rounding: the part of the noise that is rounding.
+        grid: the grid that values lie on, shape ``(*lead, 1, O)``.
     """
 
     ground: Ground
@@ -84,6 +86,7 @@ class Search:
     lift: Any
     floor: Any
     rounding: Any
+    grid: Any
 
     @property
     def xp(self) -> Any:
@@ -126,7 +129,8 @@ class Search:
             data = (row if single else halves)(xp, changes, moved, ladder.offsets, top)
             found.append(read(xp, ladder, data, top, self.noise, self.lift))
         best: Reading = self._pick(side, found)
-        return best._replace(slope=best.slope * self.sign(side))
+        sign = self.sign(side)
+        return best._replace(slope=best.slope * sign, rough=best.rough * sign)
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, to both sides and, with walls, to one."""
@@ -137,6 +141,12 @@ class Search:
             data = xp.concatenate([xp.zeros_like(data[:1]), data])
             found.append(weigh(xp, one_sided_fits(), data, r))
         return found
+
+    def odd(self, changes: Any, moved: Any, radius: Any) -> Any:
+        """The odd parts at the points of a fit to both sides, shape ``(8, *lead, N, O)``."""
+        r = radius.astype(self.dtype)[..., None]
+        parts = halves(self.xp, constant(self.xp, changes), moved, POINTS[0], r)
+        return parts[: len(parts) // 2]
 
     def judge(self, side: Any, evidence: Sequence[Evidence]) -> BestFit:
         """The best fit."""
@@ -149,12 +159,15 @@ class Search:
             floor = self.xp.maximum(self.floor, self.xp.where(moves, e.unit * eps, 0))
             found.append(judge(self.xp, f, e, floor))
         best: BestFit = self._pick(side, found)
-        return best._replace(value=best.value * self.sign(side))
+        sign, seen = self.sign(side), best.left > _ABOVE * self.noise
+        jumps = best.jumps & seen
+        return best._replace(value=best.value * sign, wide=best.wide * sign, jumps=jumps)
 
     def score(self, error: Any) -> Any:
         """One number for the errors of all outputs along a coordinate."""
         least = np.finfo(self.dtype).tiny
-        return self.xp.mean(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
+        total = self.xp.sum(self.xp.log2(self.xp.maximum(error, least)), axis=-1)
+        return total / max(1, error.shape[-1])
 
 
 def halves(xp: Any, changes: Any, moved: Any, shares: np.ndarray, radius: Any) -> Any:

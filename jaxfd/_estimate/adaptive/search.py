@@ -17,8 +17,9 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import constant
+from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import denied, kinks
+from jaxfd._estimate.adaptive.close import beyond, denied, kinks, stairs, teeth, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -50,6 +51,8 @@ _NOISY = 40.0
 _COARSE, _FINE, _ROUNDING = 0.1, 0.4, 30.0
 # An error of so many derivatives: nothing is seen but noise.
 _LOST = 4.0
+# The slope of a tooth, over what a fit of low degree leaves of a jump, and the radius.
+_REST = 10.0
 # A smaller radius against truncation, a larger one against noise.
 _SHRINK, _GROW = 1 / 16, 64.0
 
@@ -63,6 +66,8 @@ class Round(NamedTuple):
         jump: where there is a jump at ``x``, shape ``(*lead, N, O)``.
         best: what it says.
         evidence: what all fits make of the points.
+        odd: the odd parts at its points, shape ``(8, *lead, N, O)``.
+        doubt: by how much a wider fit differed that jumps had spoilt, with its bar.
         number: how often was fitted again.
         spent: how many points were evaluated.
     """
@@ -72,6 +77,8 @@ class Round(NamedTuple):
     jump: Any
     best: BestFit
     evidence: list[Evidence]
+    odd: Any
+    doubt: Any
     number: Any
     spent: Any
 
@@ -84,7 +91,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
     """
     if wish.order is not None and wish.order > 1:
         stencil_of(method, wish.order)  # refuses
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), advised(place, call):
         ground = survey(place, call, method)
         found, centre, start = begin(ground, method.noise)
         climbed = climb(found, start)
@@ -99,7 +106,15 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
         )
         doubt = xp.where(vague[..., None], climbed.doubt, 0)
         denial = denied(found, climbed, best, state.radius)
-        for more in (kinks(found, climbed), doubt, denial):
+        stood = stairs(found, climbed, state.radius)
+        saw = teeth(found, climbed, best.value)
+        wide = xp.abs(best.value - best.wide) + _BAR * best.wide_error
+        reach = xp.where(state.radius > 0, state.radius, 1).astype(found.dtype)[..., None]
+        wide = xp.maximum(wide, _REST * best.rest / reach)
+        saw = xp.maximum(saw, xp.where(best.jumps, wide, 0))
+        saw = xp.maximum(saw, beyond(found, climbed, state.odd, state.radius))
+        still = unmoved(found, climbed)
+        for more in (kinks(found, climbed), doubt, denial, stood, still, saw, state.doubt):
             error = xp.maximum(error, more)
         lost = state.jump | ~xp.isfinite(value)
         error = xp.where(lost, np.inf, error)
@@ -114,7 +129,7 @@ def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivative
             centre=centre,
             values=ground.restore(value, base),
             errors=ground.restore(error, base),
-            step=state.radius * xp.max(best.reach, axis=-1).astype(state.radius.dtype),
+            step=state.radius * xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype),
             one_sided=state.side != 0,
             evaluations=evaluations.astype(np.int32),
         )
@@ -136,6 +151,8 @@ def _fit(search: Search, state: Climb, centre: Any) -> Round:
         jump=state.jump,
         best=search.judge(side, evidence),
         evidence=evidence,
+        odd=search.odd(changes, moved, radius),
+        doubt=xp.zeros(state.jump.shape, search.dtype),
         number=xp.zeros((), np.int32),
         spent=state.spent + FRESH_POINTS,
     )
@@ -185,9 +202,13 @@ def _refine(search: Search, state: Round) -> Round:
             kept = xp.where(stay[..., None], joined, was)
             return xp.where(move[..., None], moved, kept)
 
+        spoilt = (move & (new < radius))[..., None] & old.jumps
+        differs = xp.abs(fresh.value - old.wide) + _BAR * old.wide_error
         return Round(
             side=side,
             jump=state.jump,
+            doubt=xp.where(spoilt, xp.maximum(state.doubt, differs), state.doubt),
+            odd=xp.where(move[..., None], search.odd(changes, moved, new), state.odd),
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),
             evidence=tree_util.tree_map(choose, alone, more, state.evidence),

@@ -1,0 +1,267 @@
+"""The model behind a bar: noise, resolution and truncation, told apart by what the values do.
+
+A bar bounds the distance to the slope of the smooth function whose values were rounded or
+disturbed. Written against the namespace of the place; must not know who asks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from jaxfd._arrays import over
+from jaxfd._estimate.bars.rays import Ray, Rays
+from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
+
+# A bar is so many standard deviations of noise, by how many entries tell it, and for more.
+_SIGMAS = (5.0, 5.0, 4.0)
+_SIGMA = 3.0
+# Noise that hides behind the function's own changes is so many times what one ray shows of it.
+_HIDDEN = 2.0
+# The rounding of one value, in its spacing.
+_ROUNDING = 0.5
+# A slope along a ray is a sum over entries that may cancel: what it says of one of them.
+_CANCEL = 5.0
+# And what a truncation along rays says of an entry's, by the number of directions.
+_SHARE = {2: 2.0, 1: 2.5}
+# However little an entry bends.
+_LEAST_SHARE = 0.1
+# Two rays tell the same error where they differ by less than this share of it.
+_ALIKE = 0.3
+# A ray that is no nearer than this many steps tells truncation.
+_NEAREST = 1.2
+# Differences that grow so much along a ray, where its slope errs so much less than they, are the
+# function's own.
+_GROWS, _CALM = 4.0, 5.0
+# The value at x stands out from its neighbours where they are so many times closer together.
+_OUT = 8.0
+
+
+class Told(NamedTuple):
+    """What was evaluated, of one output.
+
+    Attributes:
+        centre: at ``x``, shape ``(*lead, *out)``.
+        values: at the points of the stencil, shape ``(K, *lead, N, *out)``.
+        along: on the rays, shape ``(P, *lead, *out)``.
+        slope: the derivative made of these, shape ``(*lead, N, *out)``.
+    """
+
+    centre: Shaped[Any, "*lead *out"]
+    values: Shaped[Any, "k *lead n *out"]
+    along: Shaped[Any, "p *lead *out"]
+    slope: Shaped[Any, "*lead n *out"]
+
+
+class _Seen(NamedTuple):
+    """What a ray tells.
+
+    Attributes:
+        off: by how much its values differ from what the slopes predict, as a change of value.
+        bend: the size of its highest difference.
+        clean: the same without truncation, where that is known.
+        gain: the error of ``off`` for noise of size 1.
+        lost: whether a value of it is not finite.
+    """
+
+    off: Any
+    bend: Any
+    clean: Any
+    gain: Any
+    lost: Any
+
+
+def _weights(xp: Any, t: Any) -> tuple[Any, Any]:
+    """Weights of changes at distances ``t`` in the slope at 0, and in the highest difference.
+
+    Both of the polynomial through 0 and all of them.
+    """
+    slope, bend = [], []
+    for k in range(len(t)):
+        w: Any = 1.0 / t[k]
+        c: Any = 1.0 / t[k]
+        for j in range(len(t)):
+            if j != k:
+                w = w * (t[j] / (t[j] - t[k]))
+                c = c / (t[k] - t[j])
+        slope.append(w)
+        bend.append(c)
+    return xp.stack(slope), xp.stack(bend)
+
+
+def _gain(xp: Any, w: Any) -> Any:
+    """The error of a sum with these weights of changes, for noise of size 1 in every value."""
+    return xp.sqrt(xp.sum(w * w, axis=0) + xp.sum(w, axis=0) ** 2)
+
+
+def bars(
+    xp: Any,
+    axis: int,
+    told: Told,
+    distances: Float[Any, "k *lead n"],
+    h: Float[Any, "*lead n"],
+    accuracy: int,
+    rays: Rays,
+    eps: float,
+) -> Float[Any, "*lead n *out"]:
+    """A bar for every entry; infinite where the values do not tell.
+
+    Args:
+        xp: the array namespace.
+        axis: the number of leading axes.
+        told: the values.
+        distances: how far the points of the stencil really are from ``x``.
+        h: the step.
+        accuracy: the order of the method.
+        rays: the rays.
+        eps: the relative spacing of the values.
+    """
+    values, slope = told.values, told.slope
+    dtype, count = h.dtype, h.shape[-1]
+    centre = xp.expand_dims(told.centre, axis)
+    step = over(h, slope)
+    usable = h > 0
+    t = over(distances / xp.where(usable, h, 1), values)
+    w, c = _weights(xp, t)
+    whole = xp.all(xp.isfinite(values), axis=0) & xp.isfinite(centre)
+    changes = xp.where(whole, values - centre, 0)
+    gain = _gain(xp, w)
+    single = xp.abs(xp.sum(c * changes, axis=0)) / _gain(xp, c)
+    # -- what all values together tell
+    size = xp.max(xp.where(xp.isfinite(values), xp.abs(values), 0), axis=(0, axis + 1), initial=0)
+    size = xp.maximum(size, xp.where(xp.isfinite(told.centre), xp.abs(told.centre), 0))
+    floor = _ROUNDING * eps * size
+    known = xp.sum(whole, axis=axis).astype(dtype)
+    noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
+    if len(t) < 2:
+        noise = xp.zeros_like(noise)
+    bias = xp.sum(w * t ** (accuracy + 1), axis=0)
+    seen = [_look(xp, axis, told, w, bias, accuracy, rays, k) for k in range(len(rays.every))]
+    near = seen[0]
+    bent = near.bend / rays.every[0].bend_gain
+    calm = near.clean / near.gain
+    smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
+    calm = xp.maximum(calm, _agreed(xp, axis, told, gain, rays))
+    noise = xp.where(smooth, _HIDDEN * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
+    grid = _grid(xp, axis, told)
+    # Where no entry moves the value, its own steps are seen at the rays at best.
+    still = xp.all(changes == 0, axis=(0, axis + 1))
+    ray_changes = xp.abs(told.along - told.centre)
+    gaps = xp.where(xp.isfinite(ray_changes) & (ray_changes > 0), ray_changes, np.inf)
+    gap = xp.min(gaps, axis=0)
+    blind = still & ~xp.isfinite(gap) & (size == 0)
+    steps = xp.where(still & xp.isfinite(gap), gap, 0)
+    noise = xp.maximum(xp.maximum(noise, floor), UNIFORM * xp.maximum(grid, steps))
+    # -- what that makes of an entry
+    level = xp.expand_dims(noise, axis)
+    sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
+    cut_off, seen_at_all = xp.zeros_like(single), xp.zeros(single.shape, bool)
+    for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
+        if ray.order < min(accuracy, 4):
+            continue
+        r = over(reach, single)
+        part = xp.expand_dims(xp.where(s.lost, 0, s.off), axis)
+        share = part * bias / (ray.bias * xp.maximum(r, _NEAREST) ** (ray.order + 1) - bias)
+        shown = (r >= _NEAREST) & ~xp.expand_dims(s.lost, axis)
+        cut_off = xp.maximum(cut_off, xp.where(shown, xp.abs(share), 0))
+        seen_at_all = seen_at_all | shown
+    # Entries that no ray moves far enough are taken for the worst of the others; without any, what
+    # the highest difference itself makes of the slope.
+    rough = xp.abs(xp.sum(c * changes, axis=0)) * xp.max(xp.abs(t), axis=0) ** (len(t) - 1)
+    worst = xp.max(cut_off, axis=axis, keepdims=True)
+    worst = xp.where(xp.any(seen_at_all, axis=axis, keepdims=True), worst, rough)
+    cut_off = xp.where(seen_at_all, cut_off, worst)
+    share, cancel = 1.0, 1.0
+    if count > 1:
+        share = _SHARE[len(rays.every) - 1]
+        cancel = _CANCEL
+        # Entries that change and bend less than others are truncated less.
+        own = xp.full_like(single, max(_LEAST_SHARE, 1 / count))
+        for part in (single, xp.abs(xp.where(xp.isfinite(slope), slope * step, 0))):
+            most = xp.max(part, axis=axis, keepdims=True)
+            own = xp.maximum(own, part / xp.where(most > 0, most, 1))
+        cut_off = cut_off * own
+    told_by_rays = xp.full_like(single, np.inf)
+    for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
+        r = xp.maximum(over(reach, single), 1e-3)
+        # What truncation adds to a ray: nothing where it is taken away, but for the entry's own.
+        off = xp.expand_dims(s.clean, axis) + sigmas * ray.slope_gain * level
+        grown = 1.0 if s is near else r**accuracy
+        own = cancel * off / r + cut_off * grown
+        told_by_rays = xp.minimum(told_by_rays, xp.where(xp.expand_dims(s.lost, axis), np.inf, own))
+    own = sigmas * gain * level + share * cut_off
+    result = xp.minimum(own, told_by_rays)
+    result = result / xp.where(usable, h, 1).reshape(step.shape) + 2 * eps * xp.abs(slope)
+    # -- what is not known
+    spread = _scatter(xp, axis, changes, told, rays)
+    unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], UNIFORM * grid + 4 * floor))
+    unknown = xp.expand_dims(unknown, axis) | over(~usable, step)
+    return xp.where(unknown, np.inf, result)
+
+
+def _look(
+    xp: Any, axis: int, told: Told, w: Any, bias: Any, accuracy: int, rays: Rays, which: int
+) -> _Seen:
+    """What one ray tells."""
+    ray = rays.every[which]
+    reach = over(rays.reach[which], told.slope)
+    gain = xp.sqrt(xp.sum((reach * _gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
+    off, bend, lost = _off(xp, axis, told, rays, ray)
+    clean = xp.abs(off)
+    if which == 0:
+        better, _, missing = _off(xp, axis, told, rays, rays.whole)
+        # What is left of the truncation of the entries, were the function a sum over them.
+        r, own = xp.max(reach, axis=axis), xp.mean(bias, axis=axis)
+        r = xp.maximum(r, _NEAREST)
+        left = better + off * own * r / (ray.bias * r ** (ray.order + 1) - own * r)
+        for other in (better, left) if told.slope.shape[axis] > 1 else (better,):
+            clean = xp.where(missing, clean, xp.minimum(clean, xp.abs(other)))
+    return _Seen(xp.abs(off), xp.abs(bend), clean, gain, lost)
+
+
+def _agreed(xp: Any, axis: int, told: Told, gain: Any, rays: Rays) -> Any:
+    """The noise of a single entry whose slope is wrong by the same on the two farther rays.
+
+    Truncation would differ on them.
+    """
+    if told.slope.shape[axis] > 1 or len(rays.every) < 3:
+        return 0.0
+    errors, known = [], True
+    for ray, reach in zip(rays.every[1:], rays.reach[1:], strict=True):
+        off, _, lost = _off(xp, axis, told, rays, ray)
+        away = xp.sign(rays.moved[ray.points][-1]) * xp.where(reach > 0, reach, 1)
+        errors.append(off / over(away[..., 0], off))
+        known = known & ~lost & over(reach[..., 0] > 0, off)
+    small, large = (f(*map(xp.abs, errors)) for f in (xp.minimum, xp.maximum))
+    known = known & (xp.abs(errors[0] - errors[1]) < _ALIKE * large)
+    return xp.where(known, small / xp.squeeze(gain, axis), 0)
+
+
+def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:
+    """What a ray's slope and highest difference are beside those of the entries, and if at all."""
+    moved = rays.moved[ray.points]
+    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
+    change = told.along[ray.points] - told.centre
+    lost = ~xp.all(xp.isfinite(change), axis=0)
+    change = xp.where(lost, 0, change) - xp.sum(over(moved, slope[None]) * slope, axis=axis + 1)
+    weights, bend = (v.reshape(-1, *(1,) * (change.ndim - 1)) for v in (ray.slope, ray.bend))
+    found = [xp.sum(v.astype(change.dtype) * change, axis=0) for v in (weights, bend)]
+    return found[0], found[1], lost
+
+
+def _grid(xp: Any, axis: int, told: Told) -> Any:
+    """The grid that the values lie on."""
+    some = xp.moveaxis(sample(told.values, axis + 1), axis + 1, 0)
+    every = [told.centre[None], told.along, some.reshape(-1, *told.centre.shape)]
+    return grid_of(xp, xp.concatenate(every))
+
+
+def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[Any, Any]:
+    """How the values next to ``x`` scatter, and how far the one at ``x`` is from their mean."""
+    near = told.along[rays.every[0].points] - told.centre
+    near = xp.where(xp.isfinite(near), near, 0)
+    every = xp.moveaxis(changes, axis + 1, 0)
+    every = xp.concatenate([every.reshape(-1, *told.centre.shape), near])
+    return xp.std(every, axis=0), xp.abs(xp.mean(every, axis=0))

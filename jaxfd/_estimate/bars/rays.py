@@ -1,0 +1,215 @@
+"""Rays: a few points that move all entries at once, for error bars alone.
+
+What a stencil tells of one entry are its own few values, and these know neither their truncation
+nor, where they are equal, their resolution. Six more points, shared by all entries, do: the same
+directions near by and far away, where a slope that is right predicts the value. They are a part of
+the one batch. This room must not know what the values are made into.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd._arrays import constant, cut, flatten
+from jaxfd._estimate.layout import Layout
+from jaxfd._estimate.task import Call
+from jaxfd._methods import Stencil, weights
+from jaxfd._places import Place
+from jaxfd._points import Box
+
+# The nearest points lie so many steps away, for stencils of order 2 and of a higher one.
+_NEAR, _NEAR_HIGH = 4.0, 1.75
+# The second ones lie in the same direction, so many times as far.
+_SECOND, _SECOND_HIGH = 16, 12
+# The farthest lie at this share of |x|, or so many steps away at least.
+_FAR, _LEAST = 0.03, 3.0
+# Where x is 0 in the eyes of the step they lie so many steps away.
+_FAR_AT_ZERO = 4096.0
+# No ray goes farther than this share of |x|: it does not cross 0 where the stencil does not.
+_SHARE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Ray:
+    """Points on one line through ``x``.
+
+    Attributes:
+        points: which points they are.
+        offsets: where they lie, in units of the ray's reach, without ``x``.
+        order: the order of accuracy of the slope that they make.
+        slope: their weights in the slope at ``x``; that of ``x`` is minus their sum.
+        bend: their weights in the highest difference.
+        bias: the slope that they make of ``t^(order + 1)``, which has none.
+    """
+
+    points: slice
+    offsets: tuple[int, ...]
+    order: int
+    slope: np.ndarray
+    bend: np.ndarray
+    bias: float
+
+    @property
+    def slope_gain(self) -> float:
+        """The error of the slope for noise of size 1 in the values."""
+        return _gain(self.slope)
+
+    @property
+    def bend_gain(self) -> float:
+        """The error of the highest difference for noise of size 1."""
+        return _gain(self.bend)
+
+
+def _gain(w: np.ndarray) -> float:
+    return math.sqrt(float(np.sum(w**2) + np.sum(w) ** 2))
+
+
+@functools.cache
+def _ray(first: int, offsets: tuple[int, ...]) -> Ray:
+    nodes = tuple(sorted({0, *offsets}))
+
+    def of(derivative: int) -> np.ndarray:
+        solved = dict(zip(nodes, weights(nodes, derivative), strict=True))
+        return np.array([float(solved[s]) for s in offsets])
+
+    slope = of(1)
+    order = len(offsets)
+    bias = sum(float(w) * s ** (order + 1) for w, s in zip(slope, offsets, strict=True))
+    points = slice(first, first + len(offsets))
+    return Ray(points, offsets, order, slope, of(len(offsets)), bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rays:
+    """The points of all rays.
+
+    Attributes:
+        every: the rays, the nearest one first.
+        whole: all points in the direction of the nearest, as one ray of a higher order.
+        leaves: for each real leaf the points, shape ``(P, *lead, *shape)``.
+        moved: how far each entry really moved, shape ``(P, *lead, N)``.
+        reach: the reach of each ray, in steps, shape ``(L, *lead, N)``.
+    """
+
+    every: tuple[Ray, ...]
+    whole: Ray
+    leaves: Sequence[Float[Any, "p *lead ..."]]
+    moved: Float[Any, "p *lead n"]
+    reach: Float[Any, "l *lead n"]
+
+    @property
+    def count(self) -> int:
+        """The number of points."""
+        return len(self.moved)
+
+
+def _every(high: bool, both: bool) -> tuple[tuple[Ray, ...], Ray]:
+    """The rays, and the one that joins those in the direction of the nearest.
+
+    Three pairs; for stencils of a higher order four points near by, and a pair.
+    """
+    pair, four = ((-1, 1), (-2, -1, 1, 2)) if both else ((1, 2), (1, 2, 3, 4))
+    if high:
+        return (_ray(0, four), _ray(4, pair)), _ray(0, four + tuple(_SECOND_HIGH * s for s in pair))
+    rays = (_ray(0, pair), _ray(2, pair), _ray(4, pair))
+    return rays, _ray(0, pair + tuple(_SECOND * s for s in pair))
+
+
+def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
+    """Lays the rays of a stencil.
+
+    Points of a stencil that looks to one side do not pass 0 to the other: one entry alone is looked
+    at on that side, and of several those at 0 stay. With walls each entry goes where it has more
+    room, and no farther than there is.
+
+    Args:
+        place: where the points will be evaluated.
+        call: the call, with its boxes.
+        layout: where the points of the stencil lie.
+    """
+    xp, axis = place.xp, len(place.lead)
+    stencil, real = layout.stencil, call.parts.real
+    single = stencil.offsets[0] >= 0 or stencil.offsets[-1] <= 0
+    h = constant(xp, layout.h)
+    alone = h.shape[-1] == 1
+    both = not ((single and alone) or call.boxes is not None)
+    every, whole = _every(stencil.accuracy > 2, both)
+    reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil, still=single and both)
+    number = np.arange(h.shape[-1], dtype=np.uint32)
+    towards = []
+    for k in range(len(every)):
+        sign: Any = np.where(_bits(number, int(k == 2)), 1.0, -1.0)
+        if single and alone:
+            sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
+        towards.append(xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape))
+    if call.boxes is not None:
+        below, above = (
+            _row(xp, call.boxes, axis, h, lambda box, side=side: getattr(box, side))
+            for side in ("below", "above")
+        )
+        need = (
+            xp.max(
+                xp.stack([r * max(ray.offsets) for r, ray in zip(reach, every, strict=True)]),
+                axis=0,
+            )
+            * h
+        )
+        for k in range(len(every)):
+            own = xp.where(towards[k] > 0, above, below)
+            stays = (own >= need) | (own >= xp.maximum(above, below))
+            towards[k] = xp.where(stays, towards[k], -towards[k])
+            room = xp.where(towards[k] > 0, above, below)
+            reach[k] = reach[k] * xp.minimum(1, room / xp.where(need > 0, need, 1))
+    distances = xp.stack(
+        [
+            offset * (sign * r * h)
+            for ray, r, sign in zip(every, reach, towards, strict=True)
+            for offset in ray.offsets
+        ]
+    )
+    leaves, moved = [], []
+    boxes: list[Box | None] = [None] * len(real) if call.boxes is None else [*call.boxes]
+    for x, t, box in zip(real, cut(distances, [x.shape[axis:] for x in real]), boxes, strict=True):
+        still = constant(xp, x)
+        points = still + t.astype(x.dtype)
+        if box is not None:
+            points = dataclasses.replace(box, x=still).clip(points)
+        leaves.append(points)
+        moved.append((points - still).astype(h.dtype))
+    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
+
+
+def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
+    """Something of every leaf, in one row and in the dtype of steps."""
+    return flatten(xp, [constant(xp, of(leaf)).astype(like.dtype) for leaf in leaves], axis)
+
+
+def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil, still: bool) -> list[Any]:
+    """How far each ray reaches, in steps; entries at 0 stay there where they shall."""
+    own = size / xp.where(h > 0, h, 1)
+    free = own < max(abs(s) for s in stencil.offsets)
+    share = xp.where(free, np.inf, own * _SHARE)
+    if stencil.accuracy > 2:
+        near = xp.minimum(_NEAR_HIGH, share / _SECOND_HIGH)
+        reach = [near, _SECOND_HIGH * near]
+    else:
+        near = xp.minimum(_NEAR, share / _SECOND)
+        far = xp.where(free, _FAR_AT_ZERO, xp.maximum(own * _FAR, _LEAST))
+        reach = [near, _SECOND * near, far]
+    if still:
+        reach = [xp.where(free, 0, r) for r in reach]
+    return [r.astype(h.dtype) for r in reach]
+
+
+def _bits(number: np.ndarray, k: int) -> np.ndarray:
+    """Bits without a pattern, a row for each ``k``: bits of a multiplicative hash."""
+    mixed = (number + np.uint32(1 + 77 * k)) * np.uint32(2654435761)
+    mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(2246822519)
+    return np.asarray((mixed >> np.uint32(13 + k)) & 1, bool)

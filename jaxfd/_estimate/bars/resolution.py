@@ -1,0 +1,74 @@
+"""The grid that values lie on: what is left of their trailing zeros, binary and decimal.
+
+A program that prints six digits, rounds to decimals or computes in float32 returns numbers that
+are all multiples of something much coarser than their dtype. This room must not know what the
+values are of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd._arrays import power_of_two
+
+# The standard deviation of what rounding to a grid of 1 does.
+UNIFORM = 0.29
+# Multiples of 10^-k are looked for from 10^4 on, down to the resolution of the dtype.
+_COARSEST = -4
+# So many entries tell the grid as well as all do.
+_ENOUGH = 64
+
+
+def sample(values: Any, axis: int) -> Any:
+    """Some of the entries along an axis: enough to tell the grid."""
+    return values[(slice(None),) * axis + (slice(0, _ENOUGH),)]
+
+
+def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
+    """The coarsest grid that all values lie on; 0 where all of them are 0.
+
+    Args:
+        xp: the array namespace.
+        every: real values, the one at ``x`` first; what is not finite does not count.
+    """
+    kind = np.finfo(every.dtype)
+    good = xp.isfinite(every) & (xp.abs(every) >= kind.tiny)
+    size = xp.where(good, xp.abs(every), 0)
+    lowest = _lowest_bit(xp, xp.where(good, size, 1))
+    binary = xp.min(xp.where(good, lowest, np.inf), axis=0)
+    # Numbers of few bits lie on a grid that is finer where they are small.
+    share = xp.min(
+        xp.where(good, lowest / power_of_two(xp, xp.where(good, size, 1)), np.inf), axis=0
+    )
+    binary = xp.maximum(binary, xp.where(good[0], share * power_of_two(xp, size[0]), 0))
+    decimal = xp.zeros_like(binary)
+    largest = xp.max(size, axis=0)
+    for k in range(int(-np.log10(kind.eps)), _COARSEST - 1, -1):
+        scaled = size * (10.0**k)
+        off = xp.abs(scaled - xp.round(scaled))
+        fits = xp.all(off <= 4 * kind.eps * scaled, axis=0)
+        # Where rounding alone would hide the grid, it says nothing.
+        seen = largest * (10.0**k) * kind.eps < 0.01
+        decimal = xp.where(fits & seen, 10.0**-k, decimal)
+    grid = xp.maximum(xp.where(xp.isfinite(binary), binary, 0), decimal)
+    return xp.where(largest > 0, grid, 0).astype(every.dtype)
+
+
+def _lowest_bit(xp: Any, x: Any) -> Any:
+    """The value of the lowest bit that is set, for normal positive numbers."""
+    # Exact: what is left after all higher bits were taken away, one half of them at a time.
+    kind = np.finfo(x.dtype)
+    fraction, exponent = xp.frexp(x)
+    whole = fraction * 2.0 ** (kind.nmant + 1)
+    low = xp.ones_like(whole)
+    for half in (32, 16, 8, 4, 2, 1):
+        if half > kind.nmant:
+            continue
+        part = whole / (2.0**half)
+        even = part == xp.floor(part)
+        whole = xp.where(even, part, whole)
+        low = xp.where(even, low * 2.0**half, low)
+    return xp.ldexp(low, exponent - (kind.nmant + 1)).astype(x.dtype)

@@ -1,0 +1,282 @@
+"""A function's estimate, as it is traced: the task run in a kernel.
+
+This room must not know how often it is traced, nor what becomes of the program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import tree_util
+
+from jaxfd._arrays import Arguments, Parts, freeze, is_array, thaw
+from jaxfd._estimate.composed import Asked, Boxes, composed
+from jaxfd._estimate.contract import contract
+from jaxfd._estimate.first import Value
+from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.program import boxes_for, split_aux
+from jaxfd._estimate.searched import real_parts
+from jaxfd._estimate.task import Call, Task, complexified
+from jaxfd._functions import Subject
+from jaxfd._jaxpr import (
+    Imaginary,
+    TracedFunction,
+    collective_in,
+    imaginary_in,
+    largest,
+    largest_whole,
+    trace,
+)
+from jaxfd._methods import Method
+from jaxfd._places import Kernel, members
+from jaxfd._primitives import in_pieces
+from jaxfd._system import host_calls
+
+# What an integer must be allowed to be at least for it to be traced.
+_LEAST = 2**8
+
+_CONCRETE = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+)
+
+
+class ValueNeededError(Exception):
+    """A function does not do with a traced integer what it does with its value."""
+
+
+class Estimation:
+    """Estimates of one function.
+
+    Attributes:
+        most: the largest integer that may be traced, as far as is known.
+        boxes: the black boxes inside, as far as they are known.
+
+    Args:
+        subject: the function.
+        name: what errors call it.
+        compiled: whether what is traced will be compiled.
+    """
+
+    def __init__(self, subject: Subject, name: str, compiled: bool = True) -> None:
+        self._subject, self._name, self._compiled = subject, name, compiled
+        # One that asks for the types of things might take a traced integer for something else.
+        asks = subject.state is not None and subject.state.asks
+        self.most = 0 if asks else np.iinfo(np.int32).max
+        self.boxes = Boxes()
+        self._inside = False  # whether the kernel that is traced next is part of another program
+
+    def run(
+        self,
+        kernel: Callable[..., Any],
+        task: Task,
+        whole: bool,
+        args: Any,
+        kwargs: Any,
+        method: Method,
+        needs: Needs,
+    ) -> Any:
+        """Runs a task by a kernel; its result is frozen.
+
+        Args:
+            kernel: this, or what was compiled of it.
+            task: as for a call of this, like the rest.
+            whole: see there.
+            args: see there.
+            kwargs: see there.
+            method: see there.
+            needs: see there.
+        """
+        inputs = (args, kwargs, method, needs)
+        known = self.boxes.eps
+        result = self._once(kernel, task, whole, inputs, known)
+        steps = not isinstance(task, Value)
+        if steps and self.boxes.eps > known and not _has_tracers(result):
+            # A black box inside turned out to be coarser than assumed: step for what it is.
+            result = self._once(kernel, task, whole, inputs, self.boxes.eps)
+        return result
+
+    def _once(
+        self, kernel: Callable[..., Any], task: Task, whole: bool, inputs: Any, eps: float
+    ) -> Any:
+        unsure = not self.boxes.called
+        # Under ``jit`` whatever is computed is traced.
+        ambient = unsure and isinstance(jnp.zeros(()), jax.core.Tracer)
+        self._inside = ambient or _has_tracers(inputs)
+        with host_calls.own_errors():
+            result = kernel(task, whole, *inputs, eps)
+            if self.boxes and not _has_tracers(result):
+                jax.block_until_ready(result)
+        return result
+
+    def __call__(
+        self,
+        task: Task,
+        whole: bool,
+        args: Any,
+        kwargs: Any,
+        method: Method,
+        needs: Needs,
+        eps: float = 0.0,
+    ) -> Any:
+        """Runs a task where this is traced, or operation by operation; its result is frozen.
+
+        Args:
+            task: what is asked.
+            whole: whether Python's integers are among the traced arguments.
+            args: the positional arguments, frozen.
+            kwargs: the keyword arguments, frozen.
+            method: how derivatives are estimated.
+            needs: what the task needs besides.
+            eps: the relative spacing of what black boxes inside were seen to return.
+        """
+        arguments = task.bind(thaw(args), thaw(kwargs))
+        arguments = dataclasses.replace(arguments, leaves=[*map(jnp.asarray, arguments.leaves)])
+        parts = task.split(arguments.leaves, method)
+        imaginary = method.imaginary
+        fun = self._function(task, whole, arguments, parts, needs.cotangents, imaginary)
+        with self._subject.tracing():
+            program = trace(fun, complexified(parts.real, imaginary))
+        if whole:
+            most = largest_whole(program.closed, _is_whole)
+            if most < _LEAST:
+                raise ValueNeededError
+            self.most = min(self.most, most - 1)
+        self._check(task, program)
+        asked, boxes = Asked(arguments, method, needs), self.boxes.find(program)
+        run = functools.partial(self._in_kernel, task)
+        if boxes:
+            traced = self._compiled or self._inside
+            return composed(run, program, asked, boxes, eps, self._inside, traced)
+        return run(program, asked)
+
+    def _check(self, task: Task, program: TracedFunction) -> None:
+        """Raises TypeError where the function does what no difference can see."""
+        if task.everything and program.holds_differentiated:
+            raise TypeError(
+                f"{task.name}: {self._name} closes over something that is being differentiated, "
+                "and JAX sees its arguments only: pass it as an argument (a constant one with "
+                "nondiff_argnums)."
+            )
+        mixed = collective_in(program.closed, len(program.out))
+        if mixed is not None:
+            raise TypeError(
+                f"{task.name}: {self._name} applies {mixed} to what depends on the argument. All "
+                "members of that axis move at once, so that no difference tells what one of them "
+                "does: differentiate a function without it, and apply it to the gradients (that of "
+                "a mean is the mean of the gradients)."
+            )
+
+    def _in_kernel(self, task: Task, program: TracedFunction, asked: Asked) -> Any:
+        """Runs a task on a traced function, in the kernel that is being traced."""
+        arguments, method, needs = asked
+        parts = task.split(arguments.leaves, method)
+        imaginary = method.imaginary
+        kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
+        call = Call(
+            arguments=arguments,
+            leaves=arguments.leaves,
+            parts=parts,
+            boxes=boxes_for(jnp, arguments, parts, needs),
+            method=method,
+            needs=needs,
+            out=program.out,
+            out_tree=program.out_tree,
+            aux_tree=program.aux_tree,
+            lost=kept.lost,
+            remade=kept.remade,
+        )
+        place = Kernel(program, task.schedule)
+        # Only the user's own lines are held to be explicit about ranks.
+        with jax.numpy_rank_promotion("allow"):
+            if place.one_call or not (self._compiled and task.fills):
+                return task.run(place, call)
+            return in_pieces(lambda: task.run(place, call), members, largest)
+
+    def outputs(
+        self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any
+    ) -> tuple[Any, Any]:
+        """The function as a task sees it, with real leaves in place of the arguments' own."""
+        arguments = task.bind(thaw(args), thaw(kwargs))
+        parts = real_parts(task, [jnp.asarray(leaf) for leaf in arguments.leaves])
+        with self._subject.tracing():
+            return self._function(task, False, arguments, parts, cotangents, False)(real)
+
+    def _function(
+        self,
+        task: Task,
+        whole: bool,
+        arguments: Arguments,
+        parts: Parts,
+        cotangents: Any,
+        imaginary: bool,
+    ) -> Callable[[Sequence[Any]], tuple[Any, Any]]:
+        """The function of the real leaves that are moved: ``real -> (out, frozen aux)``."""
+
+        def fun(real: Sequence[Any]) -> tuple[Any, Any]:
+            args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
+            out, aux = split_aux(task, self._call(task, whole, args, kwargs))
+            if task.contracted:
+                out = contract(jnp, jax.tree.leaves(out), cotangents or (), imaginary)
+            return out, freeze(aux)
+
+        return fun
+
+    def _call(self, task: Task, whole: bool, args: Any, kwargs: Any) -> Any:
+        try:
+            return self._subject.fun(*args, **kwargs)
+        except Exception as error:
+            if whole:
+                raise ValueNeededError from error
+            if not isinstance(error, _CONCRETE):
+                raise
+            raise TypeError(
+                f"{task.name} cannot trace {self._name}: it needs concrete numbers (NumPy, math, "
+                "float(), or Python control flow on values). Write it with jax.numpy, or wrap it "
+                "with jaxfd.blackbox(fun, out), which evaluates it on the host."
+            ) from error
+
+    def allows(self, flat: Sequence[Any], tree: Any, traced: Sequence[int]) -> bool:
+        """Whether the function can be traced with some integers, and computes as without.
+
+        Args:
+            flat: the leaves of ``(args, kwargs)``.
+            tree: their structure.
+            traced: the numbers of those integers.
+        """
+        moving = [i for i, leaf in enumerate(flat) if i in traced or is_array(leaf)]
+
+        def run(*operands: Any) -> None:
+            leaves = list(flat)
+            for i, operand in zip(moving, operands, strict=True):
+                leaves[i] = operand
+            args, kwargs = tree_util.tree_unflatten(tree, leaves)
+            self._subject.fun(*args, **kwargs)
+
+        try:
+            closed = jax.make_jaxpr(run)(*(flat[i] for i in moving))
+        except Exception:
+            return False
+        given = [i in traced for i in moving]
+        return largest_whole(closed, lambda constant: False, given) >= _LEAST
+
+
+def _is_whole(constant: Any) -> bool:
+    """Whether a constant of a program stands for one of Python's integers, which are weak."""
+    if not isinstance(constant, jax.core.Tracer):
+        return False
+    aval: Any = constant.aval
+    weak = getattr(aval, "weak_type", False) and aval.shape == ()
+    return bool(weak and jnp.issubdtype(aval.dtype, np.integer))
+
+
+def _has_tracers(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

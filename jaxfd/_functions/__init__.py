@@ -1,0 +1,18 @@
+"""Functions and what they read besides their arguments, so that what was made of them can be kept.
+
+A function is looked through by its bytecode (`reads`) and the objects that are named there
+(`survey`); what was seen is a `State`, and what is kept as long as it holds lies on a shelf. This
+room must not know what is made of functions.
+"""
+
+from jaxfd._functions.constants import is_constant as is_constant, is_number as is_number
+from jaxfd._functions.shelf import (
+    Entry as Entry,
+    Holder as Holder,
+    Reference as Reference,
+    Shelf as Shelf,
+    Subject as Subject,
+    entry_of as entry_of,
+)
+from jaxfd._functions.state import State as State
+from jaxfd._functions.survey import Reader as Reader, state_of as state_of

@@ -1,0 +1,84 @@
+"""Samples that know of each other are refused, also where a loss does not show it yet."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxfd
+
+matmul, same = jaxfd.layer(jnp.matmul), jaxfd.layer(lambda p: p)
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(8, 3)), RNG.normal(size=8)
+ZEROS, ONES = np.zeros((3, 1)), np.ones((3, 1))
+
+
+def normed(h):
+    return (h - h.mean(0)) / jnp.sqrt(h.var(0) + jnp.asarray(1e-3, h.dtype))
+
+
+def error(h, y):
+    return jnp.mean((h[:, 0] - y) ** 2)
+
+
+MIXED = {
+    "a head of zeros": (lambda p, x, y: error(matmul(normed(x), p[0]), y), [ZEROS]),
+    "a gain of zeros": (
+        lambda p, x, y: error(matmul(x + normed(x) * same(p[1]), p[0]), y),
+        [ONES, np.zeros(3)],
+    ),
+    "a gain of zero inside of a layer": (
+        lambda p, x, y: error(
+            matmul(x + jaxfd.layer(lambda g, x: g * normed(x))(p[1], x), p[0]), y
+        ),
+        [ONES, np.zeros(())],
+    ),
+    "after a layer": (
+        lambda p, x, y: error(matmul(jnp.tanh(normed(matmul(x, p[0]))), p[1]), y),
+        [np.ones((3, 4)), np.zeros((4, 1))],
+    ),
+    "attention over the batch": (
+        lambda p, x, y: error(matmul(jax.nn.softmax(x @ x.T) @ x, p[0]), y),
+        [ZEROS],
+    ),
+}
+APART = {
+    "tanh": (
+        lambda p, x, y: error(matmul(jnp.tanh(matmul(x, p[0])), p[1]), y),
+        [np.ones((3, 4)), np.zeros((4, 1))],
+    ),
+    "sign": (
+        lambda p, x, y: error(matmul(jnp.sign(matmul(x, p[0])), p[1]), y),
+        [np.ones((3, 4)), np.zeros((4, 1))],
+    ),
+    "picked by number": (
+        lambda p, x, y: (
+            -jnp.mean(jax.nn.log_softmax(matmul(x, p[0]))[jnp.arange(len(y)), (y > 0).astype(int)])
+        ),
+        [np.zeros((3, 2))],
+    ),
+}
+
+
+def cast(params, dtype):
+    return [jnp.asarray(p, dtype) for p in params], jnp.asarray(X, dtype), jnp.asarray(Y, dtype)
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_mixed(case, dtype):
+    loss, params = MIXED[case]
+    gradient = jax.grad(jaxfd.per_sample(loss))
+    with pytest.raises(ValueError, match="not the mean of its samples' losses"):
+        gradient(*cast(params, dtype))
+    found = jax.jit(gradient)(*cast(params, dtype))
+    assert all(np.isnan(g).all() for g in found)
+
+
+@pytest.mark.parametrize("case", APART)
+def test_apart(case, dtype):
+    loss, params = APART[case]
+    found = jax.grad(jaxfd.per_sample(loss))(*cast(params, dtype))
+    exact = jax.grad(loss)(*cast(params, np.float64))
+    atol = 1e-2 if dtype == np.float32 else 1e-6
+    for mine, wanted in zip(found, exact, strict=True):
+        np.testing.assert_allclose(mine, wanted, atol=atol)
