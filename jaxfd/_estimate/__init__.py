@@ -34,4 +34,9 @@ from jaxfd._estimate.sampled import StepInPlace as StepInPlace, along_directions
 from jaxfd._estimate.second import Hessian as Hessian, HessianVector as HessianVector
 from jaxfd._estimate.slopes import slopes as slopes
 from jaxfd._estimate.task import Answer as Answer, Task as Task
-from jaxfd._estimate.traced import TracedProgram as TracedProgram, program_of as program_of
+from jaxfd._estimate.traced import (
+    TracedProgram as TracedProgram,
+    Values as Values,
+    program_of as program_of,
+    values_of as values_of,
+)

@@ -43,6 +43,12 @@ class Compilation:
         self._plain = _Program(self._estimation)
         self._concrete: set[_Owner] = set()
 
+    @property
+    def eps(self) -> float | None:
+        """The relative spacing of the coarsest numbers in a composition, once it was run."""
+        boxes = self._estimation.boxes
+        return boxes.of_everything if boxes else None
+
     def __call__(
         self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs = Needs()
     ) -> Any:
@@ -152,7 +158,8 @@ class _Program:
         def estimate(*args: Any) -> Any:
             return estimation(*args)
 
-        self._kernel = jax.jit(estimate, static_argnums=(0, 1))
+        self._estimation = estimation
+        self._kernel = jax.jit(estimate, static_argnums=(0, 1, 6))
         self._search = HostSearch(estimation.outputs)
 
     def __call__(
@@ -163,7 +170,7 @@ class _Program:
             found = self._search.run(task, *inputs)
             if found is not None:
                 return found
-        return self._kernel(task, whole, *inputs)
+        return self._estimation.run(self._kernel, task, whole, *inputs)
 
 
 def _owners(args: Sequence[Any], kwargs: dict[str, Any], wanted: Sequence[int]) -> list[_Owner]:

@@ -5,6 +5,8 @@ This room must not know how often it is traced, nor what becomes of the program.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +16,9 @@ import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import Arguments, Parts, freeze, is_array, thaw
+from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
+from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import boxes_for, split_aux
 from jaxfd._estimate.searched import real_parts
@@ -22,6 +26,7 @@ from jaxfd._estimate.task import Call, Task, complexified
 from jaxfd._functions import Subject
 from jaxfd._jaxpr import (
     Imaginary,
+    TracedFunction,
     collective_in,
     imaginary_in,
     largest,
@@ -31,6 +36,7 @@ from jaxfd._jaxpr import (
 from jaxfd._methods import Method
 from jaxfd._places import Kernel, members
 from jaxfd._primitives import in_pieces
+from jaxfd._system import host_calls
 
 # What an integer must be allowed to be at least for it to be traced.
 _LEAST = 2**8
@@ -52,6 +58,7 @@ class Estimation:
 
     Attributes:
         most: the largest integer that may be traced, as far as is known.
+        boxes: the black boxes inside, as far as they are known.
 
     Args:
         subject: the function.
@@ -63,11 +70,63 @@ class Estimation:
         self._subject, self._name, self._compiled = subject, name, compiled
         # One that asks for the types of things might take a traced integer for something else.
         self.most = 0 if subject.asks else np.iinfo(np.int32).max
+        self.boxes = Boxes()
+        self._inside = False  # whether the kernel that is traced next is part of another program
+
+    def run(
+        self,
+        kernel: Callable[..., Any],
+        task: Task,
+        whole: bool,
+        args: Any,
+        kwargs: Any,
+        method: Method,
+        needs: Needs,
+    ) -> Any:
+        """Runs a task by a kernel; its result is frozen.
+
+        Args:
+            kernel: this, or what was compiled of it.
+            task: as for a call of this, like the rest.
+            whole: see there.
+            args: see there.
+            kwargs: see there.
+            method: see there.
+            needs: see there.
+        """
+        inputs = (args, kwargs, method, needs)
+        known = self.boxes.eps
+        result = self._once(kernel, task, whole, inputs, known)
+        steps = not isinstance(task, Value)
+        if steps and self.boxes.eps > known and not _has_tracers(result):
+            # A black box inside turned out to be coarser than assumed: step for what it is.
+            result = self._once(kernel, task, whole, inputs, self.boxes.eps)
+        return result
+
+    def _once(
+        self, kernel: Callable[..., Any], task: Task, whole: bool, inputs: Any, eps: float
+    ) -> Any:
+        unsure = not self.boxes.called
+        # Under ``jit`` whatever is computed is traced.
+        ambient = unsure and isinstance(jnp.zeros(()), jax.core.Tracer)
+        self._inside = ambient or _has_tracers(inputs)
+        with host_calls.own_errors():
+            result = kernel(task, whole, *inputs, eps)
+            if self.boxes and not _has_tracers(result):
+                jax.block_until_ready(result)
+        return result
 
     def __call__(
-        self, task: Task, whole: bool, args: Any, kwargs: Any, method: Method, needs: Needs
+        self,
+        task: Task,
+        whole: bool,
+        args: Any,
+        kwargs: Any,
+        method: Method,
+        needs: Needs,
+        eps: float = 0.0,
     ) -> Any:
-        """Runs a task; its result is frozen.
+        """Runs a task where this is traced, or operation by operation; its result is frozen.
 
         Args:
             task: what is asked.
@@ -76,10 +135,11 @@ class Estimation:
             kwargs: the keyword arguments, frozen.
             method: how derivatives are estimated.
             needs: what the task needs besides.
+            eps: the relative spacing of what black boxes inside were seen to return.
         """
         arguments = task.bind(thaw(args), thaw(kwargs))
-        leaves = [jnp.asarray(leaf) for leaf in arguments.leaves]
-        parts = task.split(leaves, method)
+        arguments = dataclasses.replace(arguments, leaves=[*map(jnp.asarray, arguments.leaves)])
+        parts = task.split(arguments.leaves, method)
         imaginary = method.imaginary
         fun = self._function(task, whole, arguments, parts, needs.cotangents, imaginary)
         with self._subject.tracing():
@@ -89,13 +149,22 @@ class Estimation:
             if most < _LEAST:
                 raise ValueNeededError
             self.most = min(self.most, most - 1)
+        self._check(task, program)
+        asked, boxes = Asked(arguments, method, needs), self.boxes.find(program)
+        run = functools.partial(self._in_kernel, task)
+        if boxes:
+            traced = self._compiled or self._inside
+            return composed(run, program, asked, boxes, eps, self._inside, traced)
+        return run(program, asked)
+
+    def _check(self, task: Task, program: TracedFunction) -> None:
+        """Raises TypeError where the function does what no difference can see."""
         if task.everything and program.holds_differentiated:
             raise TypeError(
                 f"{task.name}: {self._name} closes over something that is being differentiated, "
                 "and JAX sees its arguments only: pass it as an argument (a constant one with "
                 "nondiff_argnums)."
             )
-        kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
         mixed = collective_in(program.closed, len(program.out))
         if mixed is not None:
             raise TypeError(
@@ -104,9 +173,16 @@ class Estimation:
                 "does: differentiate a function without it, and apply it to the gradients (that of "
                 "a mean is the mean of the gradients)."
             )
+
+    def _in_kernel(self, task: Task, program: TracedFunction, asked: Asked) -> Any:
+        """Runs a task on a traced function, in the kernel that is being traced."""
+        arguments, method, needs = asked
+        parts = task.split(arguments.leaves, method)
+        imaginary = method.imaginary
+        kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
         call = Call(
             arguments=arguments,
-            leaves=leaves,
+            leaves=arguments.leaves,
             parts=parts,
             boxes=boxes_for(jnp, arguments, parts, needs),
             method=method,
@@ -199,3 +275,7 @@ def _is_whole(constant: Any) -> bool:
     aval: Any = constant.aval
     weak = getattr(aval, "weak_type", False) and aval.shape == ()
     return bool(weak and jnp.issubdtype(aval.dtype, np.integer))
+
+
+def _has_tracers(tree: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

@@ -70,6 +70,21 @@ class _HostCall:
             *_, method, needs = tree_util.tree_unflatten(tree, numbers)
             self._fixed = method, needs, needs
 
+    @property
+    def eps(self) -> float:
+        """The relative spacing of the coarsest output seen so far."""
+        return self._function.eps
+
+    @property
+    def estimates(self) -> bool:
+        """Whether it returns estimates, which have about half of the digits of values."""
+        return not isinstance(self._task, Value)
+
+    @property
+    def called(self) -> bool:
+        """Whether any was seen."""
+        return self._function.called
+
     def __call__(
         self, arrays: Sequence[np.ndarray], batched: tuple[bool, ...], size: int | None
     ) -> list[np.ndarray]:
@@ -122,7 +137,7 @@ class _HostCall:
     def _estimate(self, full: list[np.ndarray], count: int) -> list[np.ndarray]:
         known = self._function.eps
         result = self._once(full, count)
-        if self._function.eps > known:
+        if self.estimates and self._function.eps > known:
             # The function turned out to be coarser than assumed: step for what it is.
             result = self._once(full, count)
         return result

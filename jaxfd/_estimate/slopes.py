@@ -11,8 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax import tree_util
-from jaxtyping import PyTree
+from jaxtyping import Int, PyTree
 
 from jaxfd._estimate.found import by_leaf
 from jaxfd._estimate.layout import lay
@@ -31,11 +32,13 @@ class ValueAndSlopes(NamedTuple):
         slopes: shaped as the argument.
         curvatures: second derivatives by each entry alone; the slopes again where points lie on one
             side only.
+        besides: how many evaluations it took besides those along the entries: one or none.
     """
 
     value: PyTree
     slopes: PyTree
     curvatures: PyTree
+    besides: Int[Any, "*lead"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Slopes(Task):
             width = xp.where(high == low, xp.inf, high - low)
             return [(slope, 2 * (above / high - below / low) / width)]
 
-        known = call.needs.value
+        # Where outputs have more digits here than JAX hands out, the value that it has is rounded.
+        known = None if place.rounded else call.needs.value
         centre = None if known is None else [known]
         centre, reduced = place.evaluate(layout.points, reduce, centre, known is None)
         assert centre is not None
@@ -69,13 +73,15 @@ class Slopes(Task):
             return call.arguments.restore(leaves, float0)
 
         value = tree_util.tree_unflatten(call.out_tree, centre[:1])
-        return ValueAndSlopes(value, *map(tree, reduced[0]))
+        besides = place.xp.full(place.lead, int(known is None), np.int32)
+        slope, curvature = reduced[0]
+        return ValueAndSlopes(value, tree(slope), tree(curvature), besides)
 
 
 def slopes(
     fun: Callable[[PyTree], Any], bounds: tuple[PyTree, PyTree] | None, schedule: Schedule
-) -> tuple[Callable[..., tuple[Any, PyTree, PyTree]], int]:
-    """Makes a function that returns value, slopes and curvatures.
+) -> Callable[..., ValueAndSlopes]:
+    """Makes a function that returns `ValueAndSlopes`.
 
     Args:
         fun: a function of one pytree of real floating arrays that returns one number.
@@ -84,18 +90,14 @@ def slopes(
 
     Returns:
         A function of ``x``, the value there, the step for every entry (a pytree like ``x``), and
-        whether points shall lie on both sides. Without that, curvatures are the slopes again. And
-        the number of evaluations besides one or two for each entry.
+        whether points shall lie on both sides. Without that, curvatures are the slopes again.
     """
     program = program_of(fun)
-    # A black box computes its differences in float64, and the value that JAX has may be rounded.
-    known = program.traced
     task = Slopes("minimize", schedule=schedule)
 
-    def run(x: PyTree, value: Any, step: PyTree, both: bool) -> tuple[Any, PyTree, PyTree]:
+    def run(x: PyTree, value: Any, step: PyTree, both: bool) -> ValueAndSlopes:
         method = Central(step=step) if both else Forward(step=step)
-        needs = Needs(bounds, value=value if known else None)
-        found = program.run(task, (x,), {}, method, needs)
-        return found.value, found.slopes, found.curvatures
+        found: ValueAndSlopes = program.run(task, (x,), {}, method, Needs(bounds, value=value))
+        return found
 
-    return run, int(not known)
+    return run

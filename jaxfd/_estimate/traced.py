@@ -9,12 +9,14 @@ from jax import tree_util
 
 from jaxfd._arrays import freeze, is_array, thaw
 from jaxfd._estimate.compilation import Compilation
+from jaxfd._estimate.composed import calls_host
 from jaxfd._estimate.estimation import Estimation
+from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.task import Task
 from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
-from jaxfd._methods import Method
+from jaxfd._methods import Central, Method
 
 
 class TracedProgram(Program):
@@ -41,6 +43,12 @@ class TracedProgram(Program):
     def reads(self) -> tuple[Any, ...]:
         return (self.fun,)
 
+    @property
+    def eps(self) -> float | None:
+        """The relative spacing of the coarsest numbers in a composition, once it was run."""
+        known = self._own or self._kept
+        return None if known is None else known.eps
+
     def run(
         self,
         task: Task,
@@ -51,7 +59,8 @@ class TracedProgram(Program):
     ) -> Any:
         if not self._compiled:
             estimation = Estimation(Subject(Holder(self.fun), None), self.name, compiled=False)
-            return thaw(estimation(task, False, freeze(args), freeze(kwargs), method, needs))
+            inputs = (freeze(args), freeze(kwargs), method, needs)
+            return thaw(estimation.run(estimation, task, False, *inputs))
         compilation = self._kept or self._find()
         if not _is_keepable(args, kwargs):
             compilation = self._alone()
@@ -70,6 +79,31 @@ class TracedProgram(Program):
         if self._own is None:
             self._own = Compilation(Subject(Holder(self.fun), None), self.name)
         return self._own
+
+
+class Values(ProgramHolder):
+    """A function with the values that its estimates see: of a composition, more exact ones.
+
+    Args:
+        fun: the function.
+    """
+
+    def __init__(self, fun: Callable[..., Any]) -> None:
+        self.program = program_of(fun)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.program.run(Value("value", everything=True), args, {}, Central())
+
+
+def values_of(fun: Callable[..., Any], traced: Any) -> Callable[..., Any]:
+    """The function itself, or for a composition its `Values`.
+
+    Args:
+        fun: the function.
+        traced: its jaxpr.
+    """
+    composition = program_of(fun).traced and calls_host(traced)
+    return Values(fun) if composition else fun
 
 
 def _is_keepable(args: Any, kwargs: Any) -> bool:

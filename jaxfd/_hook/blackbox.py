@@ -58,6 +58,12 @@ def blackbox(
     dtype and stepped for that (its first estimate is made twice). One that computes in less
     without its results telling wants a ``step``.
 
+    ``jaxfd``'s estimates of ``jax.numpy`` code around the result compute that code in float64 too,
+    even where JAX is set to float32, and make one host call for each box in it. What the code
+    rounds on purpose, to bfloat16 say, and loops and branches over boxes stay as they are. Where
+    the first call of a box is compiled into a program of your own, its estimate is compiled twice:
+    for results in float64, and for results in less.
+
     Args:
         fun: a function of NumPy arrays (and pytrees of them, and any Python object) that returns
             NumPy arrays or numbers. It should be smooth on the scale of the step: run an integrator

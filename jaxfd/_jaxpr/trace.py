@@ -47,6 +47,9 @@ class TracedFunction:
         aux_tree: the structure of the auxiliary output, None without one.
         largest: bytes of its largest intermediate value.
         closed: its jaxpr, None where there is nothing to follow.
+        eps: the relative spacing of the coarsest numbers inside, as far as that is known; 0 where
+            it is not.
+        rounded: whether what JAX hands out of it has fewer digits than are computed.
     """
 
     call: Callable[[Sequence[Any]], list[Any]]
@@ -55,6 +58,8 @@ class TracedFunction:
     aux_tree: Any
     largest: int = 0
     closed: Any = None
+    eps: float = 0.0
+    rounded: bool = False
 
     @property
     def holds_differentiated(self) -> bool:

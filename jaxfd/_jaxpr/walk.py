@@ -21,6 +21,7 @@ _CALLS = {
     "checkpoint": "jaxpr",
     "remat": "jaxpr",
     "remat2": "jaxpr",
+    "jaxfd_double": "program",
 }
 
 

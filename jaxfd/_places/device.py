@@ -42,6 +42,7 @@ class Device:
     lossy = False
     concrete = True
     opaque = False
+    rounded = False
 
     def __init__(
         self,

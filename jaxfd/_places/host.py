@@ -88,6 +88,7 @@ class Host:
 
     xp: Any = np
     concrete = True
+    rounded = True
     opaque = True
 
     def __init__(

@@ -76,6 +76,7 @@ class HostFunction:
         vectorized: whether it takes and returns a leading batch axis.
         name: what errors call it.
         eps: relative spacing of the coarsest output seen so far.
+        called: whether any was seen.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -83,6 +84,7 @@ class HostFunction:
         self.vectorized = runner.vectorized
         self.name = runner.name
         self.eps = _DOUBLE
+        self.called = False
 
     def __call__(
         self, make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], declared: Declaration
@@ -121,6 +123,7 @@ class HostFunction:
 
     def widen(self, outputs: list[np.ndarray]) -> list[np.ndarray]:
         """The outputs in double precision, remembering how coarse they were."""
+        self.called = True
         for array in outputs:
             if array.dtype not in _NARROW and _kind(array.dtype) in _INEXACT:
                 self.eps = max(self.eps, float(jnp.finfo(array.dtype).eps))

@@ -49,9 +49,14 @@ class Kernel:
         self.one_call = self.opaque and schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
-        """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
+        """The relative spacing of the coarsest of a leaf's dtype, the outputs', and the boxes'."""
         dtypes = [dtype, *(o.dtype for o in self.program.out if is_inexact(o))]
-        return max(float(jnp.finfo(d).eps) for d in dtypes)
+        return max(self.program.eps, *(float(jnp.finfo(d).eps) for d in dtypes))
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the outputs that JAX hands out have fewer digits than those computed here."""
+        return self.program.rounded
 
     def compute_dtype(self, out: Any, x: Any) -> Any:
         """The dtype differences are formed in: never less than float32."""

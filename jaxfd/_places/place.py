@@ -28,6 +28,7 @@ class Place(Protocol):
         lead: the leading axes of all arrays: the batch of calls on the host, none elsewhere.
         lossy: whether points may be lost, and their values NaN.
         concrete: whether values are numbers at once, so that what is done next may depend on them.
+        rounded: whether outputs have more digits here than JAX hands out of them.
         opaque: whether there is something in the function that cannot be looked into.
     """
 
@@ -36,6 +37,9 @@ class Place(Protocol):
     lossy: bool
     concrete: bool
     opaque: bool
+
+    @property
+    def rounded(self) -> bool: ...
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarser of a leaf's dtype and the outputs'."""

@@ -27,8 +27,9 @@ from jaxfd._primitives.sharding import vary, varying, whole
 class Callback(Protocol):
     """A host function with a stable identity: equal callbacks share a compiled program.
 
-    It may have an attribute ``name``, by which errors call it, and ``parts``, digests that tell it
-    from another one.
+    It may have an attribute ``name``, by which errors call it; ``parts``, digests that tell it from
+    another one; and ``of_all``, true where one call without a batch axis answers for all calls of a
+    batch, whatever the arrays are.
     """
 
     def __call__(
@@ -153,8 +154,13 @@ def _batch(
     out: Outputs,
     batched: tuple[bool, ...],
     size: int | None,
-) -> tuple[list[Any], list[int]]:
+) -> tuple[list[Any], list[Any]]:
     """Merges a new batch axis with those already there."""
+    if getattr(callback, "of_all", False):
+        results = host_call_p.bind(
+            *operands, callback=callback, out=out, batched=batched, size=size
+        )
+        return results, [batching.not_mapped] * len(results)
     new = next(
         operand.shape[axis]
         for operand, axis in zip(operands, axes, strict=True)

@@ -112,7 +112,8 @@ def apply_linear(
 
 def _apply(*values: Any, linear: LinearMap, count: int, out: Outputs) -> list[Any]:
     images = linear.apply(values[:count], values[count:])
-    return [jnp.asarray(image, dtype) for image, (_, dtype) in zip(images, out, strict=True)]
+    with jax.enable_x64(True):  # an image may have more bits than JAX is set to
+        return [jnp.asarray(image, dtype) for image, (_, dtype) in zip(images, out, strict=True)]
 
 
 def _abstract(*avals: Any, linear: LinearMap, count: int, out: Outputs) -> list[Any]:
@@ -131,10 +132,11 @@ def _jvp(
     kinds = [getattr(t, "dtype", None) for t in tangents[:count] if not isinstance(t, ad.Zero)]
     if any(kind != jax.dtypes.float0 for kind in kinds):
         linear.refuse()
-    moved = [
-        jnp.zeros(jnp.shape(p), p.dtype) if isinstance(t, ad.Zero) else t
-        for p, t in zip(primals[count:], tangents[count:], strict=True)
-    ]
+    with jax.enable_x64(True):
+        moved = [
+            jnp.zeros(jnp.shape(p), p.dtype) if isinstance(t, ad.Zero) else t
+            for p, t in zip(primals[count:], tangents[count:], strict=True)
+        ]
     values = linear_p.bind(*primals, linear=linear, count=count, out=out)
     return values, linear_p.bind(*primals[:count], *moved, linear=linear, count=count, out=out)
 
@@ -142,10 +144,11 @@ def _jvp(
 def _transpose(
     cotangents: Sequence[Any], *values: Any, linear: LinearMap, count: int, out: Outputs
 ) -> list[Any]:
-    full = [
-        jnp.zeros(shape, dtype) if isinstance(ct, ad.Zero) else ct
-        for ct, (shape, dtype) in zip(cotangents, out, strict=True)
-    ]
+    with jax.enable_x64(True):
+        full = [
+            jnp.zeros(shape, dtype) if isinstance(ct, ad.Zero) else ct
+            for ct, (shape, dtype) in zip(cotangents, out, strict=True)
+        ]
     images = linear.transpose(values[:count], full)
     return [None] * count + images
 

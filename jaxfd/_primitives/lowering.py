@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.interpreters import mlir
 
+from jaxfd._primitives.bits import carried, pack, unpack
 from jaxfd._primitives.callback import (
     Callback,
     call_host,
@@ -63,9 +64,10 @@ def _caller(
     """What a compiled program calls, with everything ready for it."""
     _prepare()
     ctrl_c.watch()
+    handed = carried(with_batch(out, size))
 
     def call(*arrays: Any) -> tuple[np.ndarray, ...]:
-        return _run_below(callback, out, batched, size, arrays)
+        return pack(_run_below(callback, out, batched, size, arrays), handed)
 
     return call
 
@@ -132,17 +134,22 @@ def _lower(
     size: int | None,
 ) -> Any:
     call = _caller(callback, out, batched, size)
+    expected = with_batch(out, size)
+    handed = [
+        aval if aval.dtype == dtype else jax.core.ShapedArray(shape, dtype)
+        for aval, (shape, dtype) in zip(ctx.avals_out, carried(expected), strict=True)
+    ]
     results, _, _ = mlir.emit_python_callback(
-        ctx,
+        ctx.replace(avals_out=handed),
         call,
         None,
         list(operands),
         ctx.avals_in,
-        ctx.avals_out,
+        handed,
         has_side_effect=False,
         **_NO_TOKEN,
     )
-    annotation = _annotation(ctx, [aval.ndim for aval in ctx.avals_out])
+    annotation = _annotation(ctx, [aval.ndim for aval in handed])
     if annotation is not None and len(results):
         name, attribute = annotation
         operation: Any = results[0]
@@ -154,8 +161,15 @@ def _lower(
             spread: Callable[..., Any] = mlir.lower_fun(
                 lambda *values: barrier(values), multiple_results=True
             )
-            results = spread(ctx.replace(primitive=None, avals_in=ctx.avals_out), *results)
-    return results
+            results = spread(
+                ctx.replace(primitive=None, avals_in=handed, avals_out=handed), *results
+            )
+    if handed == list(ctx.avals_out):
+        return results
+    rule: Callable[..., Any] = mlir.lower_fun(
+        lambda *arrays: unpack(arrays, expected), multiple_results=True
+    )
+    return rule(ctx.replace(primitive=None, avals_in=handed), *results)
 
 
 def _lower_by_pure_callback(
@@ -169,9 +183,11 @@ def _lower_by_pure_callback(
     """The way where JAX offers nothing better; see the head of `callback` for what it costs."""
     call = _caller(callback, out, batched, size)
     leaf: Callable[..., Any] = jax.ShapeDtypeStruct
-    shapes = tuple(leaf(s, d) for s, d in with_batch(out, size))
+    expected = with_batch(out, size)
+    shapes = tuple(leaf(s, d) for s, d in carried(expected))
     rule: Callable[..., Any] = mlir.lower_fun(
-        lambda *arrays: jax.pure_callback(call, shapes, *arrays), multiple_results=True
+        lambda *arrays: unpack(jax.pure_callback(call, shapes, *arrays), expected),
+        multiple_results=True,
     )
     return rule(ctx, *operands)
 

@@ -22,7 +22,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxfd._arrays import finfo
-from jaxfd._estimate import slopes
+from jaxfd._estimate import Values, program_of, slopes, values_of
 from jaxfd._functions import Subject
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
@@ -126,7 +126,7 @@ class QuasiNewton:
 
     @property
     def kind(self) -> Hashable:
-        return self._vectors.kind, self._eps, self._chunk_size
+        return self._vectors.kind, self._eps, self._chunk_size, self._composed
 
     @property
     def numbers(self) -> PyTree:
@@ -138,11 +138,16 @@ class QuasiNewton:
 
     def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
         other: Any = copy.copy(self)
-        other._fun = fun
+        other._fun = Values(fun) if self._composed and fun is not None else fun
         other._box, other._method, other._typical = (None,) * 3 if numbers is None else numbers
         return cast(Self, other)
 
     def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
+        self._composed = False
+        if program_of(self._fun).traced:
+            exact = values_of(self._fun, jax.make_jaxpr(self._fun)(x))
+            self._composed = exact is not self._fun
+            self._fun = exact
         fun = value_of(self._fun)
         fun.prepare(x)
         value = jnp.asarray(fun(x))
@@ -292,8 +297,8 @@ class QuasiNewton:
         h = jnp.where(noisy & ~state.restart, jnp.maximum(lifted, self._eps**0.5 * size), h)
         h = jnp.minimum(h, size / 10)
         both = noisy | state.central | state.restart
-        slopes_at, besides = slopes(self._fun, self._box, schedule_of(self._chunk_size))
-        value, g, bend = lax.cond(
+        slopes_at = slopes(self._fun, self._box, schedule_of(self._chunk_size))
+        value, g, bend, besides = lax.cond(
             both,
             lambda: slopes_at(x, state.value, tree(h), True),
             lambda: slopes_at(x, state.value, tree(h), False),
