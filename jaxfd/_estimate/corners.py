@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxfd._arrays import over
-from jaxfd._estimate.layout import Layout
+from jaxfd._estimate.layout import QUIET, Layout
 from jaxfd._methods import Stencil, shifted, slopes_on
 from jaxfd._places import Place
 from jaxfd._points import Coordinates
@@ -47,6 +47,7 @@ class Corners:
     weight: tuple[float, ...]
     opposite: tuple[int, int] | None
 
+    @QUIET
     def weigh(
         self,
         place: Place,

@@ -35,6 +35,8 @@ _DROWNED = 1e-2
 _NOTICED, _GROWTH = 1e-3, 4.0
 # Noise is what lies above so many times the spacing of the values.
 _SPACINGS = 100.0
+# A bar is so many times what two steps differ by.
+_CAUTION = 1.5
 # What the computation of one value may lose, in spacings.
 _ROUNDING = 4.0
 
@@ -239,7 +241,7 @@ def _bars(
     area = h[..., :, None] * h[..., None, :]
     # A box may have left no room for larger steps: they have nothing to tell.
     told = wide[..., :, None] * wide[..., None, :] > 2 * area
-    factor = max(2.0 / (2**second.accuracy - 1), 1.0)
+    factor = max(2.0 / (2**second.accuracy - 1), _CAUTION)
     weight = max(4.0, float(sum(abs(w) for w in second.weights)))
     result = []
     for o, value in enumerate(near.values):
@@ -251,6 +253,11 @@ def _bars(
         noise = xp.where(stands, xp.maximum(near.noise[o], far.noise[o]), 0)
         hides = (stands & (near.share[o] > _NOTICED)) | (far.share[o] > _DROWNED)
         spread = xp.expand_dims(lost + weight * noise, (axis, axis + 1)) / span
+        # Noise does about the same to all entries, and to both steps now and then.
+        alike = xp.sqrt(
+            xp.mean((xp.where(xp.isfinite(apart), apart, 0) * span) ** 2, (axis, axis + 1))
+        )
+        spread = spread + _CAUTION * xp.expand_dims(alike, (axis, axis + 1)) / span
         bar = xp.where(over(told, apart), factor * apart + spread, np.inf)
         bar = xp.where(xp.isfinite(value), bar, np.inf)
         if near.layout.flat is not None:

@@ -29,7 +29,7 @@ from jaxfd._points import Coordinates, own_row
 
 # Entries that are infinite or cannot move divide nothing by nothing: the result says so, and
 # NumPy need not warn of it besides.
-_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
+QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Layout:
         """Whether weighing uses the value at ``x``."""
         return self.stencil.uses_centre or self.row is not None
 
-    @_QUIET
+    @QUIET
     def combine(
         self,
         place: Place,
@@ -159,7 +159,7 @@ def beside_wall(
     return total
 
 
-@_QUIET
+@QUIET
 def lay(
     place: Place,
     call: Call,

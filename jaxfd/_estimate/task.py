@@ -152,6 +152,8 @@ class Task(abc.ABC):
             return
         if scalar:
             self._check_scalar(call)
+        if real and not call.out:
+            raise TypeError(f"{self.name} needs a function that returns a number, got None.")
         self.check_imaginary(call)
         for declared in call.out:
             self._check_dtype(call, declared, scalar or real)

@@ -21,7 +21,7 @@ def square(x):
 
 TRANSFORMS = [jaxfd.grad, jaxfd.value_and_grad, jaxfd.jacobian, jaxfd.hessian, jaxfd.estimate]
 FIRST = [jaxfd.grad, jaxfd.value_and_grad, jaxfd.jacobian, jaxfd.estimate]
-SCALAR_ONLY = [jaxfd.grad, jaxfd.value_and_grad, jaxfd.estimate]
+SCALAR_ONLY = [jaxfd.grad, jaxfd.value_and_grad]
 
 
 def label(value):
@@ -123,6 +123,10 @@ class TestOutputs:
         )
         with pytest.raises(TypeError, match=message):
             transform(fun)(X)
+
+    def test_nothing_at_all(self):
+        with pytest.raises(TypeError, match="estimate needs a function that returns a number"):
+            jaxfd.estimate(lambda x: None)(X)
 
     def test_not_scalar_in_a_product(self):
         with pytest.raises(TypeError, match=r"hvp needs .* scalar output, got the shape \(2,\)"):
@@ -336,6 +340,17 @@ class TestArguments:
     def test_not_callable(self, transform):
         with pytest.raises(TypeError, match=r"fun must be callable, got float"):
             transform(3.0)
+
+    def test_order_of_an_estimate(self):
+        with pytest.raises(
+            ValueError, match=r"derivative must be 1 or 2, got 3.*jaxfd\.derivative"
+        ):
+            jaxfd.estimate(square, derivative=3)
+        with pytest.raises(TypeError, match="derivative must be an integer"):
+            jaxfd.estimate(square, derivative=1.0)
+        found = jaxfd.estimate(square)(X)
+        with pytest.raises(AttributeError, match=r"no hessian: it was made by .*derivative=1"):
+            found.hessian  # noqa: B018
 
     def test_order_of_a_derivative(self):
         for order in (0, -1):

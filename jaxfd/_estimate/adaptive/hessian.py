@@ -63,7 +63,7 @@ def search_pairs(method: Adaptive, place: Place, call: Call, wish: Wish) -> Seco
             errors=square(told.error, mixed.error),
             step=by_leaf(place, [told.step], real)[0],
             one_sided=by_leaf(place, [told.side != 0], real)[0],
-            evaluations=(told.evaluations + mixed.spent).astype(np.int32),
+            evaluations=told.evaluations + mixed.spent,
         )
 
 
@@ -73,7 +73,7 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
     xp = found.xp
     if not low.size:
         empty = told.value[..., :0, :]
-        return _Mixed(empty, empty, 0)
+        return _Mixed(empty, empty, np.int32(0))
     crossed, side = _cross(told, low, high)
     radius = xp.full_like(crossed.units[0], _SHARE)
     changes, moved = crossed.sample_every(side, radius)
@@ -99,7 +99,8 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
     error = xp.where(broken | ~xp.isfinite(value), np.inf, constant(xp, error))
     flat = crossed.ground.flat.astype(crossed.dtype)[..., None]
     value, error = (xp.where(flat == 0, 0, v) for v in (value * flat, error))
-    return _Mixed(value, error, xp.sum(state.spent, axis=-1) * ground.repeats)
+    spent = xp.sum(state.spent, axis=-1) * ground.repeats
+    return _Mixed(value, error, spent.astype(np.int32))
 
 
 def _cross(told: Explored, low: np.ndarray, high: np.ndarray) -> tuple[Crossed, Any]:
