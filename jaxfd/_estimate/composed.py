@@ -56,6 +56,11 @@ class Boxes:
         self._found.update(of_program._found)
         return of_program
 
+    @property
+    def none(self) -> bool:
+        """Whether they were looked for, and there are none."""
+        return self._looked and not self._found
+
     def __bool__(self) -> bool:
         return bool(self._found)
 
