@@ -198,8 +198,8 @@ class Estimation:
             remade=kept.remade,
         )
         place = Kernel(program, task.schedule)
-        # Only the user's own lines are held to be explicit about ranks.
-        with jax.numpy_rank_promotion("allow"):
+        # Only the user's own lines are held to be explicit about ranks and dtypes.
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
             if place.one_call or not (self._compiled and task.fills):
                 return task.run(place, call)
             return in_pieces(lambda: task.run(place, call), members, largest)

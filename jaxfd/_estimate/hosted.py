@@ -214,7 +214,7 @@ class _HostCall:
                 aux_tree=self._aux_tree,
             )
             place = Kernel(program, Schedule())
-            with jax.numpy_rank_promotion("allow"):
+            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
                 leaves, structure = tree_util.tree_flatten(task.run(place, call))
             void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
             found.append((structure, void))

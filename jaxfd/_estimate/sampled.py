@@ -77,7 +77,7 @@ def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    with jax.numpy_rank_promotion("allow"):
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         return method.directions(like).arrays(method.num_samples)
 
 

@@ -26,7 +26,7 @@ class Adaptive(Method):
     and makes thousands of calls with few entries faster.
 
     Noise is recognised and the step grows with it; where nothing but a straight line and noise is
-    seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for about 96 % of entries. At a
+    seen, up to 5e8 times ``max(|x|, typical)``. A bound holds for 95 % of entries or more. At a
     discontinuity it is infinite, at a kink no less than half the jump of the slope. A function that
     waves thousands of times within ``max(|x|, typical)`` may pass for noise or for a slow one.
 

@@ -204,8 +204,8 @@ def estimate(
     Returns:
         A function that returns an `Estimate` with value, derivative, error bound of each of its
         entries (for random methods the standard error), step, and number of evaluations
-        (``2n + 1`` for ``Central()``; for second derivatives ``2n^2 + 2n + 1``, and the same points
-        with twice the step are what the bound is made of).
+        (``2n + 7`` for ``Central()``, six of them for the bound; for second derivatives
+        ``2n^2 + 2n + 1``, and the same points with twice the step are what the bound is made of).
 
     Raises:
         TypeError, ValueError: where an argument does not fit; see the message.
@@ -214,7 +214,7 @@ def estimate(
         >>> import jaxfd
         >>> result = jaxfd.estimate(lambda x: x**3)(2.0)
         >>> print(result.evaluations, abs(result.grad - 12.0) < result.error)
-        3 True
+        9 True
         >>> result = jaxfd.estimate(lambda x: x**3, derivative=2, method=jaxfd.Adaptive())(2.0)
         >>> print(abs(result.hessian - 12.0) < result.error)
         True

@@ -37,8 +37,8 @@ SECOND = {
     "jvp-Forward": (2, lambda f, x: jaxfd.jvp(f, (x,), (x,), method=Forward())),
     "jvp-Central4": (5, lambda f, x: jaxfd.jvp(f, (x,), (x,), method=Central(4))),
     "jacobian": (2 * N, lambda f, x: jaxfd.jacobian(f)(x)),
-    "estimate": (2 * N + 1, lambda f, x: jaxfd.estimate(f)(x)),
-    "estimate-Central4": (4 * N + 1, lambda f, x: jaxfd.estimate(f, method=Central(4))(x)),
+    "estimate": (2 * N + 7, lambda f, x: jaxfd.estimate(f)(x)),
+    "estimate-Central4": (4 * N + 7, lambda f, x: jaxfd.estimate(f, method=Central(4))(x)),
     "grad-bounds": (2 * N + 1, lambda f, x: jaxfd.grad(f, bounds=(0.0, 1.0))(x)),
     "grad-bounds-Forward": (
         N + 1,

@@ -251,14 +251,13 @@ def test_grad_of_integer_arguments_is_float0():
 
 def test_estimate_prints_a_table():
     text = str(jaxfd.estimate(lambda x: x["a"] ** 2 + jnp.sum(x["b"]))({"a": 3.0, "b": np.ones(2)}))
-    assert "5 evaluations" not in text
-    assert "7 evaluations" in text
+    assert "(13 evaluations)" in text
     assert [line.split()[0] for line in text.splitlines()[2:]] == ["a", "b[0]", "b[1]"]
 
 
 def test_estimate_passes_through_jit_and_vmap():
     result = jax.jit(jax.vmap(jaxfd.estimate(lambda x: x**3)))(jnp.asarray([1.0, 2.0]))
-    np.testing.assert_array_equal(result.evaluations, [3, 3])
+    np.testing.assert_array_equal(result.evaluations, [9, 9])
     np.testing.assert_allclose(result.grad, [3.0, 12.0], rtol=1e-9)
     np.testing.assert_allclose(result.value, [1.0, 8.0])
     assert np.all(np.abs(result.grad - np.array([3.0, 12.0])) <= result.error)

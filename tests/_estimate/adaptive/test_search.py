@@ -198,7 +198,6 @@ class TestRandomFunctions:
     def test_waves_below_the_ladder(self):
         assert self._covered() >= 0.93
 
-    @pytest.mark.xfail(strict=True, reason="waves that alias, see below: 94.6 % are covered")
     def test_waves_below_the_ladder_are_covered(self):
         assert self._covered() >= 0.95
 
