@@ -47,7 +47,7 @@ class FirstOrder(Task):
         else:
             found = derivatives(call.method, place, call, wish)
         parts, restore = call.parts, call.arguments.restore
-        leaves = [call.leaves[owner] for owner in sorted(set(parts.owner))]
+        leaves = [call.arguments.leaves[owner] for owner in sorted(set(parts.owner))]
         trees = [
             restore([cast(v, x) for v, x in zip(parts.gather(row), leaves, strict=True)], float0)
             for row in found.rows

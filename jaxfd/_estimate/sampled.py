@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, moving, over
+from jaxfd._arrays import constant, is_complex, over
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
@@ -229,9 +229,8 @@ def _distances(place: Place, call: Call, method: RandomDirections) -> list[Any]:
         h = rule.size(xp, largest, typical[owner], eps, power)
         if wanted[owner] is not None:
             asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
-            # A distance that is lost in rounding: the smallest that moves every entry instead.
-            least = moving(xp, largest)
-            h = xp.where((largest + asked) - largest == 0, least, asked)
+            # A distance that is lost in rounding tells nothing: the usual one instead.
+            h = xp.where((largest + asked) - largest == 0, h, asked)
         result.append(h)
     return result
 

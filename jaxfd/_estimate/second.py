@@ -84,7 +84,7 @@ class Hessian(Task):
     def _tree(self, call: Call, block: list[list[Any]]) -> Any:
         rows = [
             call.arguments.restore([cast(v, x) for v in row], float0)
-            for row, x in zip(block, call.leaves, strict=True)
+            for row, x in zip(block, call.arguments.leaves, strict=True)
         ]
         return call.arguments.restore(rows, float0)
 

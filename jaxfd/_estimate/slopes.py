@@ -69,7 +69,7 @@ class Slopes(Task):
 
         def tree(values: Any) -> PyTree:
             row = by_leaf(place, [values], call.parts.real)[0]
-            leaves = [cast(v, x) for v, x in zip(row, call.leaves, strict=True)]
+            leaves = [cast(v, x) for v, x in zip(row, call.arguments.leaves, strict=True)]
             return call.arguments.restore(leaves, float0)
 
         value = tree_util.tree_unflatten(call.out_tree, centre[:1])

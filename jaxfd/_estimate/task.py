@@ -246,9 +246,8 @@ def cast(value: Any, leaf: Any) -> Any:
     if is_complex(value) and not is_complex(leaf):
         dtype = complex_of(dtype)
     value = value.astype(dtype)
-    if not isinstance(leaf, jax.Array) or not jax.typeof(leaf).weak_type:
-        return value
-    return weakened(value)
+    weak = isinstance(leaf, jax.Array) and jax.typeof(leaf).weak_type
+    return weakened(jnp.asarray(value)) if weak else value
 
 
 def as_output(value: Any, output: Any) -> Any:
