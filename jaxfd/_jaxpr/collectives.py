@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxfd._jaxpr.flow import Flow
 from jaxfd._jaxpr.walk import every_eqn, subprograms
 from jaxfd._primitives import varying_of
@@ -88,7 +90,9 @@ def _named(eqn: Any, key: str) -> tuple[Any, ...]:
     """Names of axes in a parameter of an operation; numbers are axes of an array."""
     found = eqn.params.get(key, ())
     names = found if isinstance(found, (tuple, list, set, frozenset)) else (found,)
-    return tuple(name for name in names if not isinstance(name, int) and name is not None)
+    return tuple(
+        name for name in names if not isinstance(name, (int, np.integer)) and name is not None
+    )
 
 
 def _axes_of(eqn: Any) -> tuple[Any, ...]:
