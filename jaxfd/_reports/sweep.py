@@ -53,7 +53,8 @@ class StepSweep:
         default_step: the step that the method would take.
         default_error: the error there.
         best_step: the swept step with the smallest error, where of three neighbours the largest
-            counts, as one difference may be right by luck; NaN where all are NaN.
+            counts, as one difference may be right by luck, or the default where that is better;
+            NaN where all are NaN.
         best_error: the error there.
         truncation: ``c`` of the branch ``c h^p`` at long steps; NaN where none shows.
         rounding: ``c`` of the branch ``c / h`` at short steps; NaN where none shows.
