@@ -60,7 +60,8 @@ class FirstOrder(Task):
             aux = tree_util.tree_unflatten(call.aux_tree, found.centre[count:])
         derivative = tree_util.tree_unflatten(call.out_tree, trees)
         if not self.error:
-            return Answer(derivative, value, aux)
+            counted = found.evaluations if self.value else None
+            return Answer(derivative, value, aux, evaluations=counted)
 
         assert found.errors is not None
 

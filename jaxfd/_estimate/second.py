@@ -74,7 +74,7 @@ class Hessian(Task):
         return [
             [
                 matrix[..., ends[a] : ends[a + 1], ends[b] : ends[b + 1]].reshape(
-                    *matrix.shape[:-2], *one, *other
+                    (*matrix.shape[:-2], *one, *other)
                 )
                 for b, other in enumerate(shapes)
             ]

@@ -107,14 +107,14 @@ def sensitivity(
         ValueError: ``x`` is empty or not finite, or ``bounds`` do not fit.
 
     Example:
-        >>> import jax.numpy as jnp, jaxfd
-        >>> def period(p):
-        ...     return 2 * jnp.pi * jnp.sqrt(p["length"] / p["g"])
-        >>> result = jaxfd.sensitivity(period, {"length": 1.0, "g": 9.81})
+        >>> import jaxfd
+        >>> def sag(p):
+        ...     return p["load"] * p["length"] ** 3
+        >>> result = jaxfd.sensitivity(sag, {"load": 2.0, "length": 1.5})
         >>> for name, elasticity in zip(result.names, result.elasticities):
         ...     print(f"{name:>6} {elasticity:+.3f}")
-        length +0.500
-             g -0.500
+        length +3.000
+          load +1.000
 
     Reference:
         A. Saltelli et al., "Sensitivity Analysis in Practice" (2004), for derivatives

@@ -6,6 +6,7 @@ result. None of them owns a loop.
 
 from jaxfd._transforms.along import derivative as derivative, jvp as jvp, samples as samples
 from jaxfd._transforms.first import (
+    counted as counted,
     estimate as estimate,
     grad as grad,
     jacobian as jacobian,

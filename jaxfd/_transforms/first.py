@@ -137,6 +137,25 @@ def value_and_grad(
     return door(fun, task, method, finish, bounds)
 
 
+def counted(
+    fun: Callable[..., Any],
+    method: Method,
+    chunk_size: int | None = None,
+    bounds: tuple[PyTree, PyTree] | None = None,
+) -> Callable[..., Answer]:
+    """`value_and_grad` for loops that count: returns derivative, value and evaluations.
+
+    Args:
+        fun: as for `grad`.
+        method: as for `grad`.
+        chunk_size: as for `grad`.
+        bounds: as for `grad`.
+    """
+    schedule = check(method, chunk_size, bounds)
+    task = FirstOrder("estimate", 0, schedule=schedule, scalar=True, value=True)
+    return door(fun, task, method, lambda answer: answer, bounds)
+
+
 def jacobian(
     fun: Callable[..., Any],
     argnums: Argnums = 0,

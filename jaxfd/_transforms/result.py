@@ -42,7 +42,7 @@ class Estimate:
     Example:
         >>> import jaxfd
         >>> print(jaxfd.estimate(lambda x: x**2)(3.0).evaluations)
-        3
+        9
     """
 
     value: Shaped[Any, ""]

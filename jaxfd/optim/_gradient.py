@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree, Shaped
 
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections, is_random
-from jaxfd._transforms import check_method, estimate, grad, schedule_of
+from jaxfd._transforms import check_method, counted, grad, schedule_of
 from jaxfd.optim._objective import ObjectiveCache, accepted, check_loss, is_masked, unmasked
 from jaxfd.optim._state import add, key_bits, key_of, value_dtype
 
@@ -172,8 +172,8 @@ def estimate_gradient(
                 cost: Any = 2 * now.num_samples
                 raw, seen = grad(fun, method=now, **options)(*args, **named), jnp.nan
             else:
-                found = estimate(fun, method=now, **options)(*args, **named)
-                raw, seen, cost = found.grad, found.value, found.evaluations
+                found = counted(fun, now, **options)(*args, **named)
+                raw, seen, cost = found.derivative, found.value, found.evaluations
         except TypeError:
             whole = unmasked(value_fn) if masked else value_fn
             check_loss("estimate_gradient", functools.partial(whole, **named), *args)

@@ -26,7 +26,7 @@ from jaxfd._estimate import Values, program_of, slopes, values_of
 from jaxfd._functions import Subject
 from jaxfd._methods import Method
 from jaxfd._reports import eps_of, estimate_noise
-from jaxfd._transforms import estimate, schedule_of
+from jaxfd._transforms import counted, schedule_of
 from jaxfd.optim._executable import value_of
 from jaxfd.optim._line import line_search
 from jaxfd.optim._metric import Metric, first_metric, inverse_times, learn
@@ -275,10 +275,8 @@ class QuasiNewton:
         """The gradient at ``x``, whose entries are of that size."""
         flat, tree = self._vectors.flat, self._vectors.tree
         if self._method is not None:
-            found = estimate(
-                self._fun, method=self._method, chunk_size=self._chunk_size, bounds=self._box
-            )(x)
-            g = flat(found.grad)
+            found = counted(self._fun, self._method, self._chunk_size, self._box)(x)
+            g = flat(found.derivative)
             # At first, the entry that moves most moves by its own size.
             steepest = jnp.max(jnp.where(jnp.isfinite(g), jnp.abs(g) / size, 0), initial=0)
             diagonal = jnp.where(state.restart & (steepest > 0), steepest, state.metric.diagonal)

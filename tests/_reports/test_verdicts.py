@@ -280,12 +280,14 @@ class TestCannotTell:
         assert check(fun, X, right).verdict != "differs"
 
     def test_method_without_error_bound(self):
-        report = check(smooth, X, method=jaxfd.Forward())
+        report = check(smooth, X, method=jaxfd.ComplexStep())
         assert entries(report) == ["cannot tell"] * 3
         assert report.ok
         assert "along a line" in str(report)
-        assert check(smooth, X, lambda x: -slope(x), method=jaxfd.Forward()).verdict == "differs"
-        assert check(smooth, X, method=jaxfd.ComplexStep()).ok
+        assert (
+            check(smooth, X, lambda x: -slope(x), method=jaxfd.ComplexStep()).verdict == "differs"
+        )
+        assert check(smooth, X, method=jaxfd.Forward()).ok
 
 
 class TestNoise:
