@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxfd._arrays import constant, is_complex, over, promote, real_of
+from jaxfd._arrays import constant, is_complex, moving, over, promote, real_of
 from jaxfd._estimate.layout import beside_wall
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, mended, shifted, steps
@@ -62,6 +62,11 @@ def tangent_step(
     size = [xp.abs(x) for x in parts.real]
     eps = [place.eps(x.dtype) for x in size]
     widths = steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
+    # The smallest step that moves one entry is none for others: the usual ones instead.
+    usual = steps(xp, call.arguments, None, size, parts.owner, eps, power)
+    widths = [
+        xp.where(w <= moving(xp, x), u, w) for w, x, u in zip(widths, size, usual, strict=True)
+    ]
     dtype = size[0].dtype
     for x in size:
         dtype = place.compute_dtype(dtype, x.dtype)

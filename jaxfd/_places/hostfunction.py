@@ -166,7 +166,7 @@ class HostFunction:
     def _check_range(self, i: int, array: np.ndarray, dtype: Any) -> None:
         """Raises ValueError for integers that the declared dtype would wrap around."""
         info = jnp.iinfo(dtype)
-        for number in (array.min(initial=info.min), array.max(initial=info.max)):
+        for number in (array.min(), array.max()) if array.size else ():
             if not info.min <= number <= info.max:
                 raise ValueError(
                     f"{self.name} returned {number} in output leaf {i}, which {dtype}, as out "

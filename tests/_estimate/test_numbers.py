@@ -40,10 +40,12 @@ class TestLargeNumbers:
     @pytest.mark.parametrize("step", [1e-4, 1e-12, 0.02])
     @pytest.mark.parametrize("method", [Central, Forward, Backward])
     def test_a_step_too_small_to_move_x(self, method, step):
-        """Not a gradient of zeros: the default step where the given one is lost in rounding."""
-        gradient = jaxfd.grad(square, method=method(step=step))
-        for run in (gradient, jax.jit(gradient)):
-            np.testing.assert_allclose(run(LARGE), 2 * LARGE, rtol=1e-3)
+        """Not a gradient of zeros: the smallest step that moves x, and the estimate says so."""
+        slope = jaxfd.jacobian(lambda x: 2 * x, method=method(step=step))
+        for run in (slope, jax.jit(slope)):
+            np.testing.assert_array_equal(run(LARGE), 2 * np.eye(4))
+        taken = jaxfd.estimate(lambda x: 2 * x, method=method(step=step))(LARGE).step
+        assert np.all((taken >= np.spacing(LARGE)) & (taken <= 2 * np.spacing(LARGE)))
 
     def test_a_step_of_which_half_is_lost(self):
         """What is divided by is the distance that was moved, not the one that was asked for."""
@@ -67,15 +69,14 @@ class TestLargeNumbers:
         np.testing.assert_allclose(slope, np.sum(2 * LARGE), rtol=1e-3)
 
     def test_within_bounds(self):
-        found = jaxfd.grad(square, bounds=(1e6, 4e6), method=Central(step=1e-4))(LARGE)
-        np.testing.assert_allclose(found, 2 * LARGE, rtol=1e-3)
+        slope = jaxfd.jacobian(lambda x: 2 * x, bounds=(1e6, 4e6), method=Central(step=1e-4))
+        np.testing.assert_array_equal(slope(LARGE), 2 * np.eye(4))
 
     def test_black_box(self):
-        box = jaxfd.blackbox(lambda x: np.sum(x**2), jax.ShapeDtypeStruct((), np.float32))
-        found = jaxfd.grad(box, method=Central(step=1e-4))(LARGE)
-        np.testing.assert_allclose(found, 2 * LARGE, rtol=1e-3)
-        huge = jaxfd.grad(box, method=Central(step=1e-4))(LARGE * np.float32(1e9))
-        np.testing.assert_allclose(huge, 2e9 * LARGE, rtol=1e-3)
+        box = jaxfd.blackbox(lambda x: 2 * x, jax.ShapeDtypeStruct((4,), np.float64))
+        slope = jaxfd.jacobian(box, method=Central(step=1e-4))
+        for x in (LARGE, LARGE * np.float32(1e9)):
+            np.testing.assert_allclose(slope(x), 2 * np.eye(4), rtol=1e-7, atol=0)
 
     def test_any_scale(self, dtype):
         jacobian = jaxfd.jacobian(lambda x: 4 * x)
@@ -303,6 +304,6 @@ class TestStepOnTheHost:
         x = np.array([0.1, 1e6, -7.7])
         result = jaxfd.estimate(box)(x)
         (points,) = host.calls
-        steps = np.max(points - x, axis=0)
+        steps = np.max(points[:7] - x, axis=0)  # the other six tell how wide the bar is
         np.testing.assert_array_equal(steps, result.step)
         np.testing.assert_array_equal((x + steps) - x, steps)
