@@ -40,7 +40,7 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
             if wish.error and i == 0:
                 side = layout.one_sided(place, base, output, d)
             odd = looks_unreal(place, output, layout.h[..., d]) if imaginary else None
-            if barred and i == 0:
+            if barred:
                 raw = xp.moveaxis(output, 0, axis + 1)
             result.append((value, side, raw, odd))
         return result
@@ -67,22 +67,23 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
         values = _checked(place, call, centre, values)
     errors: list[Any] = []
     if barred:
-        dtype = place.compute_dtype(raws[0].dtype, layout.h.dtype)
-        told = Told(
-            centre=constant(xp, centre[0].astype(dtype)),
-            values=constant(xp, xp.moveaxis(raws[0], axis + 1, 0).astype(dtype)),
-            along=constant(xp, along[0].astype(dtype)),
-            slope=constant(xp, values[0]),
-        )
         eps = place.eps(layout.h.dtype)
         accuracy = layout.stencil.accuracy
-        bar = bars(xp, axis, told, layout.distances, layout.h, accuracy, rays, eps)
-        if layout.flat is not None:
-            # Nothing was seen of an entry that cannot move.
-            bar = xp.where(over(layout.flat == 0, bar), np.inf, bar)
-        errors = [bar]
+        for value, raw, base, on_rays in zip(values, raws, centre, along, strict=False):
+            dtype = place.compute_dtype(raw.dtype, layout.h.dtype)
+            told = Told(
+                centre=constant(xp, base.astype(dtype)),
+                values=constant(xp, xp.moveaxis(raw, axis + 1, 0).astype(dtype)),
+                along=constant(xp, on_rays.astype(dtype)),
+                slope=constant(xp, value),
+            )
+            bar = bars(xp, axis, told, layout.distances, layout.h, accuracy, rays, eps)
+            if layout.flat is not None:
+                # Nothing was seen of an entry that cannot move.
+                bar = xp.where(over(layout.flat == 0, bar), np.inf, bar)
+            errors.append(bar)
     elif wish.error:
-        errors = [xp.full_like(xp.abs(values[0]), np.nan)]
+        errors = [xp.full_like(xp.abs(value), np.nan) for value in values]
     return derivatives_by_leaf(
         place,
         real,
