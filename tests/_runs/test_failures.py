@@ -165,13 +165,13 @@ class TestNan:
             found = jaxfd.estimate(box)(X)
         np.testing.assert_array_equal(found.one_sided, [where == "above", False, False])
         np.testing.assert_allclose(found.grad, SLOPE, atol=1e-4)
-        # With one side alone there is nothing to compare with.
-        np.testing.assert_array_equal(np.isnan(found.error), found.one_sided)
-        assert not np.any(np.abs(found.grad - SLOPE) > found.error)
+        # Six further points tell what one side alone does not.
+        assert not np.any(np.isnan(found.error))
+        assert np.all(np.abs(found.grad - SLOPE) <= found.error)
 
     def test_both_sides_lost(self):
         box = box_of(Fails(where="both"), on_error="nan")
-        with pytest.warns(RuntimeWarning, match=r"2 of 7 points"):
+        with pytest.warns(RuntimeWarning, match=r"8 of 13 points"):
             found = jaxfd.estimate(box)(X)
         np.testing.assert_array_equal(np.isnan(found.grad), [True, False, False])
         np.testing.assert_array_equal(found.one_sided, [False] * 3)
@@ -188,8 +188,8 @@ class TestNan:
         # The second point above X lies 2 h = 1e-3 or more from it.
         method = jaxfd.Central(4, step=3e-4)
         box = box_of(Fails(where=where), on_error="nan")
-        lost = {"farthest": 1, "above": 2}[where]
-        with pytest.warns(RuntimeWarning, match=rf"{lost} of 13 points"):
+        lost = {"farthest": 4, "above": 5}[where]  # three of the points that a bar needs, too
+        with pytest.warns(RuntimeWarning, match=rf"{lost} of 19 points"):
             found = jaxfd.estimate(box, method=method)(X)
         np.testing.assert_array_equal(found.one_sided, [True, False, False])
         # With three points and the centre, or two: exact for a quadratic.
@@ -208,14 +208,14 @@ class TestNan:
         # Entry 1 sits at its wall; entry 0 has room, and loses the points above.
         box = box_of(Fails(), on_error="nan")
         bounds = (jnp.array([-9.0, -2.0, -9.0]), jnp.full(3, 9.0))
-        with pytest.warns(RuntimeWarning, match=r"1 of 7 points"):
+        with pytest.warns(RuntimeWarning, match=r"5 of 13 points"):
             found = jaxfd.estimate(box, bounds=bounds)(X)
         np.testing.assert_array_equal(found.one_sided, [True, True, False])
         np.testing.assert_allclose(found.grad, SLOPE, atol=1e-4)
 
     def test_a_wall_and_no_point_left_beside_it(self):
         box = box_of(Fails(), on_error="nan")
-        with pytest.warns(RuntimeWarning, match=r"2 of 7 points"):
+        with pytest.warns(RuntimeWarning, match=r"8 of 13 points"):
             found = jaxfd.estimate(box, bounds=(jnp.asarray(X), jnp.full(3, 9.0)))(X)
         np.testing.assert_array_equal(np.isnan(found.grad), [True, False, False])
 
