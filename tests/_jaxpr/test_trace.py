@@ -70,7 +70,9 @@ class TestTracing:
         for scale in (1.0, 2.0):
             estimated(jnp.asarray(X), 2, "word", scale=scale)
         assert fun.count == 1
-        estimated(jnp.asarray(X), 3, "word", scale=1.0)
+        estimated(jnp.asarray(X), 3, "word", scale=1.0)  # integers are traced
+        assert fun.count == 1
+        estimated(jnp.asarray(X), 3, "words", scale=1.0)
         assert fun.count == 2
 
     def test_a_new_shape_or_dtype_is_traced_anew(self):

@@ -147,7 +147,7 @@ def test_a_point_that_kills_its_workers_is_named(blaming):
 @pytest.mark.heavy
 def test_points_that_waited_behind_it_are_not_blamed(blaming):
     box = jaxfd.blackbox(deadly, SCALAR, executor=blaming, on_error="nan")
-    with pytest.warns(RuntimeWarning, match="1 of 9.*process died"):
+    with pytest.warns(RuntimeWarning, match="4 of 15.*process died"):
         found = jaxfd.estimate(box)(X)
     np.testing.assert_array_equal(found.one_sided, [False, False, True, False])
     np.testing.assert_allclose(found.grad, 1, rtol=1e-6)
