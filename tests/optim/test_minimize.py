@@ -384,7 +384,7 @@ jax.config.update("jax_enable_x64", True)
 folder, pause, traced = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "traced"
 
 def simulate(x):
-    time.sleep(pause)
+    time.sleep(float(sys.argv[2]))  # a global number would be part of the problem
     return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
 
 def slow(x):
