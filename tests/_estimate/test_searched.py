@@ -11,7 +11,8 @@ from _tools import close, x64
 
 import jaxfd
 from jaxfd import Adaptive
-from jaxfd._estimate import TracedProgram, searched
+from jaxfd._estimate import searched
+from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.searched import HostSearch, is_eager
 from jaxfd._places import Batches
 
@@ -54,7 +55,7 @@ def no_kernel(monkeypatch):
     def made(self, *args):
         raise KernelError
 
-    monkeypatch.setattr(TracedProgram, "_estimate", made)
+    monkeypatch.setattr(Estimation, "run", made)
 
 
 def sines(x):
