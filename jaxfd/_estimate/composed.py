@@ -20,17 +20,12 @@ from jax import lax, tree_util
 
 from jaxfd._arrays import Arguments, finfo
 from jaxfd._estimate.needs import Needs
-from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, primitives, wider
+from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, wider
 from jaxfd._methods import Method
 from jaxfd._primitives import double_call, host_call, host_call_p
 
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
-
-
-def calls_host(closed: Any) -> bool:
-    """Whether there is a black box in a traced program."""
-    return host_call_p.name in primitives(closed)
 
 
 class Boxes:

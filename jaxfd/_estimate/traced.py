@@ -9,7 +9,6 @@ from jax import tree_util
 
 from jaxfd._arrays import freeze, is_array, thaw
 from jaxfd._estimate.compilation import Compilation
-from jaxfd._estimate.composed import calls_host
 from jaxfd._estimate.estimation import Estimation
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
@@ -17,6 +16,7 @@ from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.task import Task
 from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Central, Method
+from jaxfd._places import calls_host
 
 
 class TracedProgram(Program):
