@@ -17,6 +17,7 @@ from jaxfd._arrays.dtype import (
     finfo as finfo,
     is_complex as is_complex,
     is_inexact as is_inexact,
+    own_arithmetic as own_arithmetic,
     promote as promote,
     real_of as real_of,
     weakened as weakened,

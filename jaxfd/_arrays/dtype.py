@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -21,6 +22,13 @@ def promote(*dtypes: Any) -> Any:
         for dtype in dtypes[1:]:
             result = jnp.promote_types(result, dtype)
         return result
+
+
+@contextlib.contextmanager
+def own_arithmetic() -> Iterator[None]:
+    """Only the user's own lines are held to be explicit about ranks and dtypes, not these."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def real_of(dtype: Any) -> Any:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, Parts, freeze, is_array, thaw
+from jaxfd._arrays import Arguments, Parts, freeze, is_array, own_arithmetic, thaw
 from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.first import Value
@@ -87,12 +87,12 @@ class Estimation:
 
         Args:
             kernel: this, or what was compiled of it.
-            task: as for a call of this, like the rest.
-            whole: see there.
-            args: see there.
-            kwargs: see there.
-            method: see there.
-            needs: see there.
+            task: as for a call of this, like the others.
+            whole: whether Python's integers are among the traced arguments.
+            args: the positional arguments, frozen.
+            kwargs: the keyword arguments, frozen.
+            method: how derivatives are estimated.
+            needs: what the task needs besides.
         """
         inputs = (args, kwargs, method, needs)
         if self.boxes.none:
@@ -198,8 +198,7 @@ class Estimation:
             remade=kept.remade,
         )
         place = Kernel(program, task.schedule)
-        # Only the user's own lines are held to be explicit about ranks and dtypes.
-        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        with own_arithmetic():
             if place.one_call or not (self._compiled and task.fills):
                 return task.run(place, call)
             return in_pieces(lambda: task.run(place, call), members, largest)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, freeze, has_static, is_complex, thaw, weakened
+from jaxfd._arrays import Arguments, freeze, has_static, is_complex, own_arithmetic, thaw, weakened
 from jaxfd._estimate.contract import contract_rows
 from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
@@ -214,7 +214,7 @@ class _HostCall:
                 aux_tree=self._aux_tree,
             )
             place = Kernel(program, Schedule())
-            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            with own_arithmetic():
                 leaves, structure = tree_util.tree_flatten(task.run(place, call))
             void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
             found.append((structure, void))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, over
+from jaxfd._arrays import constant, is_complex, over, own_arithmetic
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
@@ -77,7 +77,7 @@ def _(method: RandomDirections, task: Task, args: Any, kwargs: Any) -> Method:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> list[Any]:
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    with own_arithmetic():
         return method.directions(like).arrays(method.num_samples)
 
 
