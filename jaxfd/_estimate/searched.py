@@ -62,7 +62,7 @@ class HostSearch:
         traced, inputs = self._trace(task, rest)
         if _reaches_out(traced.jaxpr, inputs):
             return None
-        program = self._program(task, rest)
+        program = _bound(traced, rest)
         leaves = jax.device_get(arguments.leaves)
         parts = real_parts(task, leaves)
         if _count(parts.real) * _count(program.out) > _MOST:
@@ -93,8 +93,11 @@ class HostSearch:
 
     def _program(self, task: Task, rest: Any) -> TracedFunction:
         """The function, with all that is not moved among its constants."""
-        traced, _ = self._trace(task, rest)
-        return program_of_jaxpr(bound(traced.jaxpr, jax.tree.leaves(rest)), *traced.out_info)
+        return _bound(self._trace(task, rest)[0], rest)
+
+
+def _bound(traced: Any, rest: Any) -> TracedFunction:
+    return program_of_jaxpr(bound(traced.jaxpr, jax.tree.leaves(rest)), *traced.out_info)
 
 
 def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
