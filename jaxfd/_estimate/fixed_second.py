@@ -25,7 +25,7 @@ from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.found import SecondDerivatives, by_leaf
 from jaxfd._estimate.layout import Layout, lay
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Adaptive, Relative, Stencil, StencilMethod, is_default
+from jaxfd._methods import Stencil, StencilMethod, is_default, search_like
 from jaxfd._places import Place
 
 # Values of a pair that differ by more than this share of what they are to show: noise drowns it, or
@@ -95,10 +95,8 @@ def _searched(
     place: Place, call: Call, wish: Wish, found: SecondDerivatives, drowned: Any
 ) -> SecondDerivatives:
     """What a search finds, in the place of what noise drowns."""
-    step = call.method.step
-    typical = step.typical if isinstance(step, Relative) else 1.0
-    method: Any = Adaptive(typical=typical)
-    other = second_derivatives(method, place, dataclasses.replace(call, method=method), wish)
+    search: Any = search_like(call.method.step)
+    other = second_derivatives(search, place, dataclasses.replace(call, method=search), wish)
 
     def chosen(new: Any, old: Any) -> Any:
         new = new.astype(old.dtype)

@@ -18,7 +18,7 @@ from jaxfd._estimate.estimator import Wish, derivatives
 from jaxfd._estimate.found import Derivatives
 from jaxfd._estimate.layout import lay
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Adaptive, Relative, Stencil, is_default, stencil_of
+from jaxfd._methods import Adaptive, Stencil, is_default, search_like, stencil_of
 from jaxfd._places import Place
 
 # A derivative larger than so many values over the scale to its order may be noise.
@@ -46,9 +46,8 @@ def higher_derivatives(place: Place, call: Call, wish: Wish) -> Derivatives:
     drowned = _drowned(place, call, stencil_of(method, order), found)
     if not np.any(drowned):
         return found
-    typical = method.step.typical if isinstance(method.step, Relative) else 1.0
-    other_method: Any = Adaptive(typical=typical)
-    other = derivatives(other_method, place, dataclasses.replace(call, method=other_method), wish)
+    search: Any = search_like(method.step)
+    other = derivatives(search, place, dataclasses.replace(call, method=search), wish)
     rows = [
         [
             np.where(over(drowned, old), new.astype(old.dtype), old)

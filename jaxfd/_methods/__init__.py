@@ -1,6 +1,6 @@
 """Methods say how a derivative is estimated: stencils, step rules, and values made of both."""
 
-from jaxfd._methods.adaptive import Adaptive as Adaptive
+from jaxfd._methods.adaptive import Adaptive as Adaptive, search_like as search_like
 from jaxfd._methods.finite import (
     Backward as Backward,
     Central as Central,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from jaxfd._arrays import check_integer, check_positive, register
 from jaxfd._methods.method import Method
+from jaxfd._methods.step import Relative
 
 
 @register
@@ -72,3 +73,12 @@ class Adaptive(Method):
         check_positive(self.noise, "noise", zero=True)
         check_positive(self.typical, "typical")
         check_integer(self.repeats, "Adaptive: repeats")
+
+
+def search_like(step: Any) -> Adaptive:
+    """The search for functions of the scale that a default step assumes.
+
+    Args:
+        step: None, or a `Relative`.
+    """
+    return Adaptive(typical=step.typical if isinstance(step, Relative) else 1.0)
