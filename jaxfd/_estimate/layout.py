@@ -76,20 +76,10 @@ class Layout:
         Returns:
             Shape ``(*lead, m, *out)``.
         """
-        xp = place.xp
         centre, outputs, distances, h = self._ready(place, centre, outputs, d)
-        plain = self.stencil.combine(centre, outputs, distances, h)
-        if place.lossy and self._mendable:
-            plain = mended(plain, centre, outputs, distances)
-        if self.row is None or self.flat is None:
-            return plain
-        row = self.row[..., d]
-        total = beside_wall(xp, self.stencil.derivative, row, (outputs - centre), distances, h)
-        if place.lossy and self._mendable:
-            total = mended(total, centre, outputs, distances)
-        flat = over(self.flat[..., d].astype(distances.dtype), plain)
-        chosen = xp.where(over(row == own_row(self.points.nodes), plain), plain, total)
-        return xp.where(flat == 0, 0, chosen * flat)
+        row = None if self.row is None else self.row[..., d]
+        flat = None if self.flat is None else self.flat[..., d]
+        return weigh(place, self.stencil, centre, outputs, distances, h, row, flat)
 
     def sideways(self, place: Place) -> Bool[Any, "*lead n"]:
         """Where a wall made the stencil look to one side."""
@@ -103,15 +93,11 @@ class Layout:
         result = xp.zeros(outputs.shape[1:], bool)
         if self.row is not None:
             result = result | over(self.sideways(place)[..., d], result)
-        if place.lossy and self._mendable and centre is not None:
+        if place.lossy and _is_mendable(self.stencil) and centre is not None:
             lost = ~np.isfinite(outputs)
             centre = np.expand_dims(centre, len(place.lead))
             result = result | (lost.any(axis=0) & ~lost.all(axis=0) & np.isfinite(centre))
         return result
-
-    @property
-    def _mendable(self) -> bool:
-        return self.stencil.derivative == 1 and not self.stencil.imaginary
 
     def _ready(self, place: Place, centre: Any, outputs: Any, d: Any) -> tuple[Any, Any, Any, Any]:
         """Everything in the dtype that differences are formed in."""
@@ -128,7 +114,57 @@ class Layout:
         )
 
 
-def beside_wall(
+def _is_mendable(stencil: Stencil) -> bool:
+    return stencil.derivative == 1 and not stencil.imaginary
+
+
+def offsets_of_row(
+    xp: Any, stencil: Stencil, row: Int[Any, "*s"], dtype: Any
+) -> list[Float[Any, "*s"]]:
+    """For each point of a stencil how many steps it is from ``x``, in the row that there is."""
+    count = len(stencil.moving)
+    every = [*(shifted(count, below) for below in range(count + 1)), stencil.moving]
+    table = np.array(every, dtype).T
+    return [xp.asarray(table[k])[row] for k in range(count)]
+
+
+def weigh(
+    place: Place,
+    stencil: Stencil,
+    centre: Shaped[Any, "*s *out"] | None,
+    outputs: Shaped[Any, "k *s *out"],
+    distances: Float[Any, "k *s"],
+    h: Float[Any, "*s"],
+    row: Int[Any, "*s"] | None,
+    flat: Float[Any, "*s"] | None,
+) -> Shaped[Any, "*s *out"]:
+    """A derivative from the values at a row of points, those that were lost left out.
+
+    Args:
+        place: where this runs.
+        stencil: the stencil, where nothing stands in its way.
+        centre: the output at ``x``, or None.
+        outputs: the outputs at the points.
+        distances: how far the points really are.
+        h: the step.
+        row: for a box, which row of points there is.
+        flat: for a box, 1 where it has width, 0 where it has none, NaN where ``x`` is outside.
+    """
+    xp, lossy = place.xp, place.lossy and _is_mendable(stencil)
+    plain = stencil.combine(centre, outputs, distances, h)
+    if lossy:
+        plain = mended(plain, centre, outputs, distances)
+    if row is None or flat is None:
+        return plain
+    total = _beside_wall(xp, stencil.derivative, row, outputs - centre, distances, h)
+    if lossy:
+        total = mended(total, centre, outputs, distances)
+    flat = over(flat.astype(distances.dtype), plain)
+    chosen = xp.where(over(row == own_row(len(outputs)), plain), plain, total)
+    return xp.where(flat == 0, 0, chosen * flat)
+
+
+def _beside_wall(
     xp: Any,
     derivative: int,
     row: Int[Any, "*s"],
@@ -210,10 +246,7 @@ def lay(
                 h = box.near(h, stencil.moving, 1 - order * power)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)
-            count = len(stencil.moving)
-            every = [*(shifted(count, s) for s in range(count + 1)), stencil.moving]
-            table = np.array(every, x.dtype).T
-            steps_of = [xp.asarray(table[k])[row.which] * h for k in range(count)]
+            steps_of = [s * h for s in offsets_of_row(xp, stencil, row.which, x.dtype)]
             nodes = [box.clip(x + a) for a in steps_of]
             away = [box.clip(still + a) - still for a in steps_of]
             rows.append(row.which)

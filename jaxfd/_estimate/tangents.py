@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxfd._arrays import constant, is_complex, moving, over, promote, real_of
-from jaxfd._estimate.layout import beside_wall
+from jaxfd._arrays import constant, is_complex, over, promote, real_of
+from jaxfd._estimate.layout import offsets_of_row, weigh
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, mended, shifted, steps
+from jaxfd._methods import Stencil, steps
 from jaxfd._places import Place
-from jaxfd._points import Box, own_row
+from jaxfd._points import Box
 
 
 def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
@@ -61,12 +61,8 @@ def tangent_step(
     xp, lead, parts = place.xp, place.lead, call.parts
     size = [xp.abs(x) for x in parts.real]
     eps = [place.eps(x.dtype) for x in size]
-    widths = steps(xp, call.arguments, call.method.step, size, parts.owner, eps, power)
-    # The smallest step that moves one entry is none for others: the usual ones instead.
-    usual = steps(xp, call.arguments, None, size, parts.owner, eps, power)
-    widths = [
-        xp.where(w <= moving(xp, x), u, w) for w, x, u in zip(widths, size, usual, strict=True)
-    ]
+    step = call.method.step
+    widths = steps(xp, call.arguments, step, size, parts.owner, eps, power, together=True)
     dtype = size[0].dtype
     for x in size:
         dtype = place.compute_dtype(dtype, x.dtype)
@@ -147,13 +143,9 @@ class Way(NamedTuple):
         self, place: Place, x: Sequence[Any], stencil: Stencil, boxes: Sequence[Box] | None
     ) -> tuple[list[Any], Float[Any, "k *lead"]]:
         """The points of a stencil, and their distances; see `tangent_points`."""
-        moving = stencil.moving
-        shares: list[Any] = [float(s) for s in moving]
+        shares: list[Any] = [float(s) for s in stencil.moving]
         if self.row is not None:
-            count = len(moving)
-            every = [*(shifted(count, below) for below in range(count + 1)), moving]
-            table = np.array(every, self.h.dtype).T
-            shares = [place.xp.asarray(table[k])[self.row] for k in range(count)]
+            shares = offsets_of_row(place.xp, stencil, self.row, self.h.dtype)
         distances = [s * self.h for s in shares]
         return tangent_points(place, x, self.tangents, distances, self.squared, boxes)
 
@@ -167,19 +159,7 @@ class Way(NamedTuple):
     ) -> Shaped[Any, "*lead *out"]:
         """The first derivative along the way."""
         h = self.h.astype(distances.dtype)
-        value = stencil.combine(centre, outputs, distances, h)
-        lossy = place.lossy and centre is not None and not stencil.imaginary
-        if lossy:
-            value = mended(value, centre, outputs, distances)
-        if self.row is None or self.flat is None:
-            return value
-        xp = place.xp
-        total = beside_wall(xp, 1, self.row, outputs - centre, distances, h)
-        if lossy:
-            total = mended(total, centre, outputs, distances)
-        chosen = xp.where(over(self.row == own_row(len(outputs)), value), value, total)
-        flat = over(self.flat.astype(distances.dtype), value)
-        return xp.where(flat == 0, 0, chosen * flat)
+        return weigh(place, stencil, centre, outputs, distances, h, self.row, self.flat)
 
 
 def ways(

@@ -75,6 +75,7 @@ def steps(
     parts: Sequence[int],
     eps: Sequence[float],
     power: float,
+    together: bool = False,
 ) -> list[Any]:
     """The step ``h > 0`` of every entry of every leaf, as the method asks for it.
 
@@ -86,21 +87,27 @@ def steps(
         parts: for each of them, the number of the argument leaf it is a part of.
         eps: for each of them, the relative spacing of the coarser dtype.
         power: the exponent of the default step, ``1 / (p + d)``.
+        together: whether one distance moves all entries, so that the smallest that moves one may
+            move no other: a step that is lost in rounding is then the default one.
 
     Returns:
         One array per leaf, of its shape and dtype.
     """
-    if step is None or isinstance(step, Relative):
-        rule = _DEFAULT if step is None else step
+
+    def relative(rule: Relative) -> list[Any]:
         typical = arguments.spread(rule.typical, "typical", 1.0)
         return [
             rule.size(xp, x, typical[part], e, power)
             for x, part, e in zip(leaves, parts, eps, strict=True)
         ]
+
+    if step is None or isinstance(step, Relative):
+        return relative(step or _DEFAULT)
     fixed = arguments.spread(step, "step", None)
+    # A step that is lost in the rounding of x: the smallest that moves it instead.
+    instead = relative(_DEFAULT) if together else [moving(xp, x) for x in leaves]
     result = []
-    for x, part in zip(leaves, parts, strict=True):
+    for x, part, other in zip(leaves, parts, instead, strict=True):
         h = xp.broadcast_to(xp.asarray(fixed[part], dtype=x.dtype), x.shape)
-        # A step that is lost in the rounding of x: the smallest that moves it instead.
-        result.append(xp.where((x + h) - x == 0, moving(xp, x), h))
+        result.append(xp.where((x + h) - x == 0, other, h))
     return result
