@@ -7,7 +7,7 @@ a kernel, and one compiled function is handed described points. Must not know wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,12 +18,13 @@ from jaxfd._arrays import complex_of, is_inexact
 from jaxfd._jaxpr import TracedFunction
 from jaxfd._places.batches import Batches
 from jaxfd._places.kernel import Kernel
-from jaxfd._places.place import Reduce, State
+from jaxfd._places.numbers import AtHand
+from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule
 from jaxfd._points import Block, Cloud, Coordinates
 
 
-class Device:
+class Device(AtHand):
     """The place where points described on the host are evaluated by one compiled function.
 
     Outputs at ``x`` that are auxiliary stay where they are, as JAX's arrays.
@@ -37,10 +38,8 @@ class Device:
         home: the device that the call's arguments are committed to, where they are to one.
     """
 
-    xp: Any = np
     lead: tuple[int, ...] = ()
     lossy = False
-    concrete = True
     opaque = False
     rounded = False
 
@@ -145,17 +144,6 @@ class Device:
             for result, output in zip(results, outputs, strict=True):
                 result[:, directions] = output
         return results
-
-    @staticmethod
-    def repeat(
-        body: Callable[[State], State], state: State, times: int, going: Callable[[State], Any]
-    ) -> State:
-        """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
-        for _ in range(times):
-            if not going(state):
-                break
-            state = body(state)
-        return state
 
     def _run(
         self, points: Coordinates, block: Block, directions: np.ndarray, ride: bool

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import is_inexact
 from jaxfd._places.hostfunction import Declaration, HostFunction, widen
-from jaxfd._places.place import Reduce, State
+from jaxfd._places.numbers import AtHand
+from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule
 from jaxfd._places.sheet import Sheet
 from jaxfd._points import Cloud, Coordinates
@@ -74,7 +75,7 @@ class _HostPoints(Points):
         return self._host.finish(self._host.function.widen(outputs), self._rows[which])
 
 
-class Host:
+class Host(AtHand):
     """The place on the host where points are evaluated, for ``B`` calls at once.
 
     Args:
@@ -86,8 +87,6 @@ class Host:
         post: applied to the wanted outputs of a row or of rows.
     """
 
-    xp: Any = np
-    concrete = True
     rounded = True
     opaque = True
 
@@ -193,11 +192,17 @@ class Host:
         elif centre is None and self.lossy and not all(np.isfinite(o).all() for o in outputs):
             # What lost one side is differenced with the centre.
             centre = self.centre(moves.x)
+        return centre, self._reduced(reduce, centre, outputs, nodes, count)
+
+    def _reduced(
+        self, reduce: Reduce, centre: list[Any] | None, outputs: list[Any], nodes: int, count: int
+    ) -> Any:
+        """What becomes of outputs of shape ``(B, K * count, *out)``."""
         values = [
-            o.reshape(size, nodes, count, *o.shape[2:]).swapaxes(0, 1)
+            o.reshape(len(o), nodes, count, *o.shape[2:]).swapaxes(0, 1)
             for o in outputs[: self.declared.wanted]
         ]
-        return centre, reduce(centre, values, slice(None))
+        return reduce(centre, values, slice(None))
 
     def evaluate_beside(
         self, moves: Coordinates, reduce: Reduce, beside: Sequence[Shaped[np.ndarray, "p b ..."]]
@@ -213,12 +218,12 @@ class Host:
         outputs = [o[:rows].reshape(size, points, *o.shape[1:]) for o in found]
         centre = [o[:, 0] for o in outputs]
         wanted = self.declared.wanted
-        values = [
-            np.moveaxis(o[:, 1:].reshape(size, nodes, count, *o.shape[2:]), 1, 0)
-            for o in outputs[:wanted]
-        ]
-        along = [o[rows:].reshape(others, size, *o.shape[1:]) for o in found[:wanted]]
-        return centre, reduce(centre, values, slice(None)), along
+        reduced = self._reduced(reduce, centre, [o[:, 1:] for o in outputs], nodes, count)
+        return (
+            centre,
+            reduced,
+            [o[rows:].reshape(others, size, *o.shape[1:]) for o in found[:wanted]],
+        )
 
     def some(
         self, moves: Coordinates, wanted: Bool[np.ndarray, "b n"]
@@ -234,17 +239,6 @@ class Host:
             result[:, batch, directions] = output.reshape(nodes, len(batch), *output.shape[1:])
             results.append(result)
         return results
-
-    @staticmethod
-    def repeat(
-        body: Callable[[State], State], state: State, times: int, going: Callable[[State], Any]
-    ) -> State:
-        """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
-        for _ in range(times):
-            if not going(state):
-                break
-            state = body(state)
-        return state
 
     def _points(
         self,
