@@ -25,7 +25,6 @@ jax.config.update("jax_enable_x64", True)
 
 _SCALAR = jax.ShapeDtypeStruct((), np.float64)
 _POINTS = 200
-_H = np.random.default_rng(7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +93,6 @@ def _rosenbrock_slope(x: Any) -> Any:
 def _used(x: Any) -> Any:
     """All entries but the last; none of a single one."""
     return x[:, :-1]
-
-
-def _softmax(x: Any) -> Any:
-    e = np.exp(x)
-    return e / np.sum(e, axis=1, keepdims=True)
 
 
 PROBLEMS = (

@@ -7,7 +7,9 @@ from jaxfd._arrays.arguments import (
     bind_all as bind_all,
     freeze as freeze,
     has_static as has_static,
+    has_tracers as has_tracers,
     is_array as is_array,
+    is_tracing as is_tracing,
     positions as positions,
     thaw as thaw,
 )

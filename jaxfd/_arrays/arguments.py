@@ -51,6 +51,16 @@ class Static:
         return type(self.value) is type(other.value) and bool(self.value == other.value)
 
 
+def has_tracers(*trees: Any) -> bool:
+    """Whether JAX is tracing anything in pytrees."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(trees))
+
+
+def is_tracing() -> bool:
+    """Whether JAX is tracing what runs here: under ``jit`` whatever is computed is traced."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
 def is_array(leaf: object) -> bool:
     """Whether a leaf holds numbers that may change from call to call."""
     if isinstance(leaf, (np.ndarray, np.generic)):

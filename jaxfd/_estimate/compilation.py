@@ -57,17 +57,17 @@ class Compilation:
         whole = [i for i, leaf in enumerate(flat) if type(leaf) is int]
         if not whole:
             return self._run(task, flat, tree, (), (), method, needs)
-        owners = dict(zip(whole, _owners(args, kwargs, whole), strict=True))
         barred = self._barred(task, args, method)
+        if barred is None:
+            fixed = tuple((i, flat[i]) for i in whole)
+            return self._run(task, flat, tree, (), fixed, method, needs)
+        owners = dict(zip(whole, _owners(args, kwargs, whole), strict=True))
         while True:
             concrete, most = frozenset(self._concrete), self._estimation.most
             traced = tuple(
                 i
                 for i in whole
-                if barred is not None
-                and owners[i] not in concrete
-                and owners[i] not in barred
-                and abs(flat[i]) <= most
+                if owners[i] not in concrete and owners[i] not in barred and abs(flat[i]) <= most
             )
             fixed = tuple((i, flat[i]) for i in whole if i not in traced)
             try:

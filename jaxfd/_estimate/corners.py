@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxfd._arrays import over
-from jaxfd._estimate.layout import QUIET, Layout
-from jaxfd._methods import Stencil, shifted, slopes_on
+from jaxfd._estimate.layout import QUIET, Layout, rows_of
+from jaxfd._methods import Stencil, slopes_on
 from jaxfd._places import Place
 from jaxfd._points import Coordinates
 
@@ -143,9 +143,8 @@ def _products(
     place: Place, layout: Layout, stencil: Stencil, pairs: tuple[np.ndarray, np.ndarray]
 ) -> Corners:
     xp = place.xp
-    nodes, wanted = layout.points.nodes, len(stencil.moving)
-    own = (*layout.stencil.moving,)
-    every = [*(shifted(nodes, below) for below in range(nodes + 1)), own]
+    wanted = len(stencil.moving)
+    own, every = layout.stencil.moving, rows_of(layout.stencil)
     kept = [_nearest(row, wanted) for row in every]
     kept[-1] = [own.index(s) for s in stencil.moving]
     slopes = [

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-# The standard deviation of what rounding to multiples of 1 does.
-_UNIFORM = 0.29
+from jaxfd._estimate.bars import UNIFORM
+
 # Multiples of 10^-k are looked for from 10^4 on, down to 10^-15.
 _COARSEST, _FINEST = -4, 15
 # Numbers may have so many digits by chance, or because they are small fractions.
@@ -37,4 +37,4 @@ def scatter_of_digits(values: Float[Any, "m *s"]) -> Float[Any, "*s"]:
     short = np.all(values.astype(np.float32) == values, axis=0)
     grid = np.where(short, np.maximum(grid, np.finfo(np.float32).eps * size), grid)
     # All of them 0: nothing is known of digits.
-    return np.where(size > 0, _UNIFORM * grid, 0)
+    return np.where(size > 0, UNIFORM * grid, 0)

@@ -15,7 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, Parts, freeze, is_array, own_arithmetic, thaw
+from jaxfd._arrays import (
+    Arguments,
+    Parts,
+    freeze,
+    has_tracers,
+    is_array,
+    is_tracing,
+    own_arithmetic,
+    thaw,
+)
 from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.first import Value
@@ -102,7 +111,7 @@ class Estimation:
         known = self.boxes.eps
         result = self._once(kernel, task, whole, inputs, known)
         steps = not isinstance(task, Value)
-        if steps and self.boxes.eps > known and not _has_tracers(result):
+        if steps and self.boxes.eps > known and not has_tracers(result):
             # A black box inside turned out to be coarser than assumed: step for what it is.
             result = self._once(kernel, task, whole, inputs, self.boxes.eps)
         return result
@@ -110,13 +119,11 @@ class Estimation:
     def _once(
         self, kernel: Callable[..., Any], task: Task, whole: bool, inputs: Any, eps: float
     ) -> Any:
-        unsure = not self.boxes.called
-        # Under ``jit`` whatever is computed is traced.
-        ambient = unsure and isinstance(jnp.zeros(()), jax.core.Tracer)
-        self._inside = ambient or _has_tracers(inputs)
+        ambient = not self.boxes.called and is_tracing()
+        self._inside = ambient or has_tracers(inputs)
         with host_calls.own_errors():
             result = kernel(task, whole, *inputs, eps)
-            if self.boxes and not _has_tracers(result):
+            if self.boxes and not has_tracers(result):
                 jax.block_until_ready(result)
         return result
 
@@ -186,7 +193,6 @@ class Estimation:
         kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
         call = Call(
             arguments=arguments,
-            leaves=arguments.leaves,
             parts=parts,
             boxes=boxes_for(jnp, arguments, parts, needs),
             method=method,
@@ -278,7 +284,3 @@ def _is_whole(constant: Any) -> bool:
     aval: Any = constant.aval
     weak = getattr(aval, "weak_type", False) and aval.shape == ()
     return bool(weak and jnp.issubdtype(aval.dtype, np.integer))
-
-
-def _has_tracers(tree: Any) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

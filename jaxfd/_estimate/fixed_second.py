@@ -22,7 +22,7 @@ from jaxfd._arrays import constant, over
 from jaxfd._estimate.corners import corners
 from jaxfd._estimate.decimals import scatter_of_digits
 from jaxfd._estimate.estimator import Wish, second_derivatives
-from jaxfd._estimate.found import SecondDerivatives, by_leaf
+from jaxfd._estimate.found import SecondDerivatives, by_leaf, evaluate_all, in_square
 from jaxfd._estimate.layout import Layout, lay
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, StencilMethod, is_default, search_like
@@ -75,7 +75,7 @@ def along_pairs(method: StencilMethod, place: Place, call: Call, wish: Wish) -> 
     drowned = _anywhere(place, [share > _DROWNED for share in near.share])
     if wish.error:
         far = _square(place, call, first, second, near.centre, 2.0)
-        bars = _bars(place, call, second, near, far)
+        bars = _bars(place, second, near, far)
         errors, points = [bar for bar, _ in bars], points + far.points
         drowned = drowned | _anywhere(place, [hides for _, hides in bars])
     found = SecondDerivatives(
@@ -136,17 +136,10 @@ def _square(
     """
     xp, axis = place.xp, len(place.lead)
     layout = lay(place, call, second, stretch=stretch)
-
-    def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
-        del centre, d
-        return [xp.moveaxis(output, 0, axis + 1) for output in outputs]
-
-    at_x, along = place.evaluate(layout.points, keep, centre, ride=centre is None)
+    at_x, along = evaluate_all(place, layout.points, centre, ride=centre is None)
     centre = at_x if centre is None else centre
     assert centre is not None
     base = centre
-    # Values along the axes: (K, *lead, N, *out).
-    along = [xp.moveaxis(a, axis + 1, 0) for a in along]
     diagonal = [layout.combine(place, base[i], v, slice(None)) for i, v in enumerate(along)]
     number = layout.h.shape[-1]
     low, high = np.triu_indices(number, 1)
@@ -160,14 +153,9 @@ def _square(
         ]
 
     _, pairs = place.evaluate(cross.points, mixed, base, ride=False)
-    position = np.zeros((number, number), int)
-    position[low, high] = position[high, low] = number + np.arange(low.size)
-    position[np.diag_indices(number)] = np.arange(number)
     values, noises, sizes, shares = [], [], [], []
     for o, (d, (pair, apart)) in enumerate(zip(diagonal, pairs, strict=True)):
-        row = xp.concatenate([d, pair.astype(d.dtype)], axis=axis)
-        row = xp.take(row, position.reshape(-1), axis=axis)
-        values.append(row.reshape(*place.lead, number, number, *d.shape[axis + 1 :]))
+        values.append(in_square(place, d, pair))
         size = xp.maximum(xp.abs(base[o]), xp.max(xp.abs(along[o]), axis=(0, axis + 1), initial=0))
         sizes.append(constant(xp, size))
         coarse: Any = 0.0
@@ -198,14 +186,13 @@ def _noise(
     """
     xp, axis = place.xp, len(place.lead)
     h = constant(xp, layout.h)
+    own = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
     if not pairs[0].size:
-        curved = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
         level = coarse + xp.zeros_like(size)
-        return level, _share(xp, level, xp.max(curved, axis=axis, initial=0))
+        return level, _share(xp, level, xp.max(own, axis=axis, initial=0))
     if apart is None:
         apart = xp.zeros_like(mixed)
     area = over(h[..., pairs[0]] * h[..., pairs[1]], apart)
-    own = over(h, diagonal) ** 2 * xp.abs(constant(xp, diagonal))
     own = xp.maximum(xp.take(own, pairs[0], axis=axis), xp.take(own, pairs[1], axis=axis))
     shown = xp.maximum(own, area * xp.abs(constant(xp, mixed)))
     # Six values, of variance 1 each.
@@ -230,9 +217,7 @@ def _anywhere(place: Place, flags: list[Any]) -> Bool[Any, "*lead"]:
     return functools.reduce(xp.logical_or, each)
 
 
-def _bars(
-    place: Place, call: Call, second: Stencil, near: _Square, far: _Square
-) -> list[tuple[Any, Any]]:
+def _bars(place: Place, second: Stencil, near: _Square, far: _Square) -> list[tuple[Any, Any]]:
     """For each output a bound of the error, and what of it drowns: by entries of the output."""
     xp, axis = place.xp, len(place.lead)
     h, wide = constant(xp, near.layout.h), constant(xp, far.layout.h)

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxfd._arrays import cut
 from jaxfd._places import Place
+from jaxfd._points import Coordinates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,3 +107,32 @@ def by_leaf(place: Place, values: Sequence[Any], real: Sequence[Any]) -> list[li
     shapes = [x.shape[axis:] for x in real]
     along = [xp.moveaxis(v, axis, -1) if v.ndim > axis + 1 else v for v in values]
     return [cut(last, shapes) for last in along]
+
+
+def evaluate_all(
+    place: Place, points: Coordinates, centre: list[Any] | None, ride: bool
+) -> tuple[Any, list[Shaped[Any, "k *lead n *out"]]]:
+    """Outputs at ``x``, and at the points along all coordinates; see `Place.evaluate`."""
+    axis = len(place.lead)
+
+    def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
+        del centre, d
+        return [place.xp.moveaxis(output, 0, axis + 1) for output in outputs]
+
+    at_x, outputs = place.evaluate(points, keep, centre, ride)
+    return at_x, [place.xp.moveaxis(output, axis + 1, 0) for output in outputs]
+
+
+def in_square(
+    place: Place, diagonal: Shaped[Any, "*lead n *out"], pairs: Shaped[Any, "*lead m *out"]
+) -> Shaped[Any, "*lead n n *out"]:
+    """A symmetric matrix from its diagonal and the pairs above it, as ``triu_indices`` goes."""
+    xp, axis = place.xp, len(place.lead)
+    number = diagonal.shape[axis]
+    low, high = np.triu_indices(number, 1)
+    position = np.zeros((number, number), int)
+    position[low, high] = position[high, low] = number + np.arange(low.size)
+    position[np.diag_indices(number)] = np.arange(number)
+    row = xp.concatenate([diagonal, pairs.astype(diagonal.dtype)], axis=axis)
+    row = xp.take(row, position.reshape(-1), axis=axis)
+    return row.reshape(*place.lead, number, number, *row.shape[axis + 1 :])

@@ -53,7 +53,7 @@ class _HostCall:
         self._aux_tree = tree_util.tree_structure(aux)
         self._declared = Declaration(out, len(self._wanted))
         numbers = list(range(tree.num_leaves))
-        args, kwargs, _, needs = tree_util.tree_unflatten(tree, numbers)
+        args, kwargs, method, needs = tree_util.tree_unflatten(tree, numbers)
         inputs, self._inputs_tree = tree_util.tree_flatten((args, kwargs))
         self._count = len(inputs)
         # The numbers of the method and of the bounds: the same for all calls of a batch.
@@ -67,7 +67,6 @@ class _HostCall:
         # Method and needs where they hold no numbers: the same for every call.
         self._fixed: tuple[Method, Needs, Needs] | None = None
         if self._count == tree.num_leaves:
-            *_, method, needs = tree_util.tree_unflatten(tree, numbers)
             self._fixed = method, needs, needs
 
     @property
@@ -163,7 +162,6 @@ class _HostCall:
             out, out_tree = [_SCALAR], LEAF
         call = Call(
             arguments=arguments,
-            leaves=leaves,
             parts=parts,
             boxes=boxes_for(np, arguments, parts, needs),
             method=method,
@@ -204,7 +202,6 @@ class _HostCall:
             )
             call = Call(
                 arguments=arguments,
-                leaves=arguments.leaves,
                 parts=parts,
                 boxes=boxes_for(jnp, arguments, parts, needs),
                 method=method,
@@ -268,7 +265,7 @@ class HostProgram(Program):
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
         key = (task, tree, tuple((o.shape, o.dtype, _is_weak(o)) for o in operands))
         if key not in self._known:
-            made = _HostCall(self.function, task, tree, self.declared(*thaw((args, kwargs))))
+            made = _HostCall(self.function, task, tree, self.declared(args, kwargs))
             self._known[key] = (made, *made.results(operands))
         made, shapes, structure, void = self._known[key]
         found = zip(host_call(made, shapes, operands), shapes, strict=True)

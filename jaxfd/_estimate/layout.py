@@ -118,14 +118,18 @@ def _is_mendable(stencil: Stencil) -> bool:
     return stencil.derivative == 1 and not stencil.imaginary
 
 
+def rows_of(stencil: Stencil) -> list[tuple[int, ...]]:
+    """The offsets of all rows that points may lie in beside a wall, the stencil's own last."""
+    count = len(stencil.moving)
+    return [*(shifted(count, below) for below in range(count + 1)), stencil.moving]
+
+
 def offsets_of_row(
     xp: Any, stencil: Stencil, row: Int[Any, "*s"], dtype: Any
 ) -> list[Float[Any, "*s"]]:
     """For each point of a stencil how many steps it is from ``x``, in the row that there is."""
-    count = len(stencil.moving)
-    every = [*(shifted(count, below) for below in range(count + 1)), stencil.moving]
-    table = np.array(every, dtype).T
-    return [xp.asarray(table[k])[row] for k in range(count)]
+    table = np.array(rows_of(stencil), dtype).T
+    return [xp.asarray(offsets)[row] for offsets in table]
 
 
 def weigh(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays import Parts, is_array, thaw
+from jaxfd._arrays import Parts, has_tracers, is_array, is_tracing, thaw
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import boxes_for
 from jaxfd._estimate.task import Call, Task
@@ -69,7 +69,6 @@ class HostSearch:
             return None
         call = Call(
             arguments=arguments,
-            leaves=leaves,
             parts=parts,
             boxes=boxes_for(np, arguments, parts, needs),
             method=method,
@@ -107,16 +106,14 @@ def real_parts(task: Task, leaves: Sequence[Any]) -> Parts:
 
 def is_eager(*trees: Any) -> bool:
     """Whether a call is made outside of all that JAX traces, with numbers on one device."""
-    leaves = jax.tree.leaves(trees)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if has_tracers(trees):
         return False
-    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    arrays = [leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array)]
     if any(len(x.sharding.device_set) > 1 for x in arrays) or len(_homes(arrays)) > 1:
         return False
     if any(getattr(jax.config, name) for name in _IN_A_KERNEL):
         return False
-    # Under ``jit`` whatever is computed is traced.
-    return not isinstance(jnp.zeros(()), jax.core.Tracer)
+    return not is_tracing()
 
 
 def _reaches_out(closed: Any, inputs: int) -> bool:

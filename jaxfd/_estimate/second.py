@@ -95,7 +95,7 @@ class HessianVector(Task):
 
     def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=True)
-        if any(is_complex(leaf) for leaf in call.leaves):
+        if any(is_complex(leaf) for leaf in call.arguments.leaves):
             raise TypeError(f"{self.name} needs real arguments, got a complex one.")
         if call.method.imaginary:
             raise ValueError(

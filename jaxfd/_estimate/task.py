@@ -46,7 +46,6 @@ class Call:
 
     Attributes:
         arguments: the bound call (on the host: of the first of the batched calls).
-        leaves: the argument leaves, shape ``(*lead, *shape)``.
         parts: those that are moved, as real leaves.
         boxes: for each of these the box that its points stay in; None without bounds.
         method: the method.
@@ -60,7 +59,6 @@ class Call:
     """
 
     arguments: Arguments
-    leaves: Sequence[Any]
     parts: Parts
     boxes: Sequence[Box] | None
     method: Method
@@ -181,7 +179,7 @@ class Task(abc.ABC):
 
     def check_real(self, call: Call) -> None:
         """Raises TypeError for complex arguments, of which second derivatives are not made."""
-        if any(is_complex(call.leaves[owner]) for owner in call.parts.owner):
+        if any(is_complex(call.arguments.leaves[owner]) for owner in call.parts.owner):
             raise TypeError(
                 f"{self.name} needs real arguments, got a complex one: split it into real and "
                 "imaginary parts."
@@ -209,7 +207,7 @@ class Task(abc.ABC):
                 f"{self.name} with holomorphic=True needs complex outputs, got "
                 f"{declared.dtype}: drop holomorphic, or return a complex value."
             )
-        one_by_one = real or any(is_complex(leaf) for leaf in call.leaves)
+        one_by_one = real or any(is_complex(leaf) for leaf in call.arguments.leaves)
         if is_complex(declared) and one_by_one and not imaginary and not self.holomorphic:
             raise TypeError(
                 f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "

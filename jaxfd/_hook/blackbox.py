@@ -2,7 +2,7 @@
 
 NumPy in, NumPy out, and behind it whatever the user has. Points are made on the host in
 float64, one host call per estimate. This room holds the door; the call itself is in
-`_callback`, the evaluation in `_host`.
+`jaxfd._primitives`, the evaluation in `jaxfd._places`.
 """
 
 from __future__ import annotations

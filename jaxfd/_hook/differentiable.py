@@ -1,7 +1,7 @@
 """The hook: JAX's own transforms, fed by differences.
 
 ``jax.grad`` and its kin work on a hooked function because its derivative rule, in
-`_rules`, runs a task instead of tracing the function.
+`derivative_rules`, runs a task instead of tracing the function.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Hooked(ProgramHolder):
         bounds: tuple[PyTree, PyTree] | None = None,
     ) -> None:
         check_method(method)
-        check_pair(bounds)
+        self._bounds = check_pair(bounds)
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}.")
         self.program = program
@@ -46,7 +46,6 @@ class Hooked(ProgramHolder):
         self._mode = mode
         self._nondiff = tuple(nondiff_argnums)
         self._schedule = schedule
-        self._bounds = None if bounds is None else (bounds[0], bounds[1])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fixed_args = set()
@@ -85,10 +84,6 @@ class Hooked(ProgramHolder):
         )
         entry = recompute if self._mode == "recompute" else value
         return entry(hook, *operands)
-
-
-class _Differentiable(Hooked):
-    """What `differentiable` returns."""
 
 
 def differentiable(
@@ -136,5 +131,5 @@ def differentiable(
         0.99
     """
     schedule = schedule_of(chunk_size)
-    hooked = _Differentiable(program_of(fun), method, mode, nondiff_argnums, schedule, bounds)
+    hooked = Hooked(program_of(fun), method, mode, nondiff_argnums, schedule, bounds)
     return functools.wraps(fun, updated=())(hooked)

@@ -15,14 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax, tree_util
+from jax import tree_util
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxfd._arrays import is_array, is_inexact
 from jaxfd._jaxpr.factored import Factored
 from jaxfd._jaxpr.trace import TracedFunction, bound, program_of_jaxpr
-from jaxfd._jaxpr.widen import wide_dtype, widened
+from jaxfd._jaxpr.widen import cast, wide_dtype, widened
 
 
 def wider(tree: Any) -> Any:
@@ -32,8 +32,7 @@ def wider(tree: Any) -> Any:
         if not is_array(leaf):
             return leaf
         array = jnp.asarray(leaf)
-        dtype = wide_dtype(array.dtype)
-        return array if array.dtype == dtype else lax.convert_element_type(array, dtype)
+        return cast(array, wide_dtype(array.dtype))
 
     return tree_util.tree_map(wide, tree)
 

@@ -88,7 +88,8 @@ def _dtype(atom: Any) -> Any:
     return getattr(atom.aval, "dtype", None)
 
 
-def _cast(array: Any, dtype: Any) -> Any:
+def cast(array: Any, dtype: Any) -> Any:
+    """The same numbers in a dtype."""
     return array if array.dtype == dtype else lax.convert_element_type(array, dtype)
 
 
@@ -124,7 +125,7 @@ class _Widening:
         values = walk(closed.jaxpr, closed.consts, inputs, self._apply, _constant, self._enter)
         atoms = closed.jaxpr.outvars
         return [
-            _cast(v.array, wide_dtype(_dtype(atom))) for v, atom in zip(values, atoms, strict=True)
+            cast(v.array, wide_dtype(_dtype(atom))) for v, atom in zip(values, atoms, strict=True)
         ]
 
     def _touched(self, eqn: Any, operands: Sequence[Value]) -> bool:
@@ -158,7 +159,7 @@ class _Widening:
     def _as_it_is(self, eqn: Any, operands: Sequence[Value]) -> list[Value]:
         """Runs an operation on operands of the dtypes that it was written for."""
         arrays = [
-            _cast(v.array, _dtype(a)) if _is_wide(v, a) else v.array
+            cast(v.array, _dtype(a)) if _is_wide(v, a) else v.array
             for v, a in zip(operands, eqn.invars, strict=True)
         ]
         return self._done(evaluate(eqn, arrays), operands)
@@ -268,7 +269,7 @@ class _Widening:
 
 def _wide_arrays(eqn: Any, operands: Sequence[Value]) -> list[Any]:
     return [
-        _cast(v.array, _WIDE[_dtype(a)]) if _dtype(a) in _WIDE else v.array
+        cast(v.array, _WIDE[_dtype(a)]) if _dtype(a) in _WIDE else v.array
         for v, a in zip(operands, eqn.invars, strict=True)
     ]
 

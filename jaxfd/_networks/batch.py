@@ -10,12 +10,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
 from jaxfd._arrays import is_array, path_name, thaw
+from jaxfd._jaxpr import full_precision
 from jaxfd._networks.network import Network
 
 
@@ -58,7 +58,7 @@ class BatchCall:
 
     def whole(self, operands: Sequence[Any]) -> Any:
         """The loss of the whole batch."""
-        with jax.default_matmul_precision("highest"):
+        with full_precision():
             return self.owner.loss(*self.args(operands))
 
     def network(self, active: Sequence[int], operands: Sequence[Any]) -> Network:
@@ -104,11 +104,12 @@ def sample_axes(args: tuple[Any, ...], argnums: tuple[int, ...] | None) -> tuple
         )
     axes: list[int | None] = []
     sizes: dict[int, str] = {}
+    chosen = {p % len(args) for p in batch}
     for path, leaf in tree_util.tree_flatten_with_path(args)[0]:
-        where = f"{path[0].idx}{path_name(path[1:])}"
-        if path[0].idx not in {p % len(args) for p in batch}:
+        if path[0].idx not in chosen:
             axes += [None] * is_array(leaf)
             continue
+        where = f"{path[0].idx}{path_name(path[1:])}"
         if not is_array(leaf) or not np.ndim(leaf):
             raise ValueError(
                 f"per_sample: batch argument {where} is {leaf!r:.60}, which has no leading "

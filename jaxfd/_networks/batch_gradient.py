@@ -90,33 +90,37 @@ def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any) -> 
         return found[0] | found[1]
 
     fits = fits if count < _HALVED else lax.cond(fits, lambda: fits, of_a_half)
-    return fits & _keeps_apart(call, operands) if count > 1 else fits
+    return fits & _keeps_apart(call, operands, count) if count > 1 else fits
 
 
-def _keeps_apart(call: BatchCall, operands: Sequence[Any]) -> Any:
+def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
     """Whether a few samples know nothing of each other where parameters are others.
 
     While a head or a gain is zero, as many begin, a loss shows nothing of what samples know.
     """
-    count, batched = len(call.axes), call.batched
-    few = [leaf[:_FEW] if i in batched else leaf for i, leaf in enumerate(operands)]
-    shared = [i for i in range(count) if i not in batched and is_inexact(jnp.asarray(few[i]))]
-    rows = {i: few[i] for i in batched}
+    batched = call.batched
+    shared = [i for i, x in enumerate(operands) if i not in batched and is_inexact(jnp.asarray(x))]
+    few = {i: operands[i][:_FEW] for i in batched}
+    # The few fill the batch, whose size a loss may know: labels that it closes over.
+    rows = np.resize(np.arange(min(_FEW, size)), size)
 
     def fits(key: Any) -> Any:
-        keys = jax.random.split(key, count)
-        moved = [_moved(leaf, keys[i]) if i in shared else leaf for i, leaf in enumerate(few)]
+        keys = jax.random.split(key, len(operands))
+        moved = [_moved(x, keys[i]) if i in shared else x for i, x in enumerate(operands)]
 
         def alone(sample: dict[int, Any]) -> Any:
             return call.whole([sample[i][None] if i in sample else x for i, x in enumerate(moved)])
 
-        return _is_mean(call.whole(moved), jax.vmap(alone)(rows))
+        filled = [few[i][rows] if i in batched else x for i, x in enumerate(moved)]
+        return _is_mean(call.whole(filled), jax.vmap(alone)(few)[rows])
 
     def elsewhere() -> Any:
         # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
         return jnp.any(jax.vmap(fits)(jax.random.split(jax.random.key(0), 2)))
 
-    hiding = [jnp.any(jnp.abs(few[i]) <= jnp.finfo(few[i].dtype).eps ** 0.5) for i in shared]
+    hiding = [
+        jnp.any(jnp.abs(operands[i]) <= jnp.finfo(operands[i].dtype).eps ** 0.5) for i in shared
+    ]
     yes = jnp.ones((), bool)
     return lax.cond(jnp.any(jnp.stack(hiding)), elsewhere, lambda: yes) if hiding else yes
 

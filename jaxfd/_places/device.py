@@ -18,7 +18,7 @@ from jaxfd._arrays import complex_of, is_inexact
 from jaxfd._jaxpr import TracedFunction
 from jaxfd._places.batches import Batches
 from jaxfd._places.kernel import Kernel
-from jaxfd._places.numbers import AtHand
+from jaxfd._places.numbers import AtHand, joined
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule
 from jaxfd._points import Block, Cloud, Coordinates
@@ -159,7 +159,9 @@ class Device(AtHand):
             ids = [np.concatenate([np.full(1, -1, np.int32), i]) for i in ids]
             values = [np.concatenate([v[:1], v]) for v in values]
         count = nodes * m + int(ride)
-        size, room = self._sizes.setdefault(block, self._size(points, block))
+        if block not in self._sizes:
+            self._sizes[block] = self._size(points, block)
+        size, room = self._sizes[block]
         at_x, parts = None, []
         for first in range(0, count, room):
             here = min(room, count - first)
@@ -178,7 +180,7 @@ class Device(AtHand):
                 self._home,
             )
             parts.append([o[:here] for o in jax.device_get(found)])
-        outputs = [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
+        outputs = joined(parts)
         if ride:
             centre = [o[0] for o in outputs] if at_x is None else jax.device_get(at_x)
             outputs = [o[1:] for o in outputs]

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import is_inexact
 from jaxfd._places.hostfunction import Declaration, HostFunction, widen
-from jaxfd._places.numbers import AtHand
+from jaxfd._places.numbers import AtHand, joined
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule
 from jaxfd._places.sheet import Sheet
@@ -137,7 +137,7 @@ class Host(AtHand):
                 part = slice(k, k + most)
                 make = functools.partial(_copies, leaves, part)
                 parts.append(evaluation.run(_HostPoints(self, make, rows[part])))
-        return _joined(parts)
+        return joined(parts)
 
     def _most(self, leaves: Sequence[np.ndarray]) -> int:
         """How many points are made at once, and given to a vectorised function."""
@@ -273,35 +273,27 @@ class Host(AtHand):
                         return leaves
                     return [np.concatenate(pair) for pair in zip(leaves, beside, strict=True)]
 
-                return evaluation.run(_HostPoints(self, whole, np.concatenate([batch, rest])))
+                rows = np.concatenate([batch, rest]) if further else batch
+                return evaluation.run(_HostPoints(self, whole, rows))
             for first in range(0, len(batch), most):
                 part = slice(first, first + most)
                 make = functools.partial(moves.rows, batch[part], directions[part], nodes[part])
                 parts.append(evaluation.run(_HostPoints(self, make, batch[part])))
             for first in range(0, further, most):
                 part = slice(first, first + most)
-                make = functools.partial(_cut_rows, beside, part)
+                make = functools.partial(_copies, beside, part)
                 parts.append(evaluation.run(_HostPoints(self, make, rest[part])))
         if not parts:
             return [
                 np.zeros((0, *o.shape), widen(np.zeros((), o.dtype)).dtype)
                 for o in self.declared.leaves
             ]
-        return _joined(parts)
+        return joined(parts)
 
 
 def _copies(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
     """Some points of their own: a function may write to what it is given."""
     return [np.array(leaf[part]) for leaf in leaves]
-
-
-def _cut_rows(leaves: Sequence[np.ndarray], part: slice) -> list[np.ndarray]:
-    return [np.array(leaf[part]) for leaf in leaves]
-
-
-def _joined(parts: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
-    """Outputs of several runs as those of one."""
-    return [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]
 
 
 @functools.lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ handed a ``reduce``.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,11 +30,7 @@ _LEAST_FOLLOWED = 64
 
 
 class Kernel:
-    """The place inside a kernel where points are evaluated.
-
-    Attributes:
-        one_call: whether all points are one batch, for there is a host call among what they do.
-    """
+    """The place inside a kernel where points are evaluated."""
 
     xp: Any = jnp
     lead: tuple[int, ...] = ()
@@ -44,9 +41,16 @@ class Kernel:
         self.program = program
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
-        self.opaque = calls_host(program.closed)
-        # A function with a black box inside makes one host call for all of its points.
-        self.one_call = self.opaque and schedule.chunk_size is None
+
+    @functools.cached_property
+    def opaque(self) -> bool:
+        """Whether there is a black box in the function."""
+        return calls_host(self.program.closed)
+
+    @property
+    def one_call(self) -> bool:
+        """Whether all points go in one batch: a black box inside makes one host call of it."""
+        return self.opaque and self._schedule.chunk_size is None
 
     def eps(self, dtype: Any) -> float:
         """The relative spacing of the coarsest of a leaf's dtype, the outputs', and the boxes'."""

@@ -5,7 +5,7 @@ It must not know where points are evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,3 +29,8 @@ class AtHand:
                 break
             state = body(state)
         return state
+
+
+def joined(parts: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+    """Outputs of several runs as those of one."""
+    return [p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)]

@@ -36,7 +36,9 @@ class Place(Protocol):
     lead: tuple[int, ...]
     lossy: bool
     concrete: bool
-    opaque: bool
+
+    @property
+    def opaque(self) -> bool: ...
 
     @property
     def rounded(self) -> bool: ...

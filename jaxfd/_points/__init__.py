@@ -5,6 +5,7 @@ from jaxfd._points.box import (
     boxes_of as boxes_of,
     check_bounds as check_bounds,
     own_row as own_row,
+    walls_of as walls_of,
 )
 from jaxfd._points.cloud import Cloud as Cloud
 from jaxfd._points.coordinates import (

@@ -156,7 +156,7 @@ def boxes_of(
         real: the real leaves, shape ``(*lead, *shape)``.
         owner: for each of them, the number of the argument leaf it is a part of.
     """
-    walls = _walls_of(arguments, bounds)
+    walls = walls_of(arguments, bounds)
 
     def spread(wall: Any, x: Any) -> Any:
         return xp.broadcast_to(xp.asarray(wall, dtype=x.dtype), x.shape)
@@ -167,7 +167,7 @@ def boxes_of(
     ]
 
 
-def _walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
+def walls_of(arguments: Arguments, bounds: Any) -> tuple[list[Any], list[Any]]:
     """The walls of every leaf of a call."""
     lower, upper = bounds
     return (
@@ -184,7 +184,7 @@ def check_bounds(arguments: Arguments, bounds: Any, inside: bool = True) -> None
         bounds: the pair of lower and upper bounds, as the user gave them.
         inside: whether ``x`` must be inside.
     """
-    for leaf, *walls in zip(arguments.leaves, *_walls_of(arguments, bounds), strict=True):
+    for leaf, *walls in zip(arguments.leaves, *walls_of(arguments, bounds), strict=True):
         if is_complex(leaf):
             raise ValueError("bounds need real arguments, got a complex one: leave bounds out.")
         if any(isinstance(wall, jax.core.Tracer) for wall in walls):

@@ -39,7 +39,8 @@ def double_call(fun: Callable[[], Any]) -> Any:
             return tree_util.tree_unflatten(tree_util.tree_structure(shapes), flat)
     flat = _bind(closed, ())
     # JAX has no arrays of float0: it makes booleans of them.
-    return tree_util.tree_map(_as, tree_util.tree_unflatten(_structure(shapes), flat), shapes)
+    result = tree_util.tree_unflatten(tree_util.tree_structure(shapes), flat)
+    return tree_util.tree_map(_as, result, shapes)
 
 
 def _bind(closed: Any, operands: Sequence[Any]) -> list[Any]:
@@ -48,10 +49,6 @@ def _bind(closed: Any, operands: Sequence[Any]) -> list[Any]:
     opened = jaxpr.replace(constvars=[], invars=[*jaxpr.constvars, *jaxpr.invars])
     results: list[Any] = double_p.bind(*closed.consts, *operands, program=ClosedJaxpr(opened, []))
     return results
-
-
-def _structure(tree: Any) -> Any:
-    return tree_util.tree_structure(tree)
 
 
 def _as(value: Any, like: Any) -> Any:

@@ -24,10 +24,9 @@ from jaxfd._reports.entries import flat, unflat
 from jaxfd._reports.probe import check_output, concrete, leaves_of, line_within
 from jaxfd._reports.taylor import taylor_test, vanishing
 from jaxfd._reports.verdicts import (
-    AGREES as AGREES,
-    DIFFERS as DIFFERS,
-    UNCLEAR as UNCLEAR,
-    GradCheck as GradCheck,
+    DIFFERS,
+    UNCLEAR,
+    GradCheck,
     compare,
     order,
     overall,
@@ -76,8 +75,8 @@ def check_grads(
         x: a pytree of concrete real floating arrays.
         grad: the gradient under test: a function of ``x``, a pytree of numbers like ``x``, or None
             for ``jax.grad(fun)``.
-        method: how the gradient is estimated, with an error bound. `Adaptive` takes seconds to
-            compile for a traceable function; ``Central(order=4)`` sees less and does not.
+        method: how the gradient is estimated, with an error bound. `Adaptive` takes longer
+            in its first call; ``Central(order=4)`` sees less.
         bounds: as for `grad`; no point lies outside. Entries that cannot move cannot be told.
         rtol: the relative error of an entry that counts as none.
         raises: whether to raise AssertionError unless the gradient was found right.

@@ -19,6 +19,7 @@ from jaxtyping import Float, PyTree, Shaped
 from jaxfd._arrays import bind, finfo, power_of_two
 from jaxfd._estimate import program_of
 from jaxfd._places import Schedule
+from jaxfd._points import walls_of
 from jaxfd._reports.entries import check_real
 from jaxfd._transforms import samples
 
@@ -74,11 +75,7 @@ def line_within(
     if bounds is None:
         return line, (math.inf, math.inf)
     arguments = bind(name, (x,), {}, 0)
-    walls = zip(
-        arguments.spread(bounds[0], "bounds[0]", -np.inf),
-        arguments.spread(bounds[1], "bounds[1]", np.inf),
-        strict=True,
-    )
+    walls = zip(*walls_of(arguments, bounds), strict=True)
     forward, backward = math.inf, math.inf
     for i, (z, (lower, upper)) in enumerate(zip(leaves, walls, strict=True)):
         down, up = (abs(np.asarray(w, np.float64) - z.astype(np.float64)) for w in (lower, upper))

@@ -12,10 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import Column, entry_names, finfo, register, table
+from jaxfd._arrays import Column, entry_names, finfo, has_tracers, register, table
 from jaxfd._methods import Adaptive, Method
 from jaxfd._reports.entries import flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of
@@ -65,7 +64,7 @@ class Sensitivity:
     evaluations: int = dataclasses.field(metadata={"static": True})
 
     def __str__(self) -> str:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
+        if has_tracers(self):
             return f"Sensitivity(traced, {len(self.names)} entries)"
         columns = [
             Column("x", 12, ".6g", self.x),

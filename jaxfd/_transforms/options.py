@@ -63,10 +63,11 @@ def check_order(method: Method, order: int) -> None:
             )
 
 
-def check_pair(bounds: Any) -> None:
-    """Raises TypeError if bounds are given and are no pair."""
+def check_pair(bounds: Any) -> tuple[PyTree, PyTree] | None:
+    """The bounds as a tuple; raises TypeError if they are given and are no pair."""
     if bounds is not None and not (isinstance(bounds, (tuple, list)) and len(bounds) == 2):
         raise TypeError(f"bounds must be a pair (lower, upper), got {bounds!r}.")
+    return None if bounds is None else (bounds[0], bounds[1])
 
 
 def static(argnums: Argnums) -> int | tuple[int, ...]:
@@ -84,7 +85,7 @@ def door(
 ) -> Callable[..., Any]:
     """A function of the user's arguments that runs a task and unpacks its result."""
     program = program_of(fun)
-    needs = Needs(bounds=None if bounds is None else (bounds[0], bounds[1]))
+    needs = Needs(bounds=check_pair(bounds))
 
     @functools.wraps(fun, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -103,7 +104,7 @@ def along(
     bounds: tuple[PyTree, PyTree] | None,
 ) -> Answer:
     """Runs a task at given arguments, along tangents, once."""
-    needs = Needs(None if bounds is None else (bounds[0], bounds[1]), tangents=tangents)
+    needs = Needs(check_pair(bounds), tangents=tangents)
     args = tuple(primals)
     check_call(task, args, {}, needs)
     answer: Answer = program_of(fun, compiled=False).run(task, args, {}, method, needs)

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from jax import tree_util
 from jaxtyping import PyTree, Shaped
 
-from jaxfd._arrays import Column, entry_names, register, table
+from jaxfd._arrays import Column, entry_names, has_tracers, register, table
 
 _ROWS = 20
 
@@ -25,11 +24,11 @@ class Estimate:
         value: the function's value at ``x``.
         grad: the derivative: the gradient, shaped as the argument; for more than one output the
             Jacobian, shaped as `jacobian` shapes it; with ``derivative=2`` the Hessian.
-        error: for each entry of the derivative a cautious bound of its error: what lower orders, or
-            for a Hessian larger steps, disagree by, and rounding. NaN where the method has nothing
-            to compare with (``Forward(order=1)``, ``ComplexStep``). For random methods it is no
-            bound but the standard error of a mean of independent samples; infinite for entries that
-            none moved.
+        error: for each entry of the derivative a cautious bound of its error: what a few
+            points that move all entries at once, or for a Hessian larger steps, disagree by, and
+            rounding. NaN where the method has nothing to compare with (``ComplexStep``).
+            For random methods it is no bound but the standard error of a mean of independent
+            samples; infinite for entries that none moved.
         step: for each entry of the argument the step used.
         one_sided: for each entry of the argument whether its points lay to one side of ``x``,
             though the method's do not: because of a wall, or because a point failed
@@ -82,7 +81,7 @@ class Estimate:
         return self.grad
 
     def __str__(self) -> str:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in tree_util.tree_leaves(self)):
+        if has_tracers(self):
             return f"Estimate(traced, {self.evaluations} evaluations)"
         what = "error bound" if self.bound else "standard error"
         shapes = [

@@ -37,7 +37,7 @@ class Run(NamedTuple):
         x: where the next step begins.
         state: the state of the steps.
         steps: how many were made.
-        best_x: the best point outcome.
+        best_x: the best point seen.
         best: the value there.
         first: the first value.
         mark: the value that progress is measured from.
@@ -116,7 +116,7 @@ def _least(tol: Any, first: Any, value: Any) -> Any:
 
 
 def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
-    """Makes the function that goes so many steps: the run after them, and the values outcome."""
+    """Makes the function that goes so many steps: the run after them, and the values seen."""
 
     def segment(run: Run, count: Any, tol: Any, evaluations: Any) -> tuple[Run, Any]:
         def going(carry: Any) -> Any:

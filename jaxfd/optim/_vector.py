@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from jaxfd._arrays import bind, cut, flatten, widest
-from jaxfd._points import check_bounds
+from jaxfd._points import check_bounds, walls_of
 
 
 class Vectors:
@@ -52,17 +52,13 @@ def box_of(x: PyTree, bounds: tuple[PyTree, PyTree] | None) -> tuple[PyTree, PyT
     check_bounds(arguments, bounds)
     leaves, tree = jax.tree.flatten(x)
 
-    def wall(given: Any, name: str, default: float) -> PyTree:
-        spread = arguments.spread(given, name, default)
-        return jax.tree.unflatten(
-            tree,
-            [
-                jnp.broadcast_to(jnp.asarray(w, z.dtype), z.shape)
-                for w, z in zip(spread, leaves, strict=True)
-            ],
-        )
+    def whole(walls: list[Any]) -> PyTree:
+        pairs = zip(walls, leaves, strict=True)
+        every = [jnp.broadcast_to(jnp.asarray(w, z.dtype), z.shape) for w, z in pairs]
+        return jax.tree.unflatten(tree, every)
 
-    return wall(bounds[0], "bounds[0]", -math.inf), wall(bounds[1], "bounds[1]", math.inf)
+    lower, upper = walls_of(arguments, bounds)
+    return whole(lower), whole(upper)
 
 
 def inside(x: PyTree, box: tuple[PyTree, PyTree] | None) -> PyTree:

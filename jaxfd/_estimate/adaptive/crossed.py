@@ -27,6 +27,7 @@ from jaxfd._estimate.adaptive.fits import (
 )
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.reading import Search
+from jaxfd._estimate.found import evaluate_all
 from jaxfd._points import Coordinates
 
 # Where the points lie, in eighths of the radius: along both entries, and along the second of them.
@@ -63,14 +64,8 @@ class Crossed(Search):
     def sample_every(self, side: Any, radius: Any) -> tuple[Any, Any]:
         """The same along all pairs."""
         points, areas = self._points(side, radius)
-        place, axis = self.ground.place, len(self.ground.place.lead)
-
-        def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
-            del centre, d
-            return [self.xp.moveaxis(output, 0, axis + 1) for output in outputs]
-
-        _, outputs = place.evaluate(points, keep, [*self.centre], ride=False)
-        return self._changed([self.xp.moveaxis(o, axis + 1, 0) for o in outputs]), areas
+        _, outputs = evaluate_all(self.ground.place, points, [*self.centre], ride=False)
+        return self._changed(outputs), areas
 
     def weigh(self, changes: Any, moved: Any, radius: Any) -> list[Evidence]:
         """What the fits make of a set of points, on crossed lines and, with walls, on a ray."""
@@ -130,10 +125,10 @@ class Crossed(Search):
         ray = side != 0
         apart, area = [], 1.0
         crossed = (_FIRST, _SECOND)
+        x = flatten(xp, [constant(xp, leaf) for leaf in ground.leaves], len(ground.place.lead))
         for entry, unit, away, shares in zip(
             self.pairs, self.units, self.away, crossed, strict=True
         ):
-            x = flatten(xp, [constant(xp, leaf) for leaf in ground.leaves], len(ground.place.lead))
             still = x[..., entry]
             wanted = radius * unit / 8
             # One spacing for all points: else what is linear would not cancel.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import constant, flatten, is_complex, promote, real_of
+from jaxfd._arrays import constant, cut, flatten, is_complex, promote, real_of
 from jaxfd._estimate.bars import grid_of, sample
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
@@ -64,18 +64,16 @@ class Ground:
     ) -> tuple[Coordinates, Float[Any, "k *lead n"]]:
         """The points at signed distances from ``x``, and the distances really moved."""
         xp, axis = self.place.xp, len(self.place.lead)
-        values, moved, start = [], [], 0
-        for x, box in zip(self.leaves, self.boxes, strict=True):
-            count = int(np.prod(x.shape[axis:], dtype=int))
-            t = distances[..., start : start + count].astype(x.dtype)
-            t = constant(xp, t).reshape(len(t), *x.shape)
+        values, moved = [], []
+        parts = cut(distances, [x.shape[axis:] for x in self.leaves])
+        for x, box, t in zip(self.leaves, self.boxes, parts, strict=True):
+            t = constant(xp, t.astype(x.dtype))
             still = constant(xp, x)
             nodes, away = x + t, still + t
             if box is not None:
                 nodes, away = box.clip(nodes), box.clip(away)
             values.append(nodes)
             moved.append(away - still)
-            start += count
         if not values:
             values, moved = [distances], [distances]
         points = Coordinates(self.leaves, self.place.lead, flatten(xp, values, axis + 1))
@@ -178,9 +176,7 @@ def survey(place: Place, call: Call, method: Adaptive) -> Ground:
         below.append(box.below)
         above.append(box.above)
         flat.append(box.flat(box.below + box.above > 0))
-    dtype: Any = np.float32
-    for x in parts.real:
-        dtype = promote(dtype, real_of(x.dtype))
+    dtype = promote(np.float32, *(real_of(x.dtype) for x in parts.real))
     rows = [
         flatten(xp, row, axis).astype(dtype) if row else xp.zeros((*place.lead, 0), dtype)
         for row in (size, scale, below, above, flat)

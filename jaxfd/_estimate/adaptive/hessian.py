@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax import tree_util
 
 from jaxfd._arrays import constant, power_of_two
 from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.crossed import Crossed
-from jaxfd._estimate.adaptive.fits import BestFit
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.search import BAR, Explored, Round, explore, refine
 from jaxfd._estimate.estimator import Wish, second_derivatives
-from jaxfd._estimate.found import SecondDerivatives, by_leaf
+from jaxfd._estimate.found import SecondDerivatives, by_leaf, in_square
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
 from jaxfd._places import Place
@@ -38,23 +36,15 @@ class _Mixed(NamedTuple):
 @second_derivatives.register
 def search_pairs(method: Adaptive, place: Place, call: Call, wish: Wish) -> SecondDerivatives:
     """Finds second derivatives, and how far they can be trusted; see `second_derivatives`."""
-    xp, axis = place.xp, len(place.lead)
     with np.errstate(all="ignore"), advised(place, call):
         told = explore(method, place, call, 2)
         number = told.side.shape[-1]
         low, high = np.triu_indices(number, 1)
         mixed = _mixed(told, low, high)
-        position = np.zeros((number, number), int)
-        position[low, high] = position[high, low] = number + np.arange(low.size)
-        position[np.diag_indices(number)] = np.arange(number)
 
         def square(diagonal: Any, pairs: Any) -> list[Any]:
-            row = xp.concatenate([diagonal, pairs.astype(diagonal.dtype)], axis=axis)
-            row = xp.take(row, position.reshape(-1), axis=axis)
-            return [
-                v.reshape(*place.lead, number, number, *v.shape[axis + 1 :])
-                for v in told.search.ground.restore(row, told.search.centre)
-            ]
+            whole = in_square(place, diagonal, pairs)
+            return told.search.ground.restore(whole, told.search.centre)
 
         real = call.parts.real
         return SecondDerivatives(
@@ -91,8 +81,7 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
         spent=xp.full_like(radius, crossed.fit_points),
     )
     state = refine(crossed, start)
-    best = BestFit(*tree_util.tree_map(lambda leaf: leaf, state.best))
-    value, error = crossed.mixed(side, best, told.value, told.error, BAR)
+    value, error = crossed.mixed(side, state.best, told.value, told.error, BAR)
     # At a jump or a kink along one of its entries a pair knows nothing.
     broken = xp.isinf(told.error)
     broken = broken[..., low, :] | broken[..., high, :]

@@ -15,8 +15,9 @@ from jaxfd._estimate.adaptive.climb import Climb
 from jaxfd._estimate.adaptive.close import jumps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import CLAIMS, Reading
-from jaxfd._estimate.adaptive.reading import SPAN, Search, evaluate_all, rungs
+from jaxfd._estimate.adaptive.reading import SPAN, Search, rungs
 from jaxfd._estimate.bars import UNIFORM
+from jaxfd._estimate.found import evaluate_all
 
 # Ladders after the first.
 _LADDERS = 3
@@ -51,7 +52,7 @@ def begin(ground: Ground, noise: Any, derivative: int) -> tuple[Search, list[Any
     ladder = rungs(xp, side, top)
     count = len(ladder)
     points, moved = ground.points(xp.concatenate([ladder, xp.stack([first, second])]))
-    centre, outputs = evaluate_all(ground, points, None, ride=True)
+    centre, outputs = evaluate_all(ground.place, points, None, ride=True)
     base = centre[: len(outputs)]
     dtype = promote(size.dtype, *(real_of(c.dtype) for c in base))
     changes, scatter = ground.changes(outputs, base, dtype)

@@ -31,7 +31,7 @@ from jaxfd._estimate.adaptive.ladder import (
     read,
     two_sided_ladder,
 )
-from jaxfd._points import Coordinates
+from jaxfd._estimate.found import evaluate_all
 
 
 def _symmetric(shares: Sequence[float]) -> np.ndarray:
@@ -112,7 +112,7 @@ class Search:
     def sample_all(self, distances: Any, centre: Any) -> tuple[Any, Any]:
         """The same along all coordinates."""
         points, moved = self.ground.points(distances)
-        _, outputs = evaluate_all(self.ground, points, centre, ride=False)
+        _, outputs = evaluate_all(self.ground.place, points, centre, ride=False)
         return self.ground.changes(outputs, self.centre, self.dtype)[0], moved
 
     @property
@@ -211,20 +211,6 @@ def rungs(xp: Any, side: Any, top: Any) -> Any:
     """The signed distances of a ladder's points."""
     two, one = two_sided_ladder().offsets, one_sided_ladder().offsets
     return xp.where(side == 0, column(two, top) * top, column(one, top) * (side * top))
-
-
-def evaluate_all(
-    ground: Ground, points: Coordinates, centre: Any, ride: bool
-) -> tuple[Any, list[Any]]:
-    """Outputs at the centre, and of shape ``(K, *lead, N, *out)`` along all coordinates."""
-    place, axis = ground.place, len(ground.place.lead)
-
-    def keep(centre: Any, outputs: list[Any], d: Any) -> list[Any]:
-        del centre, d
-        return [place.xp.moveaxis(output, 0, axis + 1) for output in outputs]
-
-    centre, outputs = place.evaluate(points, keep, centre, ride)
-    return centre, [place.xp.moveaxis(output, axis + 1, 0) for output in outputs]
 
 
 def fresh(xp: Any, side: Any, halvings: Any, radius: Any) -> Any:

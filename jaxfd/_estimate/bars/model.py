@@ -138,7 +138,7 @@ def bars(
     if len(t) < 2:
         noise = xp.zeros_like(noise)
     bias = xp.sum(w * t ** (accuracy + 1), axis=0)
-    seen = [_look(xp, axis, told, w, bias, accuracy, rays, k) for k in range(len(rays.every))]
+    seen = [_look(xp, axis, told, w, bias, rays, k) for k in range(len(rays.every))]
     near = seen[0]
     bent = near.bend / rays.every[0].bend_gain
     calm = near.clean / near.gain
@@ -201,9 +201,7 @@ def bars(
     return xp.where(unknown, np.inf, result)
 
 
-def _look(
-    xp: Any, axis: int, told: Told, w: Any, bias: Any, accuracy: int, rays: Rays, which: int
-) -> _Seen:
+def _look(xp: Any, axis: int, told: Told, w: Any, bias: Any, rays: Rays, which: int) -> _Seen:
     """What one ray tells."""
     ray = rays.every[which]
     reach = over(rays.reach[which], told.slope)
