@@ -265,7 +265,7 @@ class HostProgram(Program):
         operands = [leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf) for leaf in flat]
         key = (task, tree, tuple((o.shape, o.dtype, _is_weak(o)) for o in operands))
         if key not in self._known:
-            made = _HostCall(self.function, task, tree, self.declared(args, kwargs))
+            made = _HostCall(self.function, task, tree, self.declared(*thaw((args, kwargs))))
             self._known[key] = (made, *made.results(operands))
         made, shapes, structure, void = self._known[key]
         found = zip(host_call(made, shapes, operands), shapes, strict=True)
