@@ -24,6 +24,8 @@ Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
 _STEP = 1e-6
 # The largest step under noise, and that of central differences without.
 _FARTHEST, _CENTRAL = 0.1, 6e-6
+# Steps of order four, and how alike columns must be for them.
+_WIDE, _HARD = 5e-4, 1e-4
 # A difference of more than this many times the step, in shares of the residuals, is suspicious.
 _STEEP = 10.0
 # The noise that is worth knowing, in shares of the residuals.
@@ -201,7 +203,8 @@ class Differences:
         h = np.minimum(h, np.maximum(above, below) / 2)
         h = np.where((above >= 2 * h) | (above >= below), h, -h)
         # What is divided by is what is stepped.
-        return (u + h) - u
+        realised: np.ndarray = (u + h) - u
+        return realised
 
     def _weigh_forward(
         self,
@@ -220,7 +223,7 @@ class Differences:
             if inside.any():
                 rows[inside] = yield back[inside]
                 h[inside] = -h[inside]
-            bad = ~np.isfinite(rows).all(1)
+            bad = np.asarray(~np.isfinite(rows).all(1))
         search.lost = bad
         old = self._model().jacobian
         jacobian = ((rows - r) / h[:, None]).T
@@ -231,6 +234,41 @@ class Differences:
         search.slopes = Slopes(u, jacobian, error, False, h)
 
     def _central(self) -> Talk:
+        """Differences from both sides; where parameters are hard to tell apart, of order four."""
+        yield from self._both_sides()
+        slopes = self._search.slopes
+        if slopes is None or self._search.noise > 0 or self._search.lost.any():
+            return
+        length = np.linalg.norm(slopes.jacobian, axis=0)
+        unit = slopes.jacobian / np.where(length > 0, length, 1.0)
+        s = np.linalg.svd(unit[:, length > 0], compute_uv=False)
+        if s.size and s[-1] < _HARD * s[0]:
+            yield from self._four_points()
+
+    def _four_points(self) -> Talk:
+        """Central differences of order four, where walls leave room and nothing fails."""
+        search, model = self._search, self._model()
+        u, slopes = model.u, search.slopes
+        assert slopes is not None
+        h = (u + _WIDE * search.sizes(u)) - u
+        room = np.minimum(search.upper - u, u - search.lower) >= 2 * h
+        if not room.any():
+            return
+        parts = [(u + np.diag(k * h))[room] for k in (-2, -1, 1, 2)]
+        rows = yield np.concatenate(parts)
+        a, b, c, d = rows.reshape(4, int(room.sum()), -1).transpose(0, 2, 1)
+        found = (8 * (c - b) - (d - a)) / (12 * h[room])
+        known = np.isfinite(found).all(0)
+        blur = (search.eps() * np.abs(model.r))[:, None] / h[room]
+        jacobian, error = slopes.jacobian.copy(), slopes.error.copy()
+        which = np.flatnonzero(room)[known]
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(found - (c - b) / (2 * h[room]))
+        jacobian[:, which] = found[:, known]
+        error[:, which] = (gap * _WIDE + blur)[:, known]
+        search.slopes = dataclasses.replace(slopes, jacobian=jacobian, error=error)
+
+    def _both_sides(self) -> Talk:
         """Differences from both sides, or where a wall or a failure forbids, from one."""
         search, model = self._search, self._model()
         u, r, n = model.u, model.r, len(model.u)

@@ -125,8 +125,11 @@ class ResidualModel:
         p, e = np.array(rows), np.array(errors)
         gram = p @ p.T
         bend = 1 / (_BEND * reach) ** 2 if self._curvature is not None and reach > 0 else 0.0
-        # Slopes that are differences stay: what is left is curvature.
-        linear = _SURE if self.exact and bend else 1.0
+        # Slopes are as doubtful as curvature makes them on the way from where they were differenced.
+        linear = 1.0
+        if bend:
+            gone = scale * (self.u - self._last[0])
+            linear = min(1.0, bend * float(gone @ gone) + _SURE)
         kernel = linear * gram + 0.25 * bend * gram * gram + noise**2 * np.eye(len(p))
         size = np.sqrt(np.diag(kernel))
         w, v = np.linalg.eigh(kernel / size[:, None] / size)

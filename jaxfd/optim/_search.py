@@ -33,10 +33,20 @@ Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
 _TAKEN, _BAD, _GOOD = 1e-4, 0.25, 0.75
 # After so many bad steps in a row slopes are differenced anew.
 _FAILS = 2
+# So many steps of slopes alone are tried before curvature is believed that there is none.
+_TRIES = 2
+# Steps shorter than this share of the point itself polish nothing.
+_POLISHED = 1e-10
 # Residuals of this share of the first ones are zero.
 _ZERO = 1e-14
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # Steps that are tried side by side, in radii.
+# Points with so many times the best sum of squares teach nothing about what is near.
+_ABSURD = 25.0
+# A failed step shrinks the ball to this share at least; a good one lets it grow so much.
+_SHRINK, _GROW = 0.1, 2.0
+# After so many steps that slopes alone foretold better, curvature is left out.
+_DOUBT = 2
 _RADII = (0.25, 4.0, 0.0625, 16.0, 0.015625, 64.0, 0.00390625)
 
 
@@ -86,6 +96,8 @@ class Search:
         self.noise = 0.0
         self._seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self._d: Float[np.ndarray, "n"] = np.ones(len(self.u))
+        # How often in a row the curvature promised worse than slopes alone.
+        self._doubt = 0
 
     @property
     def best(self) -> Float[np.ndarray, "n"]:
@@ -116,40 +128,41 @@ class Search:
         self._rescale(first=True)
         self._note()
         radius, fails = self.reach, 0
-        start = model.cost
+        start, tried, trusted = model.cost, 0, 0.0
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:
                 yield from self._finish(differences)
                 self._end(Status.CONVERGED, "the residuals are zero to rounding")
                 return
-            q, promised, cut = self._step(radius)
+            q, promised, cut = self._step(radius, self._doubt >= _DOUBT)
             gain, length = model.cost - promised, float(np.linalg.norm(q))
             if gain <= self._least() or length <= _ROUNDING * self.reach:
                 if not model.exact:
                     yield from differences.renew()
                     self._rescale()
                     continue
-                if (yield from self._done(differences)):
+                if (yield from self._done(differences, tried)):
                     return
-                radius = max(radius, length)
-                q, promised, cut = self._step(min(radius, self.reach), straight=True)
+                tried += 1
+                q, promised, cut = self._step(self.reach / 4**tried, straight=True)
                 gain, length = model.cost - promised, float(np.linalg.norm(q))
-                if not gain > 0:
-                    self._end(Status.STUCK, "the model shows no way down, though the slopes do")
-                    return
+            else:
+                tried = 0
             rho, q = yield from self._try(differences, q, gain, radius, cut)
             length = float(np.linalg.norm(q))
             exact = model.exact
-            if rho < 0.25:
-                shrink = 0.5 if rho > 0 else max(0.1, 0.5 / (1 - rho)) if np.isfinite(rho) else 0.1
+            if rho < _BAD:
+                shrink = 0.5 if rho > 0 else max(_SHRINK, 0.5 / (1 - rho))
                 radius = shrink * min(radius, length)
             elif rho > _GOOD or not cut:
-                radius = max(radius, 2 * length)
+                radius = max(radius, _GROW * length)
+            trusted = length if rho >= _BAD else trusted
             fails = fails + 1 if rho < _BAD else 0
             if fails >= _FAILS and not exact:
                 yield from differences.renew()
                 self._rescale()
                 fails = 0
+                radius = max(radius, trusted)
             elif exact and rho < _TAKEN and fails >= _FAILS:
                 if (yield from differences.look_at_noise()):
                     yield from differences.renew()
@@ -229,13 +242,18 @@ class Search:
         rho = (model.cost - sums[k] + slack) / (gains[k] + slack)
         if not np.isfinite(sums[k]):
             return -np.inf, steps[k]
-        old = model.u, model.r
+        if model.curved and sums[k] <= _ABSURD * model.cost:
+            p = steps[k] / self._d
+            bent, flat = model.at(p)[0], model.r + model.jacobian @ p
+            worse = abs(float(bent @ bent) - sums[k]) > abs(float(flat @ flat) - sums[k])
+            self._doubt = self._doubt + 1 if worse else 0
+        old, old_cost = (model.u, model.r), model.cost
         if rho > _TAKEN:
             model.move(points[k], found[k])
         others = [
             (points[i], found[i])
             for i in np.argsort(sums)
-            if np.isfinite(sums[i]) and not (i == k and rho > _TAKEN)
+            if sums[i] <= _ABSURD * old_cost and not (i == k and rho > _TAKEN)
         ]
         if rho > _TAKEN:
             others.insert(0, old)
@@ -289,22 +307,25 @@ class Search:
     def _end(self, status: Status, message: str) -> None:
         self.status, self.message = status, message
 
-    def _promise(self) -> float:
-        """What the linear model promises within the size of the point itself."""
-        model = self.model
-        assert model is not None
-        return model.cost - self._step(self.reach, straight=True)[1]
+    def _done(
+        self, differences: Differences, tried: int
+    ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Whether the search is over, by central differences at the best point.
 
-    def _done(self, differences: Differences) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
-        """Whether the search is over, by central differences at the best point."""
+        Args:
+            differences: makes them.
+            tried: how many steps that the slopes alone promise to be good were tried here in vain.
+        """
         model = self.model
         assert model is not None
         yield from self._finish(differences)
-        gain = self._promise()
-        if gain > self._least():
-            length = float(np.linalg.norm(self._step(self.reach, straight=True)[0]))
-            if length > _ROUNDING * self.reach:
+        q, promised, _ = self._step(self.reach, straight=True)
+        gain = model.cost - promised
+        if gain > self._least() and float(np.linalg.norm(q)) > _ROUNDING * self.reach:
+            if tried < _TRIES:
                 return False
+        elif self.noise == 0:
+            yield from self._polish(q)
         if self.lost.any():
             self._end(Status.FAILED, "")
         elif gain > self.tol * model.cost and self.noise > 0:
@@ -313,6 +334,22 @@ class Search:
             self._end(Status.CONVERGED, "no step promises to lower the sum of squares any more")
         return True
 
+    def _polish(self, q: Float[np.ndarray, "n"]) -> Talk:
+        """Goes the last step too, for the digits of ill-determined entries; slopes stay."""
+        model = self.model
+        assert model is not None
+        if float(np.linalg.norm(q)) <= _POLISHED * self.reach:
+            return
+        point = self._point(q)
+        rows = yield point[None]
+        after = float(rows[0] @ rows[0])
+        if self.slopes is not None and after <= model.cost * (1 + 1e-13):
+            jacobian = model.jacobian
+            model.move(point, rows[0])
+            model.jacobian = jacobian
+            self.slopes = dataclasses.replace(self.slopes, u=point)
+            self._note()
+
     def _finish(self, differences: Differences) -> Talk:
         """Central differences at the best point, if there are none."""
         if self.slopes is None or not self.slopes.central or self.slopes.u is not self.best:
@@ -320,5 +357,5 @@ class Search:
             self._rescale()
 
     def _stuck(self, differences: Differences) -> Talk:
-        if not (yield from self._done(differences)):
+        if not (yield from self._done(differences, 0)):
             self._end(Status.STUCK, "no better point was found along the slopes")
