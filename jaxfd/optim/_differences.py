@@ -292,7 +292,7 @@ class Differences:
             jacobian = (s1 * two - s2 * one) / (two - one)
             bend = np.abs(s1 - s2)
         jacobian = np.where(known[0] & known[1], jacobian, np.where(known[0], s1, s2))
-        lost = ~known[0] & ~known[1]
+        lost: np.ndarray = np.asarray(~known[0] & ~known[1])
         jacobian[:, lost] = model.jacobian[:, lost]
         blur = search.eps() * np.abs(r) + search.noise / len(r) ** 0.5
         error = np.where(known[0] & known[1], bend * share, np.abs(jacobian) * share)

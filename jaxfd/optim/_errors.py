@@ -58,21 +58,20 @@ def errors_of(
     warnings: list[str] = []
     covariance = np.full((p, p), np.nan)
     dof = m - p
-    for k in np.flatnonzero(walls):
+    for k in map(int, np.flatnonzero(walls)):
         warnings.append(
             f"{names[k]} is at its bound: it has no standard error, and those of the others hold "
             "for it fixed there"
         )
-    for k in np.flatnonzero(lost):
+    for k in map(int, np.flatnonzero(lost)):
         warnings.append(f"{names[k]}: its runs fail on both sides, so that its slope is unknown")
     length = np.linalg.norm(jacobian, axis=0)
-    most = float(np.max(length, initial=0.0))
-    dead = ~walls & ~lost & (length <= 1e-300 + 0 * most)
-    for k in np.flatnonzero(dead):
+    dead = ~walls & ~lost & (length == 0)
+    for k in map(int, np.flatnonzero(dead)):
         warnings.append(f"{names[k]} has no influence on the residuals: its error is unknown")
     with np.errstate(all="ignore"):
         blur = np.linalg.norm(error, axis=0) / length
-    for k in np.flatnonzero(~walls & ~lost & ~dead & ~(blur < _DROWNED)):
+    for k in map(int, np.flatnonzero(~walls & ~lost & ~dead & ~(blur < _DROWNED))):
         warnings.append(
             f"{names[k]}: noise hides its slope ({blur[k]:.0%} of it), so that its standard error "
             "cannot be trusted"

@@ -23,6 +23,7 @@ from jaxfd.optim._conversations import converse
 from jaxfd.optim._evaluator import evaluator_of
 from jaxfd.optim._experiment import EndError, Experiment
 from jaxfd.optim._fit import Fit
+from jaxfd.optim._keeper import Keeper
 from jaxfd.optim._parameters import Parameters
 from jaxfd.optim._search import Search
 from jaxfd.optim._starts import starts_of
@@ -138,7 +139,8 @@ def least_squares(
     schedule_of(chunk_size)
     parameters = Parameters(x0, bounds, free, transform, x_scale)
     beginnings = starts_of(parameters, starts, key)
-    evaluator = evaluator_of(residuals, parameters.layout, "residuals", chunk_size)
+    keeper = None if checkpoint is None else Keeper(checkpoint)
+    evaluator = evaluator_of(residuals, parameters.layout, "residuals", chunk_size, keeper)
     weighing = Weighing(evaluator.like, data, sigma, loss, f_scale)
     p, m = len(parameters.names), weighing.count
     if m < p:

@@ -125,7 +125,7 @@ class ResidualModel:
         p, e = np.array(rows), np.array(errors)
         gram = p @ p.T
         bend = 1 / (_BEND * reach) ** 2 if self._curvature is not None and reach > 0 else 0.0
-        # Slopes are as doubtful as curvature makes them on the way from where they were differenced.
+        # Slopes are as doubtful as curvature makes them since they were differenced.
         linear = 1.0
         if bend:
             gone = scale * (self.u - self._last[0])

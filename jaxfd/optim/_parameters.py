@@ -52,7 +52,8 @@ def spread(spec: Any, x: PyTree, default: Any, what: str, partial: bool = False)
         pairs = zip(spec, x, strict=True)
         parts = [spread(s, branch, default, what, partial) for s, branch in pairs]
         return [value for part in parts for value in part]
-    if tree_util.tree_structure(spec) == tree_util.tree_structure(x):
+    own: Any = tree_util.tree_structure(spec)
+    if own == tree_util.tree_structure(x):
         return tree_util.tree_leaves(spec)
     raise ValueError(
         f"{what} has the structure {tree_util.tree_structure(spec)}, but x0 has "
@@ -217,7 +218,8 @@ class Parameters:
 
     def inward(self, row: Float[np.ndarray, "*k n"]) -> Float[np.ndarray, "*k p"]:
         """The free entries of rows, in the search's numbers."""
-        return _log(row[..., self.free], self.log[self.free])
+        found: np.ndarray = _log(row[..., self.free], self.log[self.free])
+        return found
 
     def outward(self, u: Float[np.ndarray, "*k p"]) -> Float[np.ndarray, "*k n"]:
         """Whole rows in the user's numbers."""
@@ -253,7 +255,8 @@ class Parameters:
         Raises:
             ValueError: it has another structure or lies outside.
         """
-        if tree_util.tree_structure(x) != self.layout.tree:
+        own: Any = tree_util.tree_structure(x)
+        if own != self.layout.tree:
             raise ValueError(
                 f"starts[{number}] has the structure {tree_util.tree_structure(x)}, but x0 has "
                 f"{self.layout.tree}: give trees like x0."

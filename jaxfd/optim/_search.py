@@ -111,7 +111,10 @@ class Search:
 
     def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         """How large the entries of a point are."""
-        return np.where(u != 0, np.abs(u), self.size) if self.scale is None else self.scale
+        if self.scale is not None:
+            return self.scale
+        found: np.ndarray = np.where(u != 0, np.abs(u), self.size)
+        return found
 
     @property
     def reach(self) -> float:
@@ -205,7 +208,8 @@ class Search:
     def _point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         model = self.model
         assert model is not None
-        return np.clip(model.u + q / self._d, self.lower, self.upper)
+        point: np.ndarray = np.clip(model.u + q / self._d, self.lower, self.upper)
+        return point
 
     def _try(
         self,
@@ -229,7 +233,7 @@ class Search:
             self._add(steps, gains, *self._step(radius, straight=True)[:2], room)
         length = float(np.linalg.norm(q))
         for share in _RADII:
-            if share > 1 and not cut:
+            if len(steps) > room or (share > 1 and not cut):
                 continue
             self._add(steps, gains, *self._step(share * min(radius, length))[:2], room)
         points = [self._point(step) for step in steps]

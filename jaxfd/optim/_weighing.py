@@ -114,7 +114,8 @@ class Weighing:
 
     def residuals(self, values: Rows) -> Rows:
         """What is left of what the function returned: the data subtracted."""
-        return values if self.data is None else values - self.data
+        found: np.ndarray = values if self.data is None else values - self.data
+        return found
 
     def __call__(self, values: Rows) -> Rows:
         """What is squared and summed, from what the function returned."""
@@ -130,7 +131,7 @@ class Weighing:
         """Residuals in units of their errors."""
         f = self.residuals(values)
         if self._sigma is not None:
-            return f / self._sigma
+            f = f / self._sigma
         if self._root is None:
             return f
         flat = f.reshape(-1, self.count).T
@@ -154,8 +155,9 @@ class Weighing:
 
             slopes = slopes / ((bent(f + h) - bent(f - h)) / (2 * h))[:, None]
         if self._sigma is not None:
-            return slopes * self._sigma[:, None]
-        return slopes if self._root is None else self._root @ slopes
+            slopes = slopes * self._sigma[:, None]
+        found: np.ndarray = slopes if self._root is None else self._root @ slopes
+        return found
 
     def tree(self, row: Float[np.ndarray, "m"]) -> PyTree:
         """A row of residuals as the function returns them."""
