@@ -25,6 +25,7 @@ from jaxfd.optim._experiment import EndError, Experiment
 from jaxfd.optim._fit import Fit
 from jaxfd.optim._keeper import Keeper
 from jaxfd.optim._parameters import Parameters
+from jaxfd.optim._profile import profiled
 from jaxfd.optim._search import Search
 from jaxfd.optim._starts import starts_of
 from jaxfd.optim._status import Status
@@ -167,8 +168,8 @@ def least_squares(
         for u in beginnings
     ]
 
-    def so_far() -> Fit:
-        return summary(searches, experiment, absolute_sigma, data)
+    def so_far(intervals: Any = None) -> Fit:
+        return summary(searches, experiment, absolute_sigma, data, intervals)
 
     def told(search: Search) -> None:
         del search
@@ -178,8 +179,11 @@ def least_squares(
 
     for search in searches:
         search.on_step = told
+    intervals = None
     try:
         converse([search.run() for search in searches], experiment)
+        if profile:
+            intervals = profiled(searches, experiment, absolute_sigma)
     except EndError as end:
         _close(searches, end.status, end.message)
     except KeyboardInterrupt:
@@ -192,7 +196,7 @@ def least_squares(
         raise _at_the_start(searches[0], experiment)
     if all(search.model is None for search in searches):
         raise ValueError("starts: residuals are not finite at any of them: choose others.")
-    return so_far()
+    return so_far(intervals)
 
 
 def _close(searches: Sequence[Search], status: Status, message: str) -> None:

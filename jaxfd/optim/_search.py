@@ -62,6 +62,11 @@ class Search:
         scale: fixed units of the variables, None to take them from the Jacobian.
         tol: what a step must promise, as a share of the sum of squares.
         width: how many points take as long as one.
+        curved: whether models have curvature.
+        eps: the relative spacing of the coarsest values so far.
+        on_step: called after every step.
+        known: a Jacobian of nearby, in place of the first differences; then the search is content
+            with what its model says in the end.
 
     Attributes:
         model: what is known around the best point; None before the first batch.
@@ -71,7 +76,6 @@ class Search:
         history: the sum of squares after every step.
         lost: entries whose differences failed on both sides.
         noise: the standard deviation of the length of the residuals, as far as is known.
-        on_step: called after every step.
     """
 
     u: Float[np.ndarray, "n"]
@@ -84,6 +88,7 @@ class Search:
     curved: bool = True
     eps: Callable[[], float] = lambda: float(np.finfo(np.float64).eps)
     on_step: Callable[[Search], None] = lambda search: None
+    known: Float[np.ndarray, "m n"] | None = None
 
     def __post_init__(self) -> None:
         self.model: ResidualModel | None = None
@@ -134,12 +139,16 @@ class Search:
         start, tried, trusted = model.cost, 0, 0.0
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:
-                yield from self._finish(differences)
+                if self.known is None:
+                    yield from self._finish(differences)
                 self._end(Status.CONVERGED, "the residuals are zero to rounding")
                 return
             q, promised, cut = self._step(radius, self._doubt >= _DOUBT)
             gain, length = model.cost - promised, float(np.linalg.norm(q))
             if gain <= self._least() or length <= _ROUNDING * self.reach:
+                if self.known is not None:
+                    self._end(Status.CONVERGED, "the model promises no better")
+                    return
                 if not model.exact:
                     yield from differences.renew()
                     self._rescale()
