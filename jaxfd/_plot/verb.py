@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxfd._plot.fit import FitLike, curves, fit
 from jaxfd._plot.history import histories, history
 from jaxfd._plot.rows import check, gradient, tornado
 from jaxfd._plot.steps import steps
@@ -48,7 +49,9 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     of the gradient with their error bounds; of `check_grads` what claimed and estimated gradient
     differ by beside what they may; of `sensitivity` a tornado chart. Numbers in a row are a
     history, say the loss at each iteration, and a dict of such one line for each; what
-    `jaxfd.optim.minimize` returned is drawn as its history.
+    `jaxfd.optim.minimize` returned is drawn as its history. What `jaxfd.optim.least_squares` returned
+    becomes four pictures: data and model, where ``data`` was given, residuals, correlations, and
+    the cost step by step; on axes of your own the first of them alone.
 
     Args:
         result: what one of these functions returned, or numbers of shape ``(iterations,)``, or a
@@ -82,6 +85,8 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
             f"ax must be matplotlib axes or None, got {type(ax).__name__}: pass one of those that "
             "pyplot.subplots returns."
         )
+    if isinstance(result, FitLike):
+        return _fit(result, ax, best)
     # What `jaxfd.optim.minimize` returned; this room does not import optax.
     result = getattr(result, "history", result)
     draw: Callable[..., int | None] = _draw
@@ -102,3 +107,20 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     height = _HEIGHT if rows is None else min(max(2.4, 1.6 + _PER_ROW * rows), _TALLEST)
     figure.set_size_inches(_WIDTH, height)
     return ax
+
+
+def _fit(result: FitLike, ax: Axes | None, best: float | None) -> Axes:
+    """Draws a fit: all its pictures, or on given axes the first."""
+    from matplotlib import pyplot
+
+    if best is not None:
+        raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
+    if ax is not None:
+        curves(result, ax)
+        return ax
+    figure = pyplot.figure(layout="constrained")
+    try:
+        return fit(result, figure)
+    except BaseException:
+        pyplot.close(figure)
+        raise
