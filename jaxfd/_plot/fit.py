@@ -99,9 +99,8 @@ def _columns(
 ) -> list[tuple[np.ndarray, np.ndarray, str]]:
     """Two arrays of one shape as rows to draw: one for each column of a table of few."""
     if first.ndim == 2 and first.shape[1] <= _LEAVES:
-        return [
-            (a, b, f"{name}[:,{k}]") for k, (a, b) in enumerate(zip(first.T, second.T, strict=True))
-        ]
+        pairs = zip(first.T, second.T, strict=True)
+        return [(a, b, f"{name}[:,{k}]") for k, (a, b) in enumerate(pairs)]
     return [(first.reshape(-1), second.reshape(-1), name)]
 
 

@@ -49,9 +49,9 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     of the gradient with their error bounds; of `check_grads` what claimed and estimated gradient
     differ by beside what they may; of `sensitivity` a tornado chart. Numbers in a row are a
     history, say the loss at each iteration, and a dict of such one line for each; what
-    `jaxfd.optim.minimize` returned is drawn as its history. What `jaxfd.optim.least_squares` returned
-    becomes four pictures: data and model, where ``data`` was given, residuals, correlations, and
-    the cost step by step; on axes of your own the first of them alone.
+    `jaxfd.optim.minimize` returned is drawn as its history. A `jaxfd.optim.Fit` becomes four
+    pictures: data and model, where ``data`` was given, residuals, correlations, and the cost step
+    by step; on axes of your own the first of them alone.
 
     Args:
         result: what one of these functions returned, or numbers of shape ``(iterations,)``, or a

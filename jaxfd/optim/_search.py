@@ -43,6 +43,8 @@ _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # Steps that are tried side by side, in radii.
 # Points with so many times the best sum of squares teach nothing about what is near.
 _ABSURD = 25.0
+# The first ball, in shares of the size of the start.
+_FIRST = 1.0
 # A failed step shrinks the ball to this share at least; a good one lets it grow so much.
 _SHRINK, _GROW = 0.1, 2.0
 # After so many steps that slopes alone foretold better, curvature is left out.
@@ -135,7 +137,7 @@ class Search:
             return
         self._rescale(first=True)
         self._note()
-        radius, fails = self.reach, 0
+        radius, fails = _FIRST * self.reach, 0
         start, tried, trusted = model.cost, 0, 0.0
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:
