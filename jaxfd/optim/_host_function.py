@@ -190,11 +190,11 @@ def learnt(
     runner = Runner(plain, plain.__name__, False)
     if keeper is not None:
         runner = keeper.runner(runner, fingerprint(fun))
-    args = layout.build(layout.leaves(layout.start.copy()))
+    args = layout.build([leaf[()] for leaf in layout.leaves(layout.start.copy())])
     try:
         value = plain(args) if keeper is None else keeper.first(lambda: plain(args), plain.take)
     except Exception as error:
-        start = layout.build(layout.leaves(layout.start))
+        start = layout.build([leaf[()] for leaf in layout.leaves(layout.start)])
         raise runner.explain(error, (start,), {}) from error.__cause__
     like = plain.like
     check_real_output(like, role, plain.__name__)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 _MOST = 4_000_000
 # How far residuals are taken to be bent: in shares of the distance from the origin, in scaled
 # variables. A mild prior; fitted to none of the problems alone.
-_BEND = 0.3
+_BEND = 0.5
 # How little the slopes at the centre change where they are known.
 _SURE = 1e-8
 # Points in nearly the same direction say the same: only the first of them counts.

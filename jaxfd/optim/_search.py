@@ -30,7 +30,7 @@ Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
 
 # A step is taken where it brings this share of what was promised; below the second the model is
 # not trusted, above the third the ball grows.
-_TAKEN, _BAD, _GOOD = 1e-4, 0.25, 0.75
+_TAKEN, _BAD, _GOOD = 1e-4, 0.15, 0.75
 # After so many bad steps in a row slopes are differenced anew.
 _FAILS = 2
 # So many steps of slopes alone are tried before curvature is believed that there is none.
@@ -46,9 +46,9 @@ _ABSURD = 25.0
 # The first ball, in shares of the size of the start.
 _FIRST = 1.0
 # A failed step shrinks the ball to this share at least; a good one lets it grow so much.
-_SHRINK, _GROW = 0.1, 2.0
+_SHRINK, _GROW = 0.15, 2.0
 # After so many steps that slopes alone foretold better, curvature is left out.
-_DOUBT = 2
+_DOUBT = 1
 _RADII = (0.25, 4.0, 0.0625, 16.0, 0.015625, 64.0, 0.00390625)
 
 
@@ -162,12 +162,14 @@ class Search:
                 gain, length = model.cost - promised, float(np.linalg.norm(q))
             else:
                 tried = 0
-            rho, q = yield from self._try(differences, q, gain, radius, cut)
-            length = float(np.linalg.norm(q))
+            rho, taken = yield from self._try(differences, q, gain, radius, cut)
+            length = float(np.linalg.norm(taken))
             exact = model.exact
             if rho < _BAD:
                 shrink = 0.5 if rho > 0 else max(_SHRINK, 0.5 / (1 - rho))
                 radius = shrink * min(radius, length)
+            elif taken is not q and length < np.linalg.norm(q):
+                radius = _GROW * length
             elif rho > _GOOD or not cut:
                 radius = max(radius, _GROW * length)
             trusted = length if rho >= _BAD else trusted
@@ -254,6 +256,9 @@ class Search:
         sums = [float(r @ r) if np.all(np.isfinite(r)) else np.inf for r in found]
         k = int(np.argmin(sums))
         slack = 2 * self._blur()
+        if ahead and model.cost - sums[0] + slack > _BAD * (gain + slack):
+            # Where the next slopes are known already.
+            k = 0
         rho = (model.cost - sums[k] + slack) / (gains[k] + slack)
         if not np.isfinite(sums[k]):
             return -np.inf, steps[k]

@@ -91,14 +91,14 @@ class TracedFunctionOfRows:
         """The function at rows of numbers; None where JAX cannot trace it."""
         entry = entry_of(fun)
         subject = entry.subject
-        x64 = _has_float64()
-        key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64)
+        x64, weak = _has_float64(), tuple(isinstance(leaf, float) for leaf in layout.given)
+        key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64, weak)
 
         def of_leaves(leaves: Sequence[Any]) -> tuple[Any, Any]:
             return fun(layout.build(leaves)), None
 
         def make() -> _Compiled | None:
-            leaves = [jnp.asarray(leaf) for leaf in layout.leaves(layout.start)]
+            leaves = [jnp.asarray(leaf) for leaf in layout.given]
             try:
                 with subject.tracing():
                     program = trace(of_leaves, leaves)
