@@ -118,7 +118,7 @@ class Differences:
             second = yield (u + 2 * h[0] * np.eye(n)[:1])
             self._measure(r, rows[1], second[0])
             if self._share > coarse or coarse > _STEP:
-                yield from self.renew()
+                yield from self.renew(measure=False)
                 return
         if not whole:
             others = yield points[1:]
@@ -139,8 +139,8 @@ class Differences:
         yield from self._weigh_forward(model.u, model.r, h, rows)
         self._renew_model()
 
-    def renew(self, central: bool = False) -> Talk:
-        """A new Jacobian at the centre."""
+    def renew(self, central: bool = False, measure: bool = True) -> Talk:
+        """A new Jacobian at the centre; where there is noise, that is measured anew."""
         search, model = self._search, self._model()
         u, r, n = model.u, model.r, len(model.u)
         if central:
@@ -148,7 +148,7 @@ class Differences:
         else:
             h = self._steps(u, self._share)
             points = u + np.diag(h)
-            noisy = search.noise > 0
+            noisy = search.noise > 0 and measure
             if noisy:
                 points = np.concatenate([points, u + 2 * h[0] * np.eye(n)[:1]])
             rows = yield points

@@ -138,7 +138,7 @@ class Search:
         self._rescale(first=True)
         self._note()
         radius, fails = _FIRST * self.reach, 0
-        start, tried, trusted = model.cost, 0, 0.0
+        start, tried, trusted, looked = model.cost, 0, 0.0, False
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:
                 if self.known is None:
@@ -179,9 +179,10 @@ class Search:
                 self._rescale()
                 fails = 0
                 radius = max(radius, trusted)
-            elif exact and rho < _TAKEN and fails >= _FAILS:
+            elif exact and rho < _TAKEN and (fails >= _FAILS or not looked):
+                looked = True
                 if (yield from differences.look_at_noise()):
-                    yield from differences.renew()
+                    yield from differences.renew(measure=False)
                     self._rescale()
                     radius = max(radius, 0.1 * self.reach)
                 fails = 0
