@@ -127,7 +127,7 @@ def least_squares(
         ...     return p["a"] * np.exp(-p["k"] * t)
         >>> fit = jaxfd.optim.least_squares(model, {"a": 1.0, "k": 1.0}, data=y)
         >>> print(fit.converged, f"{fit.x['k']:.3f} +- {fit.standard_errors['k']:.3f}")
-        True 0.499 +- 0.002
+        True 0.501 +- 0.001
 
     Reference:
         J. Moré, "The Levenberg-Marquardt algorithm: implementation and theory", Lecture Notes in

@@ -227,7 +227,9 @@ class Parameters:
             self.layout.start, (*u.shape[:-1], len(self.layout.start))
         ).copy()
         with np.errstate(over="ignore"):
-            rows[..., self.free] = np.where(self.log[self.free], np.exp(u), u)
+            rows[..., self.free] = np.where(
+                self.log[self.free], np.exp(np.where(self.log[self.free], u, 0.0)), u
+            )
         # Where a logarithm rounds, a wall stays a wall.
         result: np.ndarray = np.where(
             self.free, np.clip(rows, self.user_lower, self.user_upper), rows
@@ -236,7 +238,8 @@ class Parameters:
 
     def slope(self, u: Row) -> Row:
         """How fast the user's numbers change with the search's."""
-        found: np.ndarray = np.where(self.log[self.free], np.exp(u), 1.0)
+        logs = self.log[self.free]
+        found: np.ndarray = np.where(logs, np.exp(np.where(logs, u, 0.0)), 1.0)
         return found
 
     def tree(self, row: Row) -> PyTree:

@@ -1,0 +1,156 @@
+"""Where a search stands: the best point, what is known around it, and the units of its variables.
+
+It exists because differences, trials and the search itself share it. It must not know which way to
+go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxfd.optim._differences import Slopes
+from jaxfd.optim._model import ResidualModel
+from jaxfd.optim._status import Status
+from jaxfd.optim._trust_region import model_step
+
+Rows = Float[np.ndarray, "k m"]
+
+
+@dataclasses.dataclass
+class Standing:
+    """Where a search from one start stands, in variables of its own.
+
+    Args:
+        u: the start.
+        lower: the lower walls.
+        upper: the upper walls.
+        size: how large entries of 0 are taken to be.
+        scale: fixed units of the variables, None to take them from the Jacobian.
+        tol: what a step must promise, as a share of the sum of squares.
+        width: how many points take as long as one.
+        curved: whether models have curvature.
+        eps: the relative spacing of the coarsest values so far.
+        on_step: called after every step.
+        known: a Jacobian of nearby, in place of the first differences; then the search is content
+            with what its model says in the end.
+
+    Attributes:
+        model: what is known around the best point; None before the first batch.
+        slopes: the last Jacobian by differences; None before.
+        status: why it ended; None while it goes on.
+        message: the same in words.
+        history: the sum of squares after every step.
+        lost: entries whose differences failed on both sides.
+        noise: the standard deviation of the length of the residuals, as far as is known.
+    """
+
+    u: Float[np.ndarray, "n"]
+    lower: Float[np.ndarray, "n"]
+    upper: Float[np.ndarray, "n"]
+    size: Float[np.ndarray, "n"]
+    scale: Float[np.ndarray, "n"] | None = None
+    tol: float = 1e-12
+    width: int = 1
+    curved: bool = True
+    eps: Callable[[], float] = lambda: float(np.finfo(np.float64).eps)
+    on_step: Callable[[Any], None] = lambda search: None
+    known: Float[np.ndarray, "m n"] | None = None
+
+    def __post_init__(self) -> None:
+        self.model: ResidualModel | None = None
+        self.slopes: Slopes | None = None
+        self.status: Status | None = None
+        self.message = ""
+        self.history: list[float] = []
+        self.path: list[Float[np.ndarray, "n"]] = []
+        self.lost: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
+        self.noise = 0.0
+        self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
+        self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
+        # How often in a row the curvature promised worse than slopes alone.
+        self.doubt = 0
+
+    @property
+    def best(self) -> Float[np.ndarray, "n"]:
+        """The best point so far."""
+        return self.u if self.model is None else self.model.u
+
+    @property
+    def cost(self) -> float:
+        """The sum of squares there."""
+        return np.inf if self.model is None else self.model.cost
+
+    def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """How large the entries of a point are."""
+        if self.scale is not None:
+            return self.scale
+        found: np.ndarray = np.where(u != 0, np.abs(u), self.size)
+        return found
+
+    @property
+    def reach(self) -> float:
+        """The size of the best point in scaled variables."""
+        return float(np.linalg.norm(self.units * self.sizes(self.best))) or 1.0
+
+    def least(self) -> float:
+        """A decrease that is none."""
+        model = self.model
+        assert model is not None
+        return self.tol * model.cost + self.blur()
+
+    def blur(self) -> float:
+        """The standard deviation of the sum of squares."""
+        model = self.model
+        assert model is not None
+        return 2 * self.noise * float(np.sqrt(model.cost / len(model.r)))
+
+    def step(
+        self, radius: float, straight: bool = False
+    ) -> tuple[Float[np.ndarray, "n"], float, bool]:
+        """The step within a radius, in scaled variables."""
+        model, d = self.model, self.units
+        assert model is not None
+
+        def promise(q: Float[np.ndarray, "n"]) -> tuple[Rows, Rows]:
+            if straight:
+                a = model.jacobian
+                return model.r + a @ (q / d), a / d
+            r, a = model.at(q / d)
+            return r, a / d
+
+        low, high = (self.lower - model.u) * d, (self.upper - model.u) * d
+        return model_step(promise, radius, low, high, model.curved and not straight)
+
+    def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        model = self.model
+        assert model is not None
+        point: np.ndarray = np.clip(model.u + q / self.units, self.lower, self.upper)
+        return point
+
+    def rescale(self, first: bool = False) -> None:
+        """Takes the units of the variables from the Jacobian; they only ever shrink."""
+        model = self.model
+        assert model is not None
+        columns = np.linalg.norm(model.jacobian, axis=0)
+        size = self.sizes(model.u)
+        most = float(np.max(columns * size, initial=0.0)) or 1.0
+        if self.scale is not None:
+            self.units = most / self.scale
+            return
+        new = np.where(columns > 1e-12 * most / size, columns, most / size)
+        self.units = new if first else np.maximum(self.units, new)
+
+    def note(self) -> None:
+        model = self.model
+        assert model is not None
+        self.history.append(model.cost)
+        self.path.append(model.u)
+        self.on_step(self)
+
+    def end(self, status: Status, message: str) -> None:
+        self.status, self.message = status, message
