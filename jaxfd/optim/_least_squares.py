@@ -23,6 +23,7 @@ from jaxfd.optim._conversations import converse
 from jaxfd.optim._evaluator import evaluator_of
 from jaxfd.optim._experiment import EndError, Experiment
 from jaxfd.optim._fit import Fit
+from jaxfd.optim._given_differences import stencil_of
 from jaxfd.optim._keeper import Keeper
 from jaxfd.optim._parameters import Parameters
 from jaxfd.optim._profile import profiled
@@ -154,6 +155,7 @@ def least_squares(
     experiment = Experiment(
         evaluator, parameters, weighing, most, tally, lambda: ctrl_c.noticed() > presses
     )
+    stencil = stencil_of(method, parameters, evaluator.eps)
     searches = [
         Search(
             u,
@@ -164,6 +166,7 @@ def least_squares(
             tol=float(tol),
             width=max(1, evaluator.width // len(beginnings)),
             eps=lambda: evaluator.eps,
+            stencil=stencil,
         )
         for u in beginnings
     ]

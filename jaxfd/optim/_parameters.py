@@ -137,6 +137,11 @@ class Parameters:
                 ) from None
         return np.concatenate(parts)
 
+    def values(self, spec: Any, default: float, what: str) -> Row:
+        """Numbers for all entries of the row, from a tree like the start, or one for all."""
+        found: np.ndarray = self._rows(spec, default, what, partial=True)
+        return found
+
     def _free_of(self, free: Any) -> Bool[np.ndarray, "n"]:
         if isinstance(free, (set, frozenset)) or (
             isinstance(free, (list, tuple)) and free and all(isinstance(f, str) for f in free)

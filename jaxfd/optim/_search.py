@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd.optim._differences import Differences
+from jaxfd.optim._given_differences import GivenDifferences, GivenStencil
 from jaxfd.optim._standing import Standing
 from jaxfd.optim._status import Status
 from jaxfd.optim._trials import BAD, TAKEN, attempt
@@ -47,12 +48,16 @@ _SHRINK, _GROW = 0.15, 2.0
 _DOUBT = 1
 
 
+@dataclasses.dataclass
 class Search(Standing):
     """A search from one start; see `Standing` for the arguments."""
 
+    stencil: GivenStencil | None = None
+
     def run(self) -> Talk:
         """The conversation."""
-        differences = Differences(self)
+        given = self.stencil
+        differences = Differences(self) if given is None else GivenDifferences(self, given)
         yield from differences.begin()
         model = self.model
         if model is None or self.status is not None:

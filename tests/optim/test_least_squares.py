@@ -91,6 +91,23 @@ class TestSameAsScipy:
         assert fit.cost <= other.cost * (1 + 1e-6)
         assert "robust" in " ".join(fit.warnings)
 
+    def test_method_is_used_as_it_is(self, reference):
+        """A stencil of steps of a tenth: every other point is that far from a centre."""
+        points = []
+
+        def model(k):
+            points.append(float(k) if isinstance(k, float) else np.nan)
+            return 3 * np.exp(-k * T)
+
+        fit = least_squares(model, 1.0, data=Y, method=jaxfd.Central(step=0.125), bounds=(0, None))
+        best = fit.x
+        assert np.isclose(points, best + 0.125, atol=1e-6).any()
+        assert np.isclose(points, best - 0.125, atol=1e-6).any()
+        exact = least_squares(model, 1.0, data=Y)
+        assert abs(best - exact.x) < 0.01
+        with pytest.raises(TypeError, match="method must be"):
+            least_squares(model, 1.0, data=Y, method=jaxfd.ComplexStep())
+
 
 class TestPytrees:
     def test_free_entries_move_alone(self):
