@@ -13,6 +13,7 @@ Reference:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,6 +41,7 @@ class ResidualModel:
 
     Attributes:
         u, r, jacobian: as given, as they are now.
+        cost: the sum of squares at the centre.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ResidualModel:
         curved: bool = True,
     ) -> None:
         self.u, self.r, self.jacobian = u, r, jacobian
+        self.cost = float(r @ r)
         m, n = jacobian.shape
         self._curvature: Float[np.ndarray, "m n n"] | None = None
         if curved and m * n * n <= _MOST:
@@ -67,11 +70,6 @@ class ResidualModel:
         """Whether the Jacobian is that of differences at this very centre."""
         return self.u is self._last[0]
 
-    @property
-    def cost(self) -> float:
-        """The sum of squares at the centre."""
-        return float(self.r @ self.r)
-
     def at(
         self, p: Float[np.ndarray, "n"]
     ) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m n"]]:
@@ -85,6 +83,7 @@ class ResidualModel:
         """Makes another point its centre."""
         self.jacobian = self.at(u - self.u)[1]
         self.u, self.r = u, r
+        self.cost = float(r @ r)
 
     def learn(
         self,
@@ -106,15 +105,15 @@ class ResidualModel:
         basis: list[Float[np.ndarray, "n"]] = []
         for u, r in points:
             d = scale * (u - self.u)
-            length = float(np.linalg.norm(d))
-            if not np.isfinite(length) or length == 0:
+            length = math.sqrt(d @ d)
+            if not math.isfinite(length) or length == 0:
                 continue
             if len(rows) >= len(self.u):
                 break
             apart = d / length
             for b in basis:
                 apart = apart - (b @ apart) * b
-            left = float(np.linalg.norm(apart))
+            left = math.sqrt(apart @ apart)
             if rows and left < _DISTINCT:
                 continue
             basis.append(apart / left)
@@ -131,7 +130,7 @@ class ResidualModel:
             gone = scale * (self.u - self._last[0])
             linear = min(1.0, bend * float(gone @ gone) + _SURE)
         kernel = linear * gram + 0.25 * bend * gram * gram + noise**2 * np.eye(len(p))
-        size = np.sqrt(np.diag(kernel))
+        size = np.sqrt(kernel.diagonal())
         w, v = np.linalg.eigh(kernel / size[:, None] / size)
         inverse = np.where(w > 1e-10 * w[-1], 1 / np.where(w > 0, w, 1.0), 0.0)
         shares = (v * inverse) @ (v.T @ (e / size[:, None])) / size[:, None]

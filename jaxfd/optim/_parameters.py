@@ -120,6 +120,8 @@ class Parameters:
         self._walls(bounds)
         self.names = [name for name, f in zip(self._every, self.free, strict=True) if f]
         self.scale: Row | None = None
+        walled = np.isfinite(self.user_lower).any() or np.isfinite(self.user_upper).any()
+        self._plain = bool(self.free.all()) and not (self.log.any() or walled)
         self.size = self._sizes(x_scale)
 
     def _rows(self, spec: Any, default: Any, what: str, partial: bool, kind: Any = float) -> Any:
@@ -228,6 +230,8 @@ class Parameters:
 
     def outward(self, u: Float[np.ndarray, "*k p"]) -> Float[np.ndarray, "*k n"]:
         """Whole rows in the user's numbers."""
+        if self._plain:
+            return u
         rows: np.ndarray = np.broadcast_to(
             self.layout.start, (*u.shape[:-1], len(self.layout.start))
         ).copy()

@@ -14,6 +14,7 @@ Reference:
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Generator
 
 import numpy as np
@@ -73,7 +74,7 @@ class Search(Standing):
                 self.end(Status.CONVERGED, "the residuals are zero to rounding")
                 return
             q, promised, cut = self.step(radius, self.doubt >= _DOUBT)
-            gain, length = model.cost - promised, float(np.linalg.norm(q))
+            gain, length = model.cost - promised, math.sqrt(q @ q)
             if gain <= self.least() or length <= _ROUNDING * self.reach:
                 if self.known is not None:
                     self.end(Status.CONVERGED, "the model promises no better")
@@ -86,16 +87,16 @@ class Search(Standing):
                     return
                 tried += 1
                 q, promised, cut = self.step(self.reach / 4**tried, straight=True)
-                gain, length = model.cost - promised, float(np.linalg.norm(q))
+                gain, length = model.cost - promised, math.sqrt(q @ q)
             else:
                 tried = 0
             rho, taken = yield from attempt(self, differences, q, gain, radius, cut)
-            length = float(np.linalg.norm(taken))
+            length = math.sqrt(taken @ taken)
             exact = model.exact
             if rho < BAD:
                 shrink = 0.5 if rho > 0 else max(_SHRINK, 0.5 / (1 - rho))
                 radius = shrink * min(radius, length)
-            elif taken is not q and length < np.linalg.norm(q):
+            elif taken is not q and length < math.sqrt(q @ q):
                 radius = _GROW * length
             elif rho > _GOOD or not cut:
                 radius = max(radius, _GROW * length)
@@ -131,7 +132,7 @@ class Search(Standing):
         yield from self._finish(differences)
         q, promised, _ = self.step(self.reach, straight=True)
         gain = model.cost - promised
-        if gain > self.least() and float(np.linalg.norm(q)) > _ROUNDING * self.reach:
+        if gain > self.least() and math.sqrt(q @ q) > _ROUNDING * self.reach:
             if tried < _TRIES:
                 return False
         elif self.noise == 0:
@@ -148,7 +149,7 @@ class Search(Standing):
         """Goes the last step too, for the digits of ill-determined entries; slopes stay."""
         model = self.model
         assert model is not None
-        if float(np.linalg.norm(q)) <= _POLISHED * self.reach:
+        if math.sqrt(q @ q) <= _POLISHED * self.reach:
             return
         point = self.point(q)
         rows = yield point[None]

@@ -7,6 +7,7 @@ go.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,7 +96,8 @@ class Standing:
     @property
     def reach(self) -> float:
         """The size of the best point in scaled variables."""
-        return float(np.linalg.norm(self.units * self.sizes(self.best))) or 1.0
+        scaled = self.units * self.sizes(self.best)
+        return math.sqrt(scaled @ scaled) or 1.0
 
     def least(self) -> float:
         """A decrease that is none."""
@@ -107,7 +109,7 @@ class Standing:
         """The standard deviation of the sum of squares."""
         model = self.model
         assert model is not None
-        return 2 * self.noise * float(np.sqrt(model.cost / len(model.r)))
+        return 2 * self.noise * math.sqrt(model.cost / len(model.r))
 
     def step(
         self, radius: float, straight: bool = False

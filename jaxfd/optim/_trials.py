@@ -5,6 +5,7 @@ It must not know when a search is over, nor how slopes are differenced.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 
 import numpy as np
@@ -53,7 +54,7 @@ def attempt(
     room = standing.width - 1 - (len(q) if ahead else 0)
     if room > 0 and model.curved:
         _add(standing, steps, gains, *standing.step(radius, straight=True)[:2], room)
-    length = float(np.linalg.norm(q))
+    length = math.sqrt(q @ q)
     for share in _RADII:
         if len(steps) > room or (share > 1 and not cut):
             continue
@@ -107,7 +108,7 @@ def _add(
     """Adds a step to those that are tried side by side, if there is room and it is new."""
     model = standing.model
     assert model is not None
-    least = 0.05 * float(np.linalg.norm(q))
+    least = 0.05 * math.sqrt(q @ q)
     new = all(float(np.linalg.norm(q - other)) > least for other in steps)
     gain = model.cost - promised
     if len(steps) <= room and new and gain > 0:

@@ -6,6 +6,7 @@ must not know where a model comes from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,22 +41,23 @@ def ball_step(
     g = u.T @ r
     kept = s > (s[0] if s.size else 0.0) * 1e-14 * max(a.shape)
     whole = np.where(kept, -g / np.where(kept, s, 1.0), 0.0)
-    if float(np.linalg.norm(whole)) <= radius:
+    if math.sqrt(whole @ whole) <= radius:
         return vt.T @ whole, False
     sg = s * g
-    low, high = 0.0, float(np.linalg.norm(sg)) / radius
+    low, high = 0.0, math.sqrt(sg @ sg) / radius
     damping = max(1e-3 * high, 1e-300)
     for _ in range(60):
         w = s * s + damping
-        length = float(np.linalg.norm(sg / w))
+        q = sg / w
+        length = math.sqrt(q @ q)
         gap = length - radius
         if abs(gap) < _CLOSE * radius:
             break
         low, high = (low, damping) if gap < 0 else (damping, high)
-        slope = -float(np.sum(sg * sg / w**3)) / length
+        slope = -float(q @ (q / w)) / length
         new = damping - gap / slope * length / radius
         inside = low < new < high
-        damping = new if inside else max(float(np.sqrt(max(low, 1e-3 * high) * high)), 1e-300)
+        damping = new if inside else max(math.sqrt(max(low, 1e-3 * high) * high), 1e-300)
     return vt.T @ (-sg / (s * s + damping)), True
 
 
