@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
@@ -59,10 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"jaxfd calculator at {address} (Ctrl-C ends it)", flush=True)
     if parsed.browser:
         threading.Timer(0.2, webbrowser.open, [address]).start()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
     # Not by way of the interpreter's end: that would wait for a compilation under way.
     sys.stdout.flush()
     sys.stderr.flush()

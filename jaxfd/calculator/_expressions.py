@@ -81,7 +81,7 @@ def _parsed(text: str) -> Node:
     import lark
 
     try:
-        return _parser().parse(text)  # type: ignore[return-value]
+        node: Node = _parser().parse(text)
     except lark.exceptions.VisitError as error:
         raise error.orig_exc from None
     except lark.exceptions.UnexpectedCharacters as error:
@@ -90,6 +90,7 @@ def _parsed(text: str) -> Node:
         place = error.token.start_pos
         end = error.token.type == "$END" or place is None
         raise ExpressionError(_unexpected(text, len(text) if end else place)) from None
+    return node
 
 
 @functools.cache

@@ -45,6 +45,8 @@ def by_formula(asked: Request) -> dict[str, Any]:
     shown = [_row(asked, k, found, steps[k], slopes[0, k]) for k in range(len(asked.names))]
     _check_found(asked, shown)
     return {
+        "about": f"{asked.node} at {_place(asked)}",
+        "copy": _copied(asked, found, shown),
         "variables": list(asked.names),
         "read": str(asked.node),
         "value": number_text(float(found.value), asked.wide),
@@ -55,6 +57,22 @@ def by_formula(asked: Request) -> dict[str, Any]:
         "snippet": snippet(asked),
         **pictures(asked, compiled, found, steps, values, slopes, at, around, offsets),
     }
+
+
+def _copied(asked: Request, found: Any, shown: list[dict[str, Any]]) -> str:
+    """Values and assumptions, as text to be pasted elsewhere."""
+    floats = "float64" if asked.wide else "float32"
+    lines = [
+        f"f = {asked.node} at {_place(asked)}",
+        f"{method_text(asked)} in {floats}, {int(found.evaluations)} evaluations"
+        + (f", noise of size {asked.noise:g} added" if asked.noise else ""),
+    ]
+    for row in shown:
+        lines.append(
+            f"df/d{row['name']} = {row['estimate']} (step {row['step']}, error bar {row['bar']}); "
+            f"exact {row['exact']}, error {row['error']}"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def number_text(value: float, wide: bool) -> str:

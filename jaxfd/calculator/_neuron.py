@@ -22,8 +22,8 @@ def by_neuron(given: object) -> dict[str, Any]:
     """A neuron's loss and its gradient, and where gradient descent goes.
 
     Args:
-        given: texts of the fields: inputs ``x1``, ``x2``, weights ``w1``, ``w2``, bias ``b``, target
-            ``t``, activation ``a``, step ``h`` of the differences, rate ``r`` of the descent, and
+        given: texts of the fields: inputs ``x1``, ``x2``, weights ``w1``, ``w2``, bias ``b``,
+            target ``t``, activation ``a``, step ``h`` of the differences, rate ``r`` of the descent, and
             ``steps``, how many to go.
 
     Returns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol
 
 # Beyond these nobody reads an expression any more, and a compiler gets slow.
@@ -42,7 +42,7 @@ class ExpressionError(ValueError):
     """An expression that is not understood, or not computed; the message is for its reader."""
 
 
-class Node(Protocol):
+class Node(Hashable, Protocol):
     """A part of an expression.
 
     Attributes:

@@ -24,7 +24,8 @@ STEPS = 64  # of steps in one sweep
 
 def precision(wide: bool) -> contextlib.AbstractContextManager[Any]:
     """JAX in float64, or in its default float32."""
-    return jax.enable_x64(wide)
+    context: contextlib.AbstractContextManager[Any] = jax.enable_x64(wide)
+    return context
 
 
 def named(name: str) -> Callable[..., Any]:

@@ -10,9 +10,9 @@ import dataclasses
 import math
 from typing import Any
 
-from jaxfd.calculator._expressions import ExpressionError, expression
+from jaxfd.calculator._expressions import expression
 from jaxfd.calculator._fields import FieldError, Fields, plain, shown, typed
-from jaxfd.calculator._nodes import Node
+from jaxfd.calculator._nodes import ExpressionError, Node
 
 ORDERS = {
     "forward": (1, 2, 3, 4),

@@ -182,6 +182,7 @@ def by_values(given: object) -> dict[str, Any]:
             for name, place, value in points
         ],
         "slope": float(found[0].gradient),
+        "step": decimal_text(step),
         "copy": _copied(differences, rows, decimal_text(step), exact),
     }
 
