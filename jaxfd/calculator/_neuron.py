@@ -23,8 +23,8 @@ def by_neuron(given: object) -> dict[str, Any]:
 
     Args:
         given: texts of the fields: inputs ``x1``, ``x2``, weights ``w1``, ``w2``, bias ``b``,
-            target ``t``, activation ``a``, step ``h`` of the differences, rate ``r`` of the descent, and
-            ``steps``, how many to go.
+            target ``t``, activation ``a``, step ``h`` of the differences, rate ``r`` of the
+            descent, and ``steps``, how many to go.
 
     Returns:
         What the page shows of the neuron after the steps, and the losses on the way.

@@ -219,7 +219,8 @@ def _answer(door: Callable[[Any], Awaitable[Any]]) -> Callable[[Request], Awaita
         try:
             return JSONResponse(await door(given))
         except FieldError as error:
-            return _wrong(error.messages, 422, getattr(error, "variables", None))
+            # An answer as any other: a browser would log another status as a fault of the page.
+            return _wrong(error.messages, 200, getattr(error, "variables", None))
         except Exception:
             _log.exception("A question could not be answered.")
             return _wrong({"": "This could not be computed; the terminal says why."}, 500)

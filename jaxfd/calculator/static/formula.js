@@ -25,8 +25,10 @@ export function formula(save) {
     if (target && target.id === "formula-m") orders(true);
     clearTimeout(typing);
     // Half a formula is another formula: that is not compiled on each key.
-    if (target && target.id === "formula-e") typing = setTimeout(ask, 250);
-    else ask();
+    if (target && target.id === "formula-e") {
+      busy(true);
+      typing = setTimeout(ask, 250);
+    } else ask();
   }
 
   function automatic() {
@@ -64,6 +66,7 @@ export function formula(save) {
       place.append(element("div", { class: "field" }, element("label", { for: id }, element("i", {}, name)), input));
       form.prepare(input);
     }
+    $("formula-drawn").hidden = names.length < 2;
     const drawn = $("formula-v").value;
     $("formula-v").replaceChildren(...names.map((name) => element("option", {}, name)));
     $("formula-v").value = names.includes(drawn) ? drawn : names[0];
@@ -100,9 +103,7 @@ export function formula(save) {
     })));
     $("formula-notes").replaceChildren(...answer.notes.map((n) => element("li", {}, n)));
     $("formula-answer").textContent = answer.answer;
-    const errors = answer.table.map((l) => l.e).filter((e) => e !== null);
-    const least = Math.min(...errors);
-    rows($("formula-table"), answer.table.map((l) => ({ cells: [l.h, l.estimate, l.error, l.lost], best: l.e !== null && l.e === least })));
+    rows($("formula-table"), answer.table.map((l) => ({ cells: [l.h, l.estimate, l.error, l.lost], best: l.best })));
     $("formula-snippet").textContent = answer.snippet;
     picture();
   }

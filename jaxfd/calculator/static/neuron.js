@@ -2,7 +2,7 @@
 import { around, draw } from "./chart.js";
 import { $, Asker, Form, element, rows } from "./page.js";
 
-const DEFAULTS = { x1: "1", x2: "-0.5", w1: "0.4", w2: "0.8", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.3" };
+const DEFAULTS = { x1: "1", x2: "-0.5", w1: "0.4", w2: "0.3", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.3" };
 const MOST = 400; // losses drawn
 
 export function neuron(save) {
@@ -43,7 +43,7 @@ export function neuron(save) {
     }
     $("neuron-loss").replaceChildren(answer.loss, element("span", { class: "small" }, ` after ${losses.length - 1} step${losses.length === 2 ? "" : "s"}`));
     $("neuron-output").textContent = `Output ${answer.output}, target ${form.fields().t}`;
-    rows($("neuron-rows"), answer.rows.map((r) => ({ cells: [`dL/d${r.name}`, r.value, r.estimate, r.exact, r.error, r.next] })));
+    rows($("neuron-rows"), answer.rows.map((r) => ({ cells: [r.name, r.value, r.estimate, r.exact, r.error, r.next] })));
     $("neuron-note").textContent = answer.note;
     picture();
   }

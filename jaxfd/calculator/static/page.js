@@ -31,6 +31,8 @@ export async function copy(text, what) {
   return say(`${what} copied.`);
 }
 
+const LONGEST = 1000; // what is pasted beyond that is too long in any case, and is not sent whole
+
 // One question under way at a time; of those asked meanwhile only the last is sent.
 export class Asker {
   constructor(path, busy, answered, refused) {
@@ -46,7 +48,7 @@ export class Asker {
     this.running = true;
     this.busy(true);
     while (this.next) {
-      const fields = this.next;
+      const fields = Object.fromEntries(Object.entries(this.next).map(([k, v]) => [k, v.slice(0, LONGEST)]));
       this.next = null;
       let answer;
       try {
