@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxfd.calculator._fields import FieldError
 from jaxfd.calculator._pictures import curve_rows, finite, pictures
-from jaxfd.calculator._programs import make_method, program
+from jaxfd.calculator._programs import Program, make_method, program
 from jaxfd.calculator._request import Request
 from jaxfd.calculator._snippet import digits, snippet
 
@@ -30,19 +30,29 @@ def by_formula(asked: Request) -> dict[str, Any]:
     compiled = program(asked.node, asked.names, asked.wide, bool(asked.noise))
     method = make_method(asked.method, asked.order, asked.step)
     here = np.array(asked.point, float)
-    _check_centre(asked, compiled.values(here[None])[0][0])
+    offsets = () if asked.method in ("complex", "adaptive") else method.stencil().offsets
+    # What is not real is said before anything is compiled for it.
+    if asked.step is not None:
+        steps = np.full(len(here), asked.step)
+        _check_stencil(asked, *_around(compiled, here, steps, offsets), offsets, steps)
+    else:
+        _check_stencil(asked, *_around(compiled, here, np.ones(len(here)), ()), (), here)
     try:
         found = compiled.estimate(method, asked.point, asked.noise)
     except (TypeError, ValueError) as error:
         raise FieldError({"m": _reason(asked, error)}) from None
     steps = np.array([float(np.asarray(step)) for step in found.step])
-    offsets = () if asked.method in ("complex", "adaptive") else method.stencil().offsets
     curve, at = curve_rows(asked, steps[asked.variable])
-    stencil = _stencil_rows(here, steps, offsets)
-    values, slopes = compiled.values(np.concatenate([here[None], *stencil, curve]))
-    around = values[1 : 1 + len(offsets) * len(here)].reshape(len(here), len(offsets))
-    _check_stencil(asked, around, offsets, steps)
-    shown = [_row(asked, k, found, steps[k], slopes[0, k]) for k in range(len(asked.names))]
+    near = _near(here)
+    values, slopes = compiled.values(np.concatenate([here[None], near, curve]))
+    breaks = [
+        _break(values[1 + 4 * k : 5 + 4 * k], slopes[1 + 4 * k : 5 + 4 * k, k])
+        for k in range(len(here))
+    ]
+    exact = np.where([bool(what) for what in breaks], np.nan, slopes[0])
+    value, around = _around(compiled, here, steps, offsets)
+    _check_stencil(asked, value, around, offsets, steps)
+    shown = [_row(asked, k, found, steps[k], exact[k], breaks[k]) for k in range(len(asked.names))]
     _check_found(asked, shown)
     return {
         "about": f"{asked.node} at {_place(asked)}",
@@ -53,9 +63,9 @@ def by_formula(asked: Request) -> dict[str, Any]:
         "rows": shown,
         "evaluations": int(found.evaluations),
         "method": method_text(asked),
-        "notes": _notes(asked, found, steps, offsets, around, values[0]),
+        "notes": _notes(asked, found, steps, offsets, around, value),
         "snippet": snippet(asked),
-        **pictures(asked, compiled, found, steps, values, slopes, at, around, offsets),
+        **pictures(asked, compiled, found, steps, values, exact, at, around, offsets),
     }
 
 
@@ -88,7 +98,9 @@ def method_text(asked: Request) -> str:
     return f"{asked.method} difference of order {asked.order}"
 
 
-def _row(asked: Request, k: int, found: Any, step: float, exact: float) -> dict[str, Any]:
+def _row(
+    asked: Request, k: int, found: Any, step: float, exact: float, broken: str
+) -> dict[str, Any]:
     """One partial derivative."""
     slope, bar = float(found.grad[k]), float(found.error[k])
     error = abs(slope - exact)
@@ -98,7 +110,7 @@ def _row(asked: Request, k: int, found: Any, step: float, exact: float) -> dict[
         "point": f"{asked.point[k]:.12g}",
         "estimate": number_text(slope, asked.wide),
         "full": str(np.asarray(full)[()]) if math.isfinite(slope) else "",
-        "exact": number_text(exact, True) if math.isfinite(exact) else "none",
+        "exact": number_text(exact, True) if math.isfinite(exact) else broken or "none",
         "error": f"{error:.2g}" if math.isfinite(error) else "unknown",
         "bar": f"{bar:.2g}"
         if math.isfinite(bar)
@@ -112,33 +124,56 @@ def _row(asked: Request, k: int, found: Any, step: float, exact: float) -> dict[
     }
 
 
-def _stencil_rows(
-    here: np.ndarray, steps: np.ndarray, offsets: tuple[int, ...]
-) -> list[np.ndarray]:
-    """The points of each variable's stencil, shape ``(k, n)`` for each."""
-    rows = []
+def _near(here: np.ndarray) -> np.ndarray:
+    """Points very close to this one: each entry moved far and less far, to both sides."""
+    rows = np.repeat(here[None], 4 * len(here), axis=0)
+    for k, entry in enumerate(here):
+        distance = 1e-7 * (abs(entry) or 1.0)
+        rows[4 * k : 4 * k + 4, k] += distance * np.array([-1, 1, -0.125, 0.125])
+    return rows
+
+
+def _break(values: np.ndarray, slopes: np.ndarray) -> str:
+    """Whether the function has a jump or a kink between points of `_near`: what does not shrink.
+
+    At such a point `jax.grad` returns one of the two slopes, or 0, which is no derivative.
+    """
+    for numbers, what in ((values, "none: a jump"), (slopes, "none: a kink")):
+        far, close = abs(numbers[1] - numbers[0]), abs(numbers[3] - numbers[2])
+        if far > 1e-5 * np.max(np.abs(numbers)) and close > 0.9 * far:
+            return what
+    return ""
+
+
+def _around(
+    compiled: Program, here: np.ndarray, steps: np.ndarray, offsets: tuple[int, ...]
+) -> tuple[float, np.ndarray]:
+    """The function at the point, and at each variable's stencil, shape ``(n, k)``."""
+    rows = [here[None]]
     for k, step in enumerate(steps):
         moved = np.repeat(here[None], len(offsets), axis=0)
-        moved[:, k] += np.array(offsets) * step
+        moved[:, k] += np.array(offsets, float) * step
         rows.append(moved)
-    return rows
+    values = compiled.values(np.concatenate(rows))[0]
+    return float(values[0]), values[1:].reshape(len(here), len(offsets))
 
 
 def _place(asked: Request) -> str:
     return ", ".join(f"{n} = {p:.6g}" for n, p in zip(asked.names, asked.point, strict=True))
 
 
-def _check_centre(asked: Request, value: float) -> None:
-    if math.isfinite(value):
-        return
-    what = "not real" if math.isnan(value) else "infinite"
-    message = f"The function is {what} at {_place(asked)}: take another point."
-    raise FieldError({f"x.{asked.names[asked.variable]}": message})
-
-
 def _check_stencil(
-    asked: Request, around: np.ndarray, offsets: tuple[int, ...], steps: np.ndarray
+    asked: Request,
+    value: float,
+    around: np.ndarray,
+    offsets: tuple[int, ...],
+    steps: np.ndarray,
 ) -> None:
+    """Raises where the function is no number at the point, or at one that is moved."""
+    if not math.isfinite(value):
+        what = "not real" if math.isnan(value) else "infinite"
+        message = f"The function is {what} at {_place(asked)}: take another point."
+        raise FieldError({f"x.{asked.names[asked.variable]}": message})
     for k, s in zip(*np.nonzero(~np.isfinite(around)), strict=True):
         offset, name = offsets[s], asked.names[k]
         times = "" if abs(offset) == 1 else str(abs(offset))

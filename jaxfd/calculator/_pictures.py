@@ -42,7 +42,7 @@ def pictures(
     found: Any,
     steps: np.ndarray,
     values: np.ndarray,
-    slopes: np.ndarray,
+    exact: np.ndarray,
     at: np.ndarray,
     around: np.ndarray,
     offsets: tuple[int, ...],
@@ -54,14 +54,14 @@ def pictures(
         compiled: the program of its expression.
         found: jaxfd's estimate.
         steps: the step of each variable, shape ``(n,)``.
-        values: the function at the point, at the stencils, and along the curve.
-        slopes: exact derivatives at the same points.
+        values: the function at the point first, and along the curve at the end.
+        exact: exact derivatives, shape ``(n,)``; NaN where there is none.
         at: the moved entry along the curve.
         around: the function at each variable's stencil, shape ``(n, k)``.
         offsets: the stencil's offsets, k of them.
     """
     v, step = asked.variable, float(steps[asked.variable])
-    centre, exact = asked.point[v], float(slopes[0, v])
+    centre, truth = asked.point[v], float(exact[v])
     searched = asked.method == "adaptive"
     kind, order = ("central", 2) if searched else (asked.method, asked.order)
     grid = _grid(asked, kind, step)
@@ -69,13 +69,13 @@ def pictures(
     estimates = compiled.sweep(
         kind, order, np.concatenate([grid, halved]), asked.point, asked.noise
     )[:, v]
-    errors = np.abs(estimates - exact)
+    errors = np.abs(estimates - truth)
     table = [
-        _line(asked, h, e, exact, kind, float(values[0]))
+        _line(asked, h, e, truth, kind, float(values[0]))
         for h, e in zip(halved, estimates[len(grid) :], strict=True)
     ]
     if not searched:  # the first line is the result itself, to the last bit
-        table[0] = _line(asked, step, float(found.grad[v]), exact, kind, float(values[0]))
+        table[0] = _line(asked, step, float(found.grad[v]), truth, kind, float(values[0]))
     return {
         "shown": asked.names[v],
         "curve": {
@@ -89,18 +89,19 @@ def pictures(
                 for s, y in zip(offsets, around[v], strict=True)
             ],
             "slope": finite(float(found.grad[v])),
-            "tangent": finite(exact),
+            "tangent": finite(truth),
         },
         "vee": {
             "h": grid.tolist(),
             "error": [finite(e) for e in errors[: len(grid)]],
             "step": step,
-            "at": finite(abs(float(found.grad[v]) - exact)),
-            "floor": max(abs(exact), 1e-8) * (1e-16 if asked.wide else 3e-8),
+            "at": finite(abs(float(found.grad[v]) - truth)),
+            "floor": max(abs(truth) if math.isfinite(truth) else 0.0, 1e-8)
+            * (1e-16 if asked.wide else 3e-8),
             "method": "central difference of order 2" if searched else "this method",
         },
         "table": table,
-        "answer": _answer(table, exact),
+        "answer": _answer(table, truth),
     }
 
 
@@ -162,7 +163,7 @@ def _answer(table: list[dict[str, Any]], exact: float) -> str:
     known = [line for line in table if line["e"] is not None]
     best = _best(table)
     if best is None or not math.isfinite(exact):
-        return "The exact derivative is not known here, so that errors are not either."
+        return "There is no exact derivative here, so that errors are not known either."
     if len(known) < 2:
         return "Is a smaller h better? Not from here: every smaller step is lost in rounding."
     best["best"] = True

@@ -10,8 +10,6 @@ import jax
 import pytest
 from _browser import CHROMIUM, chromium, served
 
-import jaxfd
-
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
     # The browser's pipes are collected after its loop is closed.
@@ -141,6 +139,7 @@ EXAMPLES = {
 }
 
 
+@pytest.mark.heavy
 def test_worked_examples(page):
     page.open("formula", e="x^2", x_x="1", h="0.5")
     for name, (number, exact) in EXAMPLES.items():
@@ -155,54 +154,64 @@ def test_worked_examples(page):
 
 
 METHODS = [
-    ("forward", "1", 5e-4),
-    ("forward", "2", 2e-7),
-    ("backward", "1", 5e-4),
-    ("central", "2", 1e-7),
-    ("central", "4", 1e-10),
-    ("complex", None, 1e-9),
-    ("adaptive", None, 1e-9),
+    ("forward", "2", 1e-6),
+    ("backward", "1", 6e-4),
+    ("backward", "3", 1e-8),
+    ("central", "4", 1e-8),
+    ("central", "8", 1e-8),
 ]
 
 
-def test_each_method(page):
+@pytest.mark.heavy
+@pytest.mark.parametrize(("method", "order", "error"), METHODS)
+def test_each_method(page, method, order, error):
     page.open("formula")
-    spent = set()
-    for method, order, error in METHODS:
-        page.choose("m", method)
-        if order:
-            page.choose("o", order)
-        assert page.number == pytest.approx(-100 / 36, abs=error), method
-        assert page.problem("m") == ""
-        spent.add(page.text("spent"))
-    assert len(spent) == len(METHODS)
-    page.type("e", "|x|")
+    page.choose("m", method)
+    page.choose("o", order)
+    assert f"{method} difference of order {order}" in page.text("spent")
+    assert page.number == pytest.approx(-100 / 36, abs=error)
+    assert page.problem("m") == ""
+
+
+def test_methods_without_an_order(page):
+    page.open("formula", e="100/(x+1)", x_x="5", m="complex", h="0.001")
+    assert page.cells()[0][4] == "unknown"  # a complex step has nothing to compare with
+    assert page.number == pytest.approx(-100 / 36, abs=1e-6)
+    page.choose("m", "adaptive")
+    assert page.tab.is_disabled("#formula-h")
+    assert page.number == pytest.approx(-100 / 36, abs=1e-9)
+    assert "holds" in page.cells()[0][4]
+    page.tab.locator("#formula-vee .handle").focus()
     page.choose("m", "complex")
+    page.type("e", "|x|")
     assert "imaginary" in page.problem("m")
 
 
 def test_let_jaxfd_choose(page):
-    page.open("formula", e="x^2", x_x="2", m="forward")  # no step in the address
+    page.open("formula", e="100/(x+1)", x_x="5", m="forward")  # no step in the address
     assert page.tab.is_checked("#formula-auto")
     assert page.tab.is_disabled("#formula-h")
-    assert page.number == pytest.approx(4, abs=1e-6)
+    assert page.number == pytest.approx(-100 / 36, abs=1e-6)
     page.tab.uncheck("#formula-auto")
     page.settle()
     page.type("h", "0.5")
-    assert page.number == 4.5
+    assert page.number == pytest.approx(-100 / 39)
     page.choose("t", "2")
     assert [row[0] for row in page.cells("table")][:3] == ["0.5", "0.25", "0.125"]
     assert "smaller h better" in page.text("answer")
 
 
+SEVERAL = {"e": "x*sin(y)", "x_x": "2", "x_y": "0.5", "m": "central", "h": "0.01"}
+
+
 def test_several_variables(page):
-    page.open("formula", e="x^2*y + 3z", x_x="1", x_y="2", x_z="-1", m="central", h="0.01")
-    assert page.text("gradient") == "gradient ≈ (4, 1, 3)"
-    assert [row[0] for row in page.cells()] == ["df/dx", "df/dy", "df/dz"]
+    page.open("formula", **SEVERAL)
+    assert page.text("gradient").startswith("gradient ≈ (0.4794255386, 1.755135")
+    assert [row[0] for row in page.cells()] == ["df/dx", "df/dy"]
     page.choose("v", "y")
     assert page.tab.locator("#formula-chart").get_by_text("y", exact=True).count() == 1
-    page.type("x-y", "5")
-    assert page.text("gradient") == "gradient ≈ (10, 1, 3)"
+    page.type("x-y", "0")
+    assert page.text("gradient").startswith("gradient ≈ (0, 1.99996")
 
 
 PROBLEMS = [
@@ -262,11 +271,7 @@ def test_the_marker_is_dragged_typed_and_moved_by_keys(page):
 
 
 def test_the_state_is_in_the_address(page, browser, address):
-    page.open("formula")
-    page.type("e", "x*sin(y)")
-    page.type("x-y", "0.5")
-    page.choose("m", "central")
-    page.type("h", "0.01")
+    page.open("formula", **SEVERAL)
     page.press("Copy link")
     link = page.clipboard()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/#tab=formula&[\w.&=*%()+-]+", link)
@@ -286,8 +291,11 @@ def test_the_state_is_in_the_address(page, browser, address):
 @pytest.mark.parametrize(
     "state",
     [
-        {"e": "tanh(w*x+b)-lambda^2", "x_w": "2", "m": "central", "h": "0.01"},
-        {"e": "2^x/sqrt x", "x_x": "3", "m": "forward", "p": "32", "n": "0.001"},
+        SEVERAL,
+        pytest.param(
+            {"e": "2^x/sqrt x - lambda^2", "m": "forward", "p": "32", "n": "0.001"},
+            marks=pytest.mark.heavy,
+        ),
     ],
     ids=["float64", "float32 with noise"],
 )
@@ -307,7 +315,7 @@ def test_the_python_program_prints_the_number(page, state):
         exec(program, {})
     rows = page.cells()
     for row, line in zip(rows, printed.getvalue().splitlines(), strict=True):
-        assert line.startswith(f"{row[0]} = {row[1]},")
+        assert line == f"{row[0]} = {row[1]}, error bar {row[4].split()[1]}"
 
 
 def test_one_neuron(page):
@@ -323,15 +331,21 @@ def test_one_neuron(page):
     assert page.tab.locator("#neuron-chart .dot").count() == 12
     page.press("Back to the start")
     assert float(page.text("loss").split()[0]) == first
-    page.choose("a", "step")
-    page.type("h", "0.5")
-    assert "says 0" in page.text("note")
     page.type("r", "0")
     assert "must be positive" in page.problem("r")
     page.press("Reset")
     assert float(page.text("loss").split()[0]) == first
 
 
+@pytest.mark.heavy
+def test_a_neuron_with_a_jump(page):
+    page.open("neuron", a="step", h="0.5")
+    assert "says 0" in page.text("note")
+    page.type("h", "0.001")
+    assert "Take a larger h" in page.text("note")
+
+
+@pytest.mark.heavy
 def test_questions_are_shown_live(page):
     page.open("formula")
     page.tab.click("#tab-questions")
@@ -435,13 +449,3 @@ def test_twenty_expressions_against_their_derivatives(page):
         assert page.number == pytest.approx(derivative(0.7), rel=1e-8), text
         assert float(row[2]) == pytest.approx(derivative(0.7), rel=1e-8), text
         assert "holds" in row[4], text
-
-
-def test_page_shows_what_jaxfd_gives(page):
-    page.open("formula", e="100/(x+1)", x_x="5", m="backward", o="2", h="0.02")
-    method = jaxfd.Backward(order=2, step=0.02)
-    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        found = jaxfd.estimate(lambda x: 100 / (x + 1), method=method)(5.0)
-    row = page.cells()[0]
-    assert row[1] == f"{float(found.grad):.10g}"
-    assert row[4].split()[1] == f"{float(found.error):.2g}"

@@ -43,6 +43,6 @@ export const QUESTIONS = [
   {
     ask: "Can it fail?",
     answer: "Yes: at a kink the two sides disagree and the answer depends on the method, across a jump it grows without end as h shrinks, and beside the edge of its domain the function is not real on one side. The number looks the same each time, which is why the page says more than the number.",
-    show: { tab: "formula", e: "|x|", "x.x": "0", m: "forward", o: "1", h: "0.1" },
+    show: { tab: "formula", e: "|x|", "x.x": "0", m: "central", o: "2", h: "0.1" },
   },
 ];
