@@ -1,6 +1,6 @@
 """The calculator in a browser: how soon it answers, whether it is right, what it bears.
 
-``python -m benchmarks.calculator`` prints every line, ``... random 50`` one of them with fewer cases.
+``python -m benchmarks.calculator`` prints every line, ``... random 50`` one of them of fewer cases.
 Needs Debian's ``chromium``, and playwright and axe of the extra ``test``.
 """
 
