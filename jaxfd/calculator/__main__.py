@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import secrets
 import socket
 import sys
 import threading
 import webbrowser
 from collections.abc import Sequence
+from typing import Any
 
 PORT = 8765
 
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands behind the command; None for that of the process.
 
     Returns:
-        0 after Ctrl-C, 1 where the port is taken or the extra is missing.
+        0 after Ctrl-C, 1 where the port is taken or the extra is missing, 2 for a wrong argument.
     """
     parsed = _parser().parse_args(arguments)
     try:
@@ -35,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
+        model = _model(parsed.function, parsed.at)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
         listening = _listen(parsed.port)
     except OSError as error:
         print(
@@ -44,8 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     port = listening.getsockname()[1]
-    app = _server.application(port)
     address = f"http://127.0.0.1:{port}/"
+    if model is None:
+        app = _server.application(port)
+    else:  # who can read the page can run the function: that wants more than the same computer
+        token = secrets.token_urlsafe(24)
+        app = _server.application(port, False, token, "model.html", model.answers())
+        address = f"{address}?token={token}"
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -73,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m jaxfd.calculator",
         description="A calculator of gradients by finite differences, in a browser.",
     )
+    parser.add_argument("function", nargs="?", help="a function of one's own, as model.py:simulate")
+    parser.add_argument("--at", help="where it is looked at: a=1.0,b=2.5")
     parser.add_argument(
         "--port",
         type=_port,
@@ -83,6 +97,24 @@ def _parser() -> argparse.ArgumentParser:
         "--no-browser", dest="browser", action="store_false", help="print the address only"
     )
     return parser
+
+
+def _model(spec: str | None, at: str | None) -> Any:
+    """The function that the command names, None where it names none.
+
+    Raises:
+        ValueError: there is no such function, or nothing to look at.
+    """
+    if spec is None:
+        if at is not None:
+            raise ValueError("--at needs a function: model.py:simulate --at 'a=1.0,b=2.5'.")
+        return None
+    if at is None:
+        raise ValueError("Say where the function is looked at: --at 'a=1.0,b=2.5'.")
+    from jaxfd.calculator import _model as room
+
+    entries = room.entries(at)
+    return room.Model(room.load(spec), entries, spec.rpartition(":")[2])
 
 
 def _port(text: str) -> int:

@@ -3,6 +3,7 @@ import { QUESTIONS } from "./examples.js";
 import { formula } from "./formula.js";
 import { neuron } from "./neuron.js";
 import { $, copy, element } from "./page.js";
+import { theme } from "./theme.js";
 import { values } from "./values.js";
 
 const KEYS = /^(e|m|o|h|p|n|v|t|w|f0|f1|fb|x|exact|x1|x2|w1|w2|b|a|r|x\.[A-Za-z0-9_]{1,12})$/;
@@ -87,31 +88,6 @@ document.addEventListener("click", (event) => {
   }
 });
 
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function theme() {
-  $("theme").textContent = dark() ? "Light theme" : "Dark theme";
-}
-
-$("theme").addEventListener("click", () => {
-  document.documentElement.dataset.theme = dark() ? "light" : "dark";
-  try {
-    localStorage.setItem("theme", document.documentElement.dataset.theme);
-  } catch {
-    // a browser that keeps nothing: the choice lasts as long as the page
-  }
-  theme();
-});
-try {
-  const kept = localStorage.getItem("theme");
-  if (kept === "dark" || kept === "light") document.documentElement.dataset.theme = kept;
-} catch {
-  // as above
-}
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 theme();
 
 let resized;
