@@ -222,8 +222,10 @@ def _case(rng: random.Random) -> tuple[_Formula, tuple[str, ...], dict[str, str]
 
 
 def _type(page: _Page, names: tuple[str, ...], fields: dict[str, str]) -> None:
-    """Types a question, field by field; the formula comes last, when all else stands."""
+    """Types a question, field by field; nothing is computed before the formula stands."""
     tab = page.tab
+    tab.fill("#formula-e", "(")
+    page.settle()
     tab.select_option("#formula-m", fields["m"])
     if "o" in fields:
         tab.select_option("#formula-o", fields["o"])
@@ -284,7 +286,7 @@ def random_expressions(context: Any, count: int = 200) -> None:
                 held += "holds" in line[4]
                 if "missed" in line[4]:
                     print(f"  missed: {fields}: {line}", flush=True)
-            if k % 20 == 19:
+            if k % 10 == 9:
                 print(f"  {k + 1}: {same} of {shown} the same, {held} of {bars} held", flush=True)
     row(f"of {shown} random questions, shown to the last digit", same, f"{shown}", same == shown)
     share = held / max(bars, 1)

@@ -63,7 +63,7 @@ def by_formula(asked: Request) -> dict[str, Any]:
         "rows": shown,
         "evaluations": int(found.evaluations),
         "method": method_text(asked),
-        "notes": _notes(asked, found, steps, offsets, around, value),
+        "notes": _notes(asked, found, steps, offsets, around, value, breaks),
         "snippet": snippet(asked),
         **pictures(asked, compiled, found, steps, values, exact, at, around, offsets),
     }
@@ -213,6 +213,7 @@ def _notes(
     offsets: tuple[int, ...],
     around: np.ndarray,
     value: float,
+    breaks: list[str],
 ) -> list[str]:
     """What a reader should know before believing the number."""
     notes = []
@@ -230,8 +231,9 @@ def _notes(
             behind = (value - around[k, offsets.index(-1)]) / step
             apart = abs(ahead - behind)
             if apart > 0.5 * max(abs(ahead), abs(behind)) and apart * step > 1e-6 * abs(value):
+                why = {"none: a kink": "a kink", "none: a jump": "a jump"}
                 notes.append(
-                    f"To the right of {name} the slope is {ahead:.6g}, to the left {behind:.6g}: "
-                    "a kink, a jump, or a step that is too long to tell."
+                    f"To the right of {name} = {asked.point[k]:.6g} the slope is {ahead:.6g}, "
+                    f"to the left {behind:.6g}: {why.get(breaks[k], 'the function bends within h')}."
                 )
     return notes

@@ -68,7 +68,7 @@ function picture() {
     x: { domain: [Math.min(...steps) * 0.8, Math.max(...steps) * 1.25], log: true, name: `step of ${sweep.shown}` },
     y: { domain: [Math.min(...errors) / 3, Math.max(...errors) * 3], log: true, name: "error" },
     lines: [{ kind: "vee", points: known, name: "error of a central difference" }],
-    dots: [...known.map(([x, y]) => ({ x, y, kind: "small-dot" })), ...sweep.marks.map((m) => ({ x: m.h, y: m.error, name: m.name }))],
+    dots: [...known.map(([x, y]) => ({ x, y, kind: "small-dot" })), ...sweep.marks.map((m, k) => ({ x: m.h, y: m.error, name: m.name, below: k > 0 }))],
   });
 }
 
