@@ -231,9 +231,9 @@ def _notes(
             behind = (value - around[k, offsets.index(-1)]) / step
             apart = abs(ahead - behind)
             if apart > 0.5 * max(abs(ahead), abs(behind)) and apart * step > 1e-6 * abs(value):
-                why = {"none: a kink": "a kink", "none: a jump": "a jump"}
+                why = breaks[k].removeprefix("none: ") or "the function bends within h"
                 notes.append(
                     f"To the right of {name} = {asked.point[k]:.6g} the slope is {ahead:.6g}, "
-                    f"to the left {behind:.6g}: {why.get(breaks[k], 'the function bends within h')}."
+                    f"to the left {behind:.6g}: {why}."
                 )
     return notes

@@ -98,8 +98,8 @@ def request(given: object) -> Request:
 
     Args:
         given: ``e`` the expression, ``x.NAME`` the point, ``m`` the method, ``o`` its order, ``h``
-            the step (empty lets jaxfd choose), ``p`` 64 or 32, ``n`` the noise, ``v`` the variable
-            that is drawn, ``t`` the factor of the table, ``w`` wide or near.
+            the step (empty lets jaxfd choose, unless ``auto`` is "no"), ``p`` 64 or 32, ``n`` the
+            noise, ``v`` the variable that is drawn, ``t`` the factor of the table, ``w`` wide or near.
 
     Raises:
         RequestError: fields are wrong.
@@ -121,6 +121,8 @@ def request(given: object) -> Request:
     step = _number("h", fields.text("h"), problems) if fields.text("h").strip() else None
     if step is not None and "h" not in problems and step <= 0:
         problems["h"] = f"h must be positive, and {shown(fields.text('h'))} is not."
+    if step is None and method != "adaptive" and fields.choice("auto", ("yes", "no")) == "no":
+        problems["h"] = "Type a step, or let jaxfd choose it."
     noise = _number("n", fields.text("n"), problems) if fields.text("n").strip() else 0.0
     if "n" not in problems and noise < 0:
         problems["n"] = "The size of the noise must not be negative."

@@ -130,6 +130,7 @@ def test_a_large_request_is_refused_at_once(address, size):
         ("x.x", "1,5", "did you mean 1.5?"),
         ("h", "-1", "h must be positive"),
         ("h", "0", "h must be positive"),
+        ("h", "", "let jaxfd choose"),
         ("m", "guess", "no choice"),
         ("o", "3", "has the orders"),
         ("n", "-1", "not be negative"),
@@ -137,7 +138,8 @@ def test_a_large_request_is_refused_at_once(address, size):
     ],
 )
 def test_formula_names_the_field(address, field, text, message):
-    given = {"e": "x^2", "x.x": "2", "m": "central", "o": "2", "h": "0.1", "n": "", "p": "64"}
+    given = {"e": "x^2", "x.x": "2", "m": "central", "o": "2", "h": "0.1", "p": "64"}
+    given["auto"] = "no"
     status, answer = ask(address, "formula", given | {field: text})
     messages = json.loads(answer)["messages"]
     assert (status, list(messages)) == (200, [field])

@@ -15,7 +15,7 @@ let current = "values";
 function save() {
   const fields = panels[current] ? panels[current].fields() : {};
   const state = new URLSearchParams({ tab: current });
-  for (const [name, text] of Object.entries(fields)) if (text !== "" && text.length <= 400) state.set(name, text);
+  for (const [name, text] of Object.entries(fields)) if (text !== "" && text.length <= 400 && KEYS.test(name)) state.set(name, text);
   history.replaceState(null, "", `#${state}`);
 }
 

@@ -179,7 +179,7 @@ export function formula(save) {
   }
 
   function load(given) {
-    const fields = { ...DEFAULTS, "x.x": undefined, ...given };
+    const fields = { ...DEFAULTS, "x.x": undefined, ...given, auto: undefined };
     const names = Object.keys(given).filter((k) => k.startsWith("x.")).map((k) => k.slice(2)).sort();
     for (const key of Object.keys(kept)) delete kept[key];
     $("formula-point").replaceChildren();
