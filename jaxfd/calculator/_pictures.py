@@ -143,7 +143,8 @@ def _lost(value: float, numerator: float, wide: bool) -> str:
         return "all" if value else "0"
     if not value or not math.isfinite(numerator):
         return "0"
-    return str(min(most, max(0, round(math.log10(abs(value / numerator))))))
+    shared = math.log10(abs(value)) - math.log10(abs(numerator))
+    return str(min(most, max(0, round(shared))))
 
 
 def _best(table: list[dict[str, Any]]) -> dict[str, Any] | None:

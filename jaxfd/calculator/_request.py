@@ -21,6 +21,7 @@ ORDERS = {
     "complex": (0,),
     "adaptive": (0,),
 }
+_FLOAT32 = (1e-37, 3e38)  # the sizes of its numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ def request(given: object) -> Request:
     Args:
         given: ``e`` the expression, ``x.NAME`` the point, ``m`` the method, ``o`` its order, ``h``
             the step (empty lets jaxfd choose, unless ``auto`` is "no"), ``p`` 64 or 32, ``n`` the
-            noise, ``v`` the variable that is drawn, ``t`` the factor of the table, ``w`` wide or near.
+            noise, ``v`` the variable that is drawn, ``t`` the table's factor, ``w`` wide or near.
 
     Raises:
         RequestError: fields are wrong.
@@ -131,6 +132,12 @@ def request(given: object) -> Request:
     if method == "adaptive":
         step = None
     wide = fields.choice("p", ("64", "32")) == "64"
+    if not wide:
+        lengths = {} if step is None else {"h": step}
+        places = {f"x.{name}": value for name, value in zip(names or (), point, strict=True)}
+        for field, value in {**places, **lengths, "n": noise}.items():
+            if abs(value) > _FLOAT32[1] or 0 < abs(value) < _FLOAT32[0]:
+                problems.setdefault(field, "This is beyond float32, which reaches 1e-37 to 3e38.")
     factor = int(fields.choice("t", ("10", "2")))
     near = fields.choice("w", ("wide", "near")) == "near"
     variable = names.index(fields.text("v")) if names and fields.text("v") in names else 0
