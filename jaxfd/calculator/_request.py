@@ -116,6 +116,9 @@ def request(given: object) -> Request:
     except ExpressionError as error:
         problems["e"] = str(error)
     points = dict(fields.starting("x."))
+    if names is None:  # what stands on the page is read all the same
+        for name, text in points.items():
+            _number(f"x.{name}", text, problems)
     point = [_number(f"x.{name}", points.get(name, "1"), problems) for name in names or ()]
     method = fields.choice("m", tuple(ORDERS))
     order = _order(fields.text("o"), method, problems)

@@ -239,6 +239,12 @@ def test_what_is_wrong_is_said_beside_it(page):
         assert page.number == -2.777314892  # the last good result stays
         page.type(field, good)
         assert page.problem(field) == ""
+    page.type("e", "sinx")  # each of several has its own
+    page.type("h", "0")
+    page.type("x-x", "1,5")
+    assert "did you mean sin(x)?" in page.problem("e")
+    assert "positive" in page.problem("h")
+    assert "did you mean 1.5?" in page.problem("x-x")
     page.open("formula", e="sqrt(x)", x_x="0.001", m="central", h="0.01")
     assert "not real at x - h = -0.009" in page.problem("h")
 

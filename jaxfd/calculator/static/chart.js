@@ -66,7 +66,7 @@ function axis(domain, range, log, most) {
 let clips = 0;
 
 // what: { label, x: {domain, log, name}, y: {domain, log, name}, lines: [{kind, points, name}],
-//         dots: [{x, y, name, kind, below}], handle: {at, y, label, text, range, move(value)} }
+//         dots: [{x, y, name, kind, below, slope}], handle: {at, y, label, text, range, move(value)} }
 export function draw(place, what) {
   const focused = place.contains(document.activeElement);
   const width = Math.max(280, place.clientWidth || 560);
@@ -101,7 +101,7 @@ export function draw(place, what) {
     svg.append(node("circle", { class: dot.kind || "dot", cx: x, cy: y, r: dot.kind ? 2.2 : 5 }));
     if (dot.name) {
       const right = x > width - 90;
-      const low = y < 32 || dot.below;
+      const low = y < 32 || dot.below || (right ? dot.slope < 0 : dot.slope > 0); // off the line
       svg.append(node("text", { x: x + (right ? -8 : 8), y: y + (low ? 18 : -8), "text-anchor": right ? "end" : "start" }, dot.name));
     }
   }

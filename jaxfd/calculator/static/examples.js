@@ -38,7 +38,7 @@ export const QUESTIONS = [
   {
     ask: "Why is a network not trained this way?",
     answer: "Every parameter needs evaluations of its own, a million parameters a million of them, while backpropagation has all derivatives for the price of a few. For one neuron both are quick, and lead downhill alike.",
-    show: { tab: "neuron", x1: "1", x2: "-0.5", w1: "0.4", w2: "0.3", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.3" },
+    show: { tab: "neuron", x1: "1", x2: "-0.5", w1: "0.4", w2: "0.3", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.1" },
   },
   {
     ask: "Can it fail?",

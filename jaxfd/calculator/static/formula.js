@@ -76,6 +76,7 @@ export function formula(save) {
   function refuse(answer) {
     if (answer.variables) points(answer.variables);
     form.problems(answer.messages);
+    if (answer.messages.e) $("formula-read").textContent = "";
     if (last) form.stale(last.about);
     else $("formula-gradient").replaceChildren();
   }
@@ -167,7 +168,7 @@ export function formula(save) {
       label: `Error against step, from h = ${short(range[0])} to ${short(range[1])}`,
       x: { domain: [range[0] * 0.8, range[1] * 1.25], log: true, name: "step h" },
       y: { domain: [low / 3, Math.max(high * 3, low * 30)], log: true, name: "error" },
-      lines: [{ kind: "vee", points: known, name: `error of ${v.method}` }],
+      lines: [{ kind: "vee", points: known, name: shown.length ? `error of ${v.method}` : "no error is known: there is no exact derivative" }],
       dots: known.filter((p) => p[1] !== null).map(([x, y]) => ({ x, y, kind: "small-dot" })),
       handle: {
         at: v.step, y: at === null ? low : at, range, label: "Step h",

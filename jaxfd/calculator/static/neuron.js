@@ -2,7 +2,7 @@
 import { around, draw } from "./chart.js";
 import { $, Asker, Form, element, rows } from "./page.js";
 
-const DEFAULTS = { x1: "1", x2: "-0.5", w1: "0.4", w2: "0.3", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.3" };
+const DEFAULTS = { x1: "1", x2: "-0.5", w1: "0.4", w2: "0.3", b: "0", t: "0.9", a: "tanh", h: "0.001", r: "0.1" };
 const MOST = 400; // losses drawn
 
 export function neuron(save) {

@@ -60,7 +60,7 @@ export function values(save) {
       x: { domain, name: "x" },
       y: { domain: around([...line.map((p) => p[1]), ...points.map((p) => p.y)]), name: "f" },
       lines: [{ kind: "secant", points: line, name: `slope ${last.gradient}` }],
-      dots: points.map((p) => ({ x: p.x, y: p.y, name: p.name.replace("-", "−") })),
+      dots: points.map((p) => ({ x: p.x, y: p.y, name: p.name.replace("-", "−"), slope: last.slope })),
     });
   }
 
