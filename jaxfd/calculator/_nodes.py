@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol
 
 # Beyond these nobody reads an expression any more, and a compiler gets slow.
-_DEPTH = 40
+_DEPTH = 80
 _EXPONENT = 1000
 
 CONSTANTS = {"pi": math.pi, "e": math.e}
