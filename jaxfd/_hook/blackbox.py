@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jax import tree_util
-from jaxtyping import PyTree
 
+from jaxfd._arrays import PyTree
 from jaxfd._estimate import HostProgram
 from jaxfd._hook.differentiable import Hooked
 from jaxfd._methods import Central, Method

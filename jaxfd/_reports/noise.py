@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import check_number, check_positive
+from jaxfd._arrays import PyTree, check_number, check_positive
 from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 from jaxfd._transforms import schedule_of

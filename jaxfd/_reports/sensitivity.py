@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import Column, entry_names, finfo, has_tracers, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, finfo, has_tracers, register, table
 from jaxfd._methods import Adaptive, Method
 from jaxfd._reports.entries import flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of

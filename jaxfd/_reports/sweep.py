@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import Column, bind, entry_names, realise, register, table
+from jaxfd._arrays import Column, PyTree, bind, entry_names, realise, register, table
 from jaxfd._estimate import program_of
 from jaxfd._methods import Adaptive, Central, FiniteDifference, Method, Relative, Stencil
 from jaxfd._reports.branches import Branches, branches

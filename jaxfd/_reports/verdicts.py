@@ -10,9 +10,9 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float, PyTree, Shaped
+from jaxtyping import Float, Shaped
 
-from jaxfd._arrays import Column, entry_names, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, register, table
 from jaxfd._reports.entries import flat
 from jaxfd._reports.taylor import RESOLUTION
 
@@ -48,6 +48,12 @@ class GradCheck:
         kink: by how much the slopes to both sides of ``x`` differ on the line; 0 where no kink is
             seen.
         evaluations: the number of evaluations of the function.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> report = jaxfd.check_grads(jnp.sin, jnp.array(1.0), jnp.array(0.5))
+        >>> print(report.ok, report.verdict)
+        False differs
     """
 
     claimed: PyTree

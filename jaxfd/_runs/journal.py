@@ -32,6 +32,12 @@ class Runs:
         inputs: for each array among the arguments, the values: shape ``(runs, *shape)``.
         outputs: the same for the results.
         finished: when each run ended, in universal time.
+
+    Example:
+        >>> import numpy as np, jaxfd
+        >>> x, y = {"x": np.zeros((2, 3))}, {"out": np.zeros(2)}
+        >>> print(jaxfd.Runs("model", "", x, y, np.array(["2026-01-01", "2026-01-02"], "M8[s]")))
+        model: 2 runs of (x[3]) -> (out)
     """
 
     name: str

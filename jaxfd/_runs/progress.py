@@ -28,6 +28,15 @@ class Progress(NamedTuple):
         seconds: time since the batch began.
         left: seconds that it will still take at this pace; NaN before the first point.
         unit: what is counted, if no points.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxfd
+        >>> last = []
+        >>> out = jax.ShapeDtypeStruct((), jnp.float32)
+        >>> model = jaxfd.blackbox(lambda x: x**2, out, name="square", progress=last.append)
+        >>> _ = jax.grad(model)(3.0)
+        >>> print(last[-1].name, last[-1].done, last[-1].planned)
+        square 3 3
     """
 
     name: str

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-from jaxtyping import PyTree, Shaped
+from jaxtyping import Shaped
 
-from jaxfd._arrays import Column, entry_names, has_tracers, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, has_tracers, register, table
 
 _ROWS = 20
 

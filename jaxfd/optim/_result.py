@@ -6,9 +6,9 @@ import dataclasses
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import leaf_name
+from jaxfd._arrays import PyTree, leaf_name
 
 
 @dataclasses.dataclass(frozen=True)
