@@ -27,7 +27,6 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
-templates_path = ["_templates"]
 nitpicky = True
 # Other projects' inventories would have to be fetched: their names are shown, and not linked.
 nitpick_ignore_regex = [("py:.*", r"(?!jaxfd\.).*")]

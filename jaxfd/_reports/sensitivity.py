@@ -63,6 +63,19 @@ class Sensitivity:
     value: Float[Any, ""]
     evaluations: int = dataclasses.field(metadata={"static": True})
 
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as a table: ``pandas.DataFrame(result.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry``, ``x``, ``derivative``, ``error_bound``,
+            ``elasticity`` and ``elasticity_error``.
+        """
+        columns = {
+            **{"x": self.x, "derivative": self.derivatives, "error_bound": self.errors},
+            **{"elasticity": self.elasticities, "elasticity_error": self.elasticity_errors},
+        }
+        return {"entry": list(self.names), **columns}
+
     def __str__(self) -> str:
         if has_tracers(self):
             return f"Sensitivity(traced, {len(self.names)} entries)"

@@ -82,6 +82,18 @@ class StepSweep:
     order: int = dataclasses.field(metadata={"static": True})
     evaluations: int = dataclasses.field(metadata={"static": True})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Every step of every entry as a table: ``pandas.DataFrame(sweep.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry``, ``step``, ``derivative`` and ``error``, entry by
+            entry.
+        """
+        numbers = {"step": self.steps, "derivative": self.derivative, "error": self.error}
+        columns = {name: flat(tree, 1).T.ravel() for name, tree in numbers.items()}
+        names = np.repeat(entry_names(self.reference), len(jax.tree.leaves(self.steps)[0]))
+        return {"entry": names, **columns}
+
     def __str__(self) -> str:
         count = len(jax.tree.leaves(self.steps)[0])
         names = entry_names(self.reference)

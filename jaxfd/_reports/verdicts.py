@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -71,6 +72,19 @@ class GradCheck:
     def ok(self) -> bool:
         """Whether the gradient was found right; False too where that cannot be told."""
         return self.verdict == AGREES
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as a table: ``pandas.DataFrame(report.to_dict())``, in their own order.
+
+        Returns:
+            Columns of equal length: ``entry``, ``claimed``, ``estimated``, ``bar``, ``verdict``.
+        """
+        numbers = {"claimed": self.claimed, "estimated": self.estimated, "bar": self.bar}
+        return {
+            "entry": entry_names(self.claimed),
+            **{name: flat(tree) for name, tree in numbers.items()},
+            "verdict": flat(self.verdicts, dtype=np.str_),
+        }
 
     def __str__(self) -> str:
         names = entry_names(self.claimed)
