@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,34 +70,14 @@ def prepare_examples() -> None:
             file.write_text(text)
 
 
-class SavedPictures:
-    """Shows what an example has saved as a picture, besides the figures that it leaves open."""
-
-    def __init__(self) -> None:
-        self._seen: set[Path] = set()
-
-    def __repr__(self) -> str:
-        return "SavedPictures()"
-
-    def __call__(self, block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-        from sphinx_gallery.scrapers import figure_rst
-
-        shown = []
-        for file in sorted(Path(block_vars["src_file"]).parent.glob("*.png")):
-            if file not in self._seen:
-                self._seen.add(file)
-                target = Path(next(block_vars["image_path_iterator"]))
-                shutil.copy(file, target)
-                shown.append(str(target))
-        return figure_rst(shown, gallery_conf["src_dir"]) if shown else ""
-
-
+sys.path.insert(0, str(HERE))
 prepare_examples()
 sphinx_gallery_conf = {
     "examples_dirs": str(PREPARED),
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "image_scrapers": ("matplotlib", SavedPictures()),
+    "image_scrapers": ("matplotlib", "gallery_helpers.SavedPictures"),
+    "reset_argv": "gallery_helpers.Arguments",
     "reset_modules": ("matplotlib",),
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,

@@ -1,5 +1,6 @@
-"""Draws the picture of the README and of the start page, from two runs: ``python docs/pictures.py``.
+"""Draws the picture of the README and of the start page, from two runs.
 
+Run it with ``python docs/pictures.py``.
 On the left a loss of hard thresholds, trained with `jax.grad` and with `jaxfd`; on the right a
 simulator that JAX cannot trace, integrated by SciPy, fitted to the pelt counts of the examples.
 Writes ``docs/_static/overview.svg`` and ``overview-dark.svg``.

@@ -1,0 +1,45 @@
+"""What the gallery needs besides its settings: which pictures, and with which arguments."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx_gallery.scrapers import figure_rst
+
+# Full differences take the time; a shorter training shows the same.
+ARGUMENTS = {"train_without_backprop.py": ["--steps", "60"]}
+
+
+class _SavedPictures:
+    """Shows what an example has saved as a picture, besides the figures that it leaves open."""
+
+    def __init__(self) -> None:
+        self._seen: set[Path] = set()
+
+    def __repr__(self) -> str:
+        return "SavedPictures"
+
+    def __call__(self, block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+        shown = []
+        for file in sorted(Path(block_vars["src_file"]).parent.glob("*.png")):
+            if file not in self._seen:
+                self._seen.add(file)
+                target = Path(next(block_vars["image_path_iterator"]))
+                shutil.copy(file, target)
+                shown.append(str(target))
+        return figure_rst(shown, gallery_conf["src_dir"]) if shown else ""
+
+
+class _Arguments:
+    """The command line of each example."""
+
+    def __repr__(self) -> str:
+        return "Arguments"
+
+    def __call__(self, gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
+        return ARGUMENTS.get(Path(script_vars["src_file"]).name, [])
+
+
+SavedPictures, Arguments = _SavedPictures(), _Arguments()
