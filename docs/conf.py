@@ -27,10 +27,17 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "gallery/sg_execution_times.rst", "sg_execution_times.rst"]
+templates_path = ["_templates"]
+exclude_patterns = [
+    "_templates",
+    "_build",
+    "gallery/sg_execution_times.rst",
+    "sg_execution_times.rst",
+]
+suppress_warnings = ["toc.empty_glob"]
 nitpicky = True
 # Other projects' inventories would have to be fetched: their names are shown, and not linked.
-nitpick_ignore_regex = [("py:.*", r"(?!jaxfd\.).*")]
+nitpick_ignore_regex = [("py:.*", r"(?!jaxfd\.).*"), ("py:class", r"jaxfd\.(optim\.)?_.*")]
 default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -78,7 +85,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "image_scrapers": ("matplotlib", "gallery_helpers.SavedPictures"),
     "reset_argv": "gallery_helpers.Arguments",
-    "reset_modules": ("matplotlib",),
+    "reset_modules": ("matplotlib", "gallery_helpers.name_file"),
     "abort_on_example_error": False,
     "only_warn_on_example_error": False,
     "remove_config_comments": True,

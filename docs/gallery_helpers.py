@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ class _SavedPictures:
                 shutil.copy(file, target)
                 shown.append(str(target))
         return figure_rst(shown, gallery_conf["src_dir"]) if shown else ""
+
+
+def name_file(gallery_conf: dict[str, Any], file: str) -> None:
+    """Gives an example the `__file__` that it has as a program; sphinx-gallery leaves it out."""
+    folder = Path(gallery_conf["src_dir"], gallery_conf["examples_dirs"])
+    builtins.__file__ = str(folder / Path(file).name)  # type: ignore[attr-defined]
 
 
 class _Arguments:
