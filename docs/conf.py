@@ -34,7 +34,6 @@ exclude_patterns = [
     "gallery/sg_execution_times.rst",
     "sg_execution_times.rst",
 ]
-suppress_warnings = ["toc.empty_glob"]
 nitpicky = True
 # Other projects' inventories would have to be fetched: their names are shown, and not linked.
 nitpick_ignore_regex = [("py:.*", r"(?!jaxfd\.).*"), ("py:class", r"jaxfd\.(optim\.)?_.*")]
