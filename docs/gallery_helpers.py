@@ -9,8 +9,14 @@ from typing import Any
 
 from sphinx_gallery.scrapers import figure_rst
 
-# Full differences take the time; a shorter training shows the same.
-ARGUMENTS = {"train_without_backprop.py": ["--steps", "60"]}
+ARGUMENTS = {
+    "custom_loss.py": ["--save-plot", "custom_loss.png"],
+    "hard_threshold.py": ["--save-plot", "hard_threshold.png"],
+    "quantised_network.py": ["--save-plot", "quantised_network.png"],
+    "sensitivity.py": ["--save-plots", "."],
+    # Full differences take the time; a shorter training shows the same.
+    "train_without_backprop.py": ["--steps", "60", "--save-plot", "without_backprop.png"],
+}
 
 
 class _SavedPictures:
