@@ -97,6 +97,7 @@ def draw(
             colour = "#D55E00" if look == "--" else "#0072B2"
             axes.plot(at[near], tangent[near], look, color=colour, label=name)
         axes.set(title=title, xlabel="first threshold", ylabel="mean cost")
+        axes.locator_params(axis="x", nbins=5)
     panes[0].legend(frameon=False)
     plt.savefig(file, dpi=120)
     plt.close()

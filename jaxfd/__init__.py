@@ -34,6 +34,7 @@ if _typing.TYPE_CHECKING:
     )
     from jaxfd._reports import (
         GradCheck,
+        Noise,
         Sensitivity,
         StepSweep,
         check_grads,
@@ -73,6 +74,7 @@ __all__ = [
     "Journal",
     "LowRank",
     "Method",
+    "Noise",
     "Orthogonal",
     "Progress",
     "RandomCoordinates",
@@ -113,7 +115,7 @@ _FOLDERS = {
         "Sphere",
     ),
     "_reports": (
-        *("GradCheck", "Sensitivity", "StepSweep"),
+        *("GradCheck", "Noise", "Sensitivity", "StepSweep"),
         *("check_grads", "estimate_noise", "sensitivity", "step_sweep"),
     ),
     "_runs": ("Journal", "Progress", "Runs"),

@@ -45,6 +45,11 @@ class Noise:
             remainder of the highest differences, the size of the jumps of a function that is
             constant in pieces, or where there is neither, ``eps * |f(x)|``.
         evaluations: the number of evaluations.
+
+    Example:
+        >>> import numpy as np, jaxfd
+        >>> jaxfd.Noise(1e-6, (3e-6, 1e-6), 1e-4, conclusive=True, evaluations=9).level
+        1e-06
     """
 
     level: float
