@@ -234,7 +234,7 @@ def repeat(
             done = int(new.steps) - int(run.steps)
             values.append(np.asarray(seen)[:done])
             run = new
-            tally.add(done)
+            tally.add(done, value=float(run.best), evaluations=int(run.evaluations))
             if not one_by_one and not first:
                 count = int(np.clip(count * min(_SECONDS / max(took, 1e-6), 4.0), 1, _LONGEST))
             first = False

@@ -17,9 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
 
-from jaxfd._arrays import check_integer, check_number, finfo
+from jaxfd._arrays import PyTree, check_integer, check_number, finfo
 from jaxfd._estimate import ProgramHolder, program_of
 from jaxfd._methods import Method
 from jaxfd._random import is_random

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import leaf_name
+from jaxfd._arrays import PyTree, entry_names, leaf_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Result:
     num_evaluations: int
     converged: bool
     message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries of ``x`` as a table: ``pandas.DataFrame(result.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry`` and ``x``.
+        """
+        leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree_util.tree_leaves(self.x)]
+        return {"entry": entry_names(self.x), "x": np.concatenate(leaves)}
 
     def __str__(self) -> str:
         head = "converged" if self.converged else "not converged"
