@@ -346,7 +346,7 @@ def test_one_neuron(page):
 @pytest.mark.heavy
 def test_a_neuron_with_a_jump(page):
     page.open("neuron", a="step", h="0.5")
-    assert "says 0" in page.text("note")
+    assert "sees where the loss goes down" in page.text("note")
     page.type("h", "0.001")
     assert "Take a larger h" in page.text("note")
 
