@@ -10,4 +10,5 @@ NEEDS = {
     "libraries/optimistix.md": "optimistix",
 }
 collect_ignore = [page for page, library in NEEDS.items() if find_spec(library) is None]
-collect_ignore += ["_build", "gallery", "generated", "conf.py", "gallery_helpers.py", "pictures.py"]
+collect_ignore += ["_build", "gallery", "generated", "conf.py", "conftest.py"]
+collect_ignore += ["gallery_helpers.py", "pictures.py"]
