@@ -20,6 +20,7 @@ The fourth times a second call with the same cheap NumPy function beside scipy.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import time
 import warnings
@@ -103,7 +104,7 @@ def beside_scipy() -> None:
         spent = [(ours.num_evaluations, ours.value)]
         for method, most in (("BFGS", {"maxiter": 10**5}), ("L-BFGS-B", {"maxfun": 10**6})):
             options = {"maxiter": 10**5, **most}
-            found = scipy_minimize(lambda x, f=fun: float(f(x)), x0, method=method, options=options)
+            found = scipy_minimize(fun, x0, method=method, options=options)
             spent.append((found.nfev, float(found.fun)))
         lowest = min(value for _, value in spent)
         there = [s for s in spent[1:] if s[1] - lowest <= 1e-6 * (start - lowest)]
@@ -140,7 +141,7 @@ def units_and_words(first: str, last: str, noises: tuple[float, ...], spread: fl
         runs = [
             minimize(problem.fun, jnp.asarray(problem.x0), max_evaluations=20_000),
             minimize(
-                lambda z, p=problem, u=unit: p.fun(z / u),
+                _in_units(problem.fun, unit),
                 jnp.asarray(problem.x0 * unit),
                 max_evaluations=20_000,
             ),
@@ -178,6 +179,14 @@ def units_and_words(first: str, last: str, noises: tuple[float, ...], spread: fl
     row("converged is said where no step is left, no noise", share, ">= 0.9", share >= 0.9)
 
 
+def _walled(fun: Fun, wall: float) -> Fun:
+    return lambda x: np.nan if x[0] > wall else fun(x - 1.0)
+
+
+def _in_units(fun: Fun, unit: np.ndarray) -> Fun:
+    return lambda z: fun(z / unit)
+
+
 def kinds() -> Iterator[tuple[str, Callable[[], Result], Callable[[Result], bool]]]:
     """Problems that were called converged, with whether the point is good."""
     import optax
@@ -186,9 +195,7 @@ def kinds() -> Iterator[tuple[str, Callable[[], Result], Callable[[Result], bool
     t = np.linspace(0, 1, 21)
 
     def curve(p: Any) -> Any:
-        return (
-            p[0] * np.exp(-p[1] * t) + p[2] * np.sin(p[3] * t) + p[4] + p[5] * t * t
-        )
+        return p[0] * np.exp(-p[1] * t) + p[2] * np.sin(p[3] * t) + p[4] + p[5] * t * t
 
     data = curve(np.array([2.0, 1.5, 0.7, 6.0, 0.3, -0.5]))
 
@@ -200,12 +207,18 @@ def kinds() -> Iterator[tuple[str, Callable[[], Result], Callable[[Result], bool
 
     for tiny in (1e-12, 1e-30, 1e-200):
         x0 = np.array([0.0, tiny])
-        yield f"an entry that starts at {tiny:g}", lambda x0=x0: minimize(bowl, x0), below(1e-8)
+        yield (
+            f"an entry that starts at {tiny:g}",
+            functools.partial(minimize, bowl, x0),
+            below(1e-8),
+        )
     for start in (5.5, 0.7, -3.2):
         yield (
             f"an entry on a step, from {start}",
-            lambda s=start: minimize(
-                lambda x: np.floor(x[0]) ** 2 + (x[1] - 2) ** 2, np.array([s, 1.0])
+            functools.partial(
+                minimize,
+                lambda x: np.floor(x[0]) ** 2 + (x[1] - 2) ** 2,
+                np.array([start, 1.0]),
             ),
             below(1e-6),
         )
@@ -219,16 +232,18 @@ def kinds() -> Iterator[tuple[str, Callable[[], Result], Callable[[Result], bool
     for wall in (0.5, 1.0):
         yield (
             f"a wall of failures at {wall}",
-            lambda w=wall: minimize(
-                lambda x: np.nan if x[0] > w else bowl(x - 1.0), np.array([0.0, 0.0])
-            ),
+            functools.partial(minimize, _walled(bowl, wall), np.zeros(2)),
             lambda result: False,
         )
     for rate in (2.0, 1e-9):
         yield (
             f"sgd of rate {rate:g}",
-            lambda r=rate: minimize(
-                lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(2), optax.sgd(r), max_steps=400
+            functools.partial(
+                minimize,
+                lambda x: jnp.sum((x - 1) ** 2),
+                jnp.zeros(2),
+                optax.sgd(rate),
+                max_steps=400,
             ),
             below(1e-8),
         )
@@ -308,7 +323,8 @@ def main() -> None:
     words()
     second_call()
     if not options.quick:
-        units_and_words(*options.problems, noises=(0.0, 1e-6, 1e-2), spread=6.0)
+        first, last = options.problems
+        units_and_words(first, last, (0.0, 1e-6, 1e-2), 6.0)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,7 @@ from jaxfd._primitives import host_call_p
 from jaxfd.optim._state import key_bits, key_of
 
 
-def identity_of(
-    closed: Any, known: Any, name: str, parts: Iterable[Mapping[str, str]] = ()
-) -> str:
+def identity_of(closed: Any, known: Any, name: str, parts: Iterable[Mapping[str, str]] = ()) -> str:
     """What tells one problem from another.
 
     That is a traced program with its constants, the compiled code of host functions, and what the

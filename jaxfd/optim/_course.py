@@ -104,7 +104,8 @@ class HostCourse:
         same: what tells the function from others.
     """
 
-    patience, exact, stepwise, told = PATIENCE, True, True, None
+    patience, exact, stepwise = PATIENCE, True, True
+    told: Steps | None = None
 
     def __init__(
         self, landscape: Landscape, method: Any, same: Callable[[tuple[Any, ...]], str]
@@ -173,7 +174,7 @@ class OptaxCourse:
     ) -> None:
         self._fun, self._steps, self._name = fun, steps, name
         self._bounds, self._traced, self._tol = bounds, traced, tol
-        self.told = steps
+        self.told: Steps | None = steps
         self.patience, self.exact, self.dear = steps.patience, steps.exact, not traced
         self.run = begin(steps, x)
         self.eps = float(finfo(self.run.best.dtype).eps)
@@ -205,9 +206,7 @@ class OptaxCourse:
         )
         least = least_of(self._tol, float(run.first), value)
         seen = reading.rise > 0
-        verdict = look_around(
-            landscape, v, value, size, reading, seen, least=least, noise=0.0
-        )
+        verdict = look_around(landscape, v, value, size, reading, seen, least=least, noise=0.0)
         spent = 1 + reading.evaluations + verdict.evaluations
         fine = verdict.status == FOUND and verdict.x is None and not verdict.flat.all()
         run = run._replace(

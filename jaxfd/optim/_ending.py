@@ -78,12 +78,12 @@ def ended(
         odd: the entries that this is about.
         flat: entries whose moves changed nothing.
         names: the names of all entries.
-        noise: the relative noise found; 0 for none.
+        noise: the standard deviation of the noise found; 0 for none.
     """
     message = _WHY[code].format(
         patience=patience,
         entries=_listed(odd, names),
-        noise=f" ({noise:.2g} of it)" if noise else "",
+        noise=f", {noise:.2g}" if noise else "",
     )
     if code in (FOUND, NOISY) and flat.any() and not flat.all():
         message += f"; moves of {_listed(flat, names)} change nothing"

@@ -97,6 +97,8 @@ class HostLandscape:
         self._evaluator, self._black, self._x = evaluator, box_function, x
         self._layout, self._chunk_size = layout, chunk_size
         self.lower, self.upper = box
+        # The user's warnings are the user's; those of the minimiser's arithmetic say nothing.
+        self._warnings: Any = np.geterr()
         self.start = layout.start.copy()
         self.value = float(self.at(self.start[None])[0])
 
@@ -105,10 +107,12 @@ class HostLandscape:
         return self._evaluator.eps
 
     def fit(self, v: Row) -> Row:
-        return np.clip(v, self.lower, self.upper)
+        fitted: np.ndarray = np.clip(v, self.lower, self.upper)
+        return fitted
 
     def at(self, rows: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
-        found: np.ndarray = self._evaluator(rows)[:, 0]
+        with np.errstate(**self._warnings):
+            found: np.ndarray = self._evaluator(rows)[:, 0]
         return found
 
     def slopes(self, v: Row, value: float, h: Row, both: bool) -> Slopes:
@@ -183,7 +187,8 @@ class TracedLandscape:
         return self._eps
 
     def fit(self, v: Row) -> Row:
-        return np.clip(self._vectors.rounded(v), self.lower, self.upper)
+        fitted: np.ndarray = np.clip(self._vectors.rounded(v), self.lower, self.upper)
+        return fitted
 
     def tree(self, v: Row) -> PyTree:
         return jax.tree.map(jnp.asarray, self._vectors.tree(v))
@@ -203,7 +208,7 @@ class TracedLandscape:
 
         def run(*args: PyTree) -> Any:
             with subject.tracing():
-                fun = subject.fun.get()
+                fun: Any = subject.fun.get()
                 return make(values_of(fun, jax.make_jaxpr(fun)(args[0])) if composed else fun)(
                     *args
                 )

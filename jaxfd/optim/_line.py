@@ -1,7 +1,7 @@
 """A line search of values alone: every trial is one evaluation.
 
-It goes shorter and shorter, or longer and longer where nothing is known; where a gradient costs many
-evaluations, one more goes where the parabola through what was seen is lowest. This room must not
+It goes shorter and shorter, or longer and longer where nothing is known; where a gradient costs
+many evaluations, one more goes where the parabola through what was seen is lowest. This room must not
 know how the gradient was found, nor what is done with the point.
 """
 

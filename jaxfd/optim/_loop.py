@@ -29,7 +29,7 @@ _PAUSE = 1.0
 
 
 class Run(NamedTuple):
-    """A run, all of it.
+    """A run, all of it: of JAX's arrays, or of NumPy's and Python's numbers.
 
     Attributes:
         x: where the next step begins.
@@ -50,18 +50,18 @@ class Run(NamedTuple):
 
     x: PyTree
     state: Any
-    steps: Int[Array, ""]
+    steps: Int[Any, ""]
     seen_x: PyTree
-    seen: Float[Array, ""]
+    seen: Float[Any, ""]
     best_x: PyTree
-    best: Float[Array, ""]
-    first: Float[Array, ""]
-    mark: Float[Array, ""]
-    since: Int[Array, ""]
-    evaluations: Int[Array, ""]
-    skipped: Int[Array, ""]
-    status: Int[Array, ""]
-    ask: Bool[Array, ""]
+    best: Float[Any, ""]
+    first: Float[Any, ""]
+    mark: Float[Any, ""]
+    since: Int[Any, ""]
+    evaluations: Int[Any, ""]
+    skipped: Int[Any, ""]
+    status: Int[Any, ""]
+    ask: Bool[Any, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
 
 
 def repeat(
-    steps: Steps,
+    steps: Steps | None,
     run: Run,
     limits: Limits,
     *,
@@ -189,7 +189,7 @@ def repeat(
     """Goes on until there is a reason to stop.
 
     Args:
-        steps: the steps.
+        steps: the steps, where they would be told of the noise.
         run: where to begin.
         limits: when to stop.
         one_by_one: whether every step is a segment of its own.
@@ -207,7 +207,7 @@ def repeat(
     values = [history]
     start = saved = time.monotonic()
     most = np.iinfo(np.int32).max if limits.evaluations is None else limits.evaluations
-    tol = np.asarray(limits.tol, np.result_type(run.best))
+    tol = np.asarray(limits.tol, run.best.dtype)
     count, first = (1 if one_by_one else 8), True
     why = ""
 
@@ -242,7 +242,7 @@ def repeat(
                     raise KeyboardInterrupt from None
                 raise
             took = time.monotonic() - before
-            if bool(new.ask):
+            if steps is not None and bool(new.ask):
                 new = _told(steps, new)
             done = int(new.steps) - int(run.steps)
             values.append(np.asarray(seen)[:done])

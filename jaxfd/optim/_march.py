@@ -22,7 +22,7 @@ _MOST = np.iinfo(np.int32).max
 
 def begin_at(landscape: Landscape) -> Run:
     """A run before its first step, of NumPy's and Python's numbers."""
-    value, x = landscape.value, landscape.start
+    value, x = np.float64(landscape.value), landscape.start
     return Run(
         x=x,
         state=begin(landscape),
@@ -59,7 +59,8 @@ class March:
     ) -> tuple[Run, Float[np.ndarray, "k"]]:
         values: list[float] = []
         while run.status == GOING and len(values) < count and run.evaluations < evaluations:
-            run = self._once(run, float(tol))
+            with np.errstate(all="ignore"):
+                run = self._once(run, float(tol))
             values.append(run.state.value)
         return run, np.asarray(values)
 
@@ -76,9 +77,9 @@ class March:
             state=step.state,
             steps=run.steps + 1,
             seen_x=step.x,
-            seen=value,
+            seen=np.float64(value),
             best_x=step.x if better else run.best_x,
-            best=min(run.best, value),
+            best=np.float64(min(run.best, value)),
             first=run.first,
             mark=value if moved else run.mark,
             since=0 if moved or run.since > PATIENCE else run.since + 1,
@@ -87,4 +88,3 @@ class March:
             status=step.status,
             ask=False,
         )
-

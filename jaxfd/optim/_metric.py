@@ -8,7 +8,7 @@ good for.
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float
 _DENSE, _MEMORY = 500, 30
 
 
-@dataclasses.dataclass(frozen=True)
-class Metric:
+class Metric(NamedTuple):
     """An approximation of the inverse of the Hessian.
 
     Attributes:
@@ -51,7 +50,8 @@ class Metric:
             J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., algorithm 7.4.
         """
         if self.inverse.size:
-            return self.inverse @ g
+            found: np.ndarray = self.inverse @ g
+            return found
         q, weights = g.copy(), []
         bends = np.einsum("ij,ij->i", self.s, self.y)
         for s, y, bend in zip(self.s[::-1], self.y[::-1], bends[::-1], strict=True):
@@ -96,13 +96,13 @@ class Metric:
         if not bend > max(certain, blurred) or not np.isfinite(bend):
             # Nothing bends upwards here: go farther next time.
             first = self.first if self.used else 4 * self.first
-            return dataclasses.replace(self, first=first, wider=True)
+            return self._replace(first=first, wider=True)
         used = self.used + 1
         if len(s) > _DENSE:
-            pairs = [np.concatenate([old, new[None]])[-_MEMORY:] for old, new in
-                     ((self.s, s), (self.y, y))]  # fmt: skip
+            moves = np.concatenate([self.s, s[None]])[-_MEMORY:]
+            changes = np.concatenate([self.y, y[None]])[-_MEMORY:]
             scale = bend / float(y @ (self.first * y))
-            return Metric(self.first * scale, self.inverse, *pairs, used)
+            return Metric(self.first * scale, self.inverse, moves, changes, used)
         inverse = self.inverse if self.inverse.size else np.diag(self.first)
         hy = inverse @ y
         far = (1 + float(y @ hy) / bend) / bend

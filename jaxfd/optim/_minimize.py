@@ -137,7 +137,7 @@ def minimize(
     run = course.run
     if int(run.evaluations) and not np.isfinite(float(run.best)):
         raise ValueError(f"fun is {float(run.best)} at x0, not finite: choose another x0.")
-    saved, history = None, np.zeros(0, np.result_type(run.best))
+    saved, history = None, np.zeros(0, run.best.dtype)
     if checkpoint is not None:
         saved = Checkpoint(checkpoint, course.identity())
         run, history = _resumed(course, saved, run, limits.tol) or (run, history)
@@ -169,9 +169,9 @@ def minimize(
         )
     finally:
         tally.close()
-    if len(history) and not np.isfinite(history[0]) and not np.isfinite(float(run.best)):
-        if not float(run.best) == -math.inf:
-            raise ValueError(f"fun is {history[0]} at x0, not finite: choose another x0.")
+    lost = len(history) and not np.isfinite(history[0]) and not np.isfinite(float(run.best))
+    if lost and float(run.best) != -math.inf:
+        raise ValueError(f"fun is {history[0]} at x0, not finite: choose another x0.")
     run, found = course.judged(run)
     if why:
         ending = stopped(why)
@@ -185,7 +185,7 @@ def minimize(
             odd=found.odd,
             flat=found.flat if code != FLAT else found.odd,
             names=entry_names(x0, 1000),
-            noise=found.noise / max(abs(float(run.best)), 1e-300),
+            noise=found.noise,
         )
         advice = _advice(code, int(run.skipped), course, optimizer, method)
         ending = ending._replace(message=ending.message + advice)
@@ -274,7 +274,7 @@ def _resumed(
     run, history, before = found
     best, first = float(run.best), float(run.first)
     if course.exact and np.isfinite(best):
-        eps = float(finfo(np.result_type(run.best)).eps)
+        eps = float(finfo(run.best.dtype).eps)
         value = course.value(run.best_x)
         bound = eps**0.5 * max(abs(best), abs(value)) + 1e3 * eps * abs(first)
         # Where it is not the same twice, there is noise.

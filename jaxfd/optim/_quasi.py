@@ -22,7 +22,7 @@ from jaxfd.optim._metric import Metric
 from jaxfd.optim._noise import look_at_noise
 from jaxfd.optim._reading import Noise, Reading, read, read_by_method
 from jaxfd.optim._scale import learn_scales
-from jaxfd.optim._steps import ENDLESS, FAILED, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
 from jaxfd.optim._verdict import look_around
 
 Row = Float[np.ndarray, "n"]
@@ -157,7 +157,7 @@ class QuasiNewton:
         return float(self._land.at(v[None])[0])
 
     def step(self, v: Row, state: State, least: float, stalled: bool) -> Step:
-        """The next point. Less than ``least`` is no decrease; ``stalled``: there was none lately."""
+        """The next point. Less than ``least`` is no decrease; ``stalled``: none came lately."""
         self._spent = 0
         state, reading = self._read(v, state)
         value, metric, scale = state.value, state.metric, state.scale
@@ -172,9 +172,7 @@ class QuasiNewton:
         fresh = metric.used == 0
         settled = (promised <= floor and not fresh) or (promised == 0 and state.restart)
         # A function that is constant in pieces is flat everywhere: first ask how far that goes.
-        settled = settled and (
-            state.asked > 0 or self._method is not None or bool(np.any(g != 0))
-        )
+        settled = settled and (state.asked > 0 or self._method is not None or bool(np.any(g != 0)))
         # A forward difference vanishes beside the minimum: how much lower may that be?
         bias = np.where(free, reading.bias, 0.0)
         doubt = settled and float(bias @ metric.times(bias)) > floor
@@ -252,9 +250,7 @@ class QuasiNewton:
             return NOISY if noisy else STALLED
         return NOISY if noisy else FOUND
 
-    def _made(
-        self, v: Row, state: State, reading: Reading, line: LineSearch, status: int
-    ) -> Step:
+    def _made(self, v: Row, state: State, reading: Reading, line: LineSearch, status: int) -> Step:
         x, value = (line.x, line.value) if line.found else (v, state.value)
         if value == -math.inf or (status not in (GOING,) and state.away):
             status = ENDLESS
@@ -288,7 +284,7 @@ class QuasiNewton:
             found = learn_scales(self._land, v, state.value, state.scale, reading, state.noise)
             self._spent += found.evaluations
             reading, seen = found.reading, found.seen
-            state = state._replace(scale=found.scale, scaling=found.evaluations)
+            state = state._replace(scale=found.scale, start=found.scale, scaling=found.evaluations)
         metric = state.metric
         if state.restart:
             metric = Metric.begin(1 / reading.curvature)
@@ -325,7 +321,7 @@ class QuasiNewton:
                     self._metric = metric = Metric.begin(np.full_like(v, _WIDE * flat))
                     p, known = -flat * down, None
         length = float(np.linalg.norm(v / scale))
-        line = line_search(
+        return line_search(
             self._fun,
             at,
             v,
@@ -339,7 +335,6 @@ class QuasiNewton:
             eps=state.noise.eps,
             first=known,
         )
-        return line
 
     def _away(self, v: Row, new: Row, state: State) -> bool:
         """Whether a move as long as x is wide went where the digits of the start are lost."""
@@ -347,7 +342,7 @@ class QuasiNewton:
         return bool(np.any(far & (np.abs(new - v) > np.abs(new) / 4)))
 
     def _ask(self, v: Row, state: State) -> tuple[State, bool]:
-        """Looks at the noise: whether there is more than was known, so that it is worth going on."""
+        """Looks at the noise: whether there is more than was known, so that it pays to go on."""
         size = np.maximum(np.abs(v), state.scale)
         found = look_at_noise(self._land, v, state.value, size, state.noise.eps)
         self._spent += found.evaluations

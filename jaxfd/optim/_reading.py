@@ -1,4 +1,4 @@
-"""The gradient at a point as a quasi-Newton method wants it: steps that suit, and how far it is off.
+"""The gradient at a point as a quasi-Newton method wants it: steps that suit, how far it is off.
 
 A step suits what is known: the size of the entry, the noise of the function, and the curvature. A
 forward difference is corrected by the curvature last seen. This room must not know where steps

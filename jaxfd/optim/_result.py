@@ -52,7 +52,7 @@ class Result:
     path: PyTree = None
 
     def __str__(self) -> str:
-        head = str(self.status) if self.converged else f"not converged ({self.status})"
+        head = "converged" if self.converged else "not converged"
         lines = [
             f"{head}: {self.message}",
             f"value {self.value:.10g} after {len(self.history)} steps, "

@@ -68,10 +68,13 @@ def learn_scales(
         return Scales(scale, reading, seen, 0)
     new, cost = scale.copy(), 0
     known, blocked = reading.known.copy(), reading.blocked.copy()
-    for _ in range(_LOOKS):
+    for look in range(_LOOKS):
         if not len(wanted):
             break
         aim = np.where(np.isfinite(length), length, np.where(known, np.inf, 0.0))
+        if look == 1:  # as if it had started at 0
+            tiny = wanted[~seen[wanted] & known[wanted]]
+            new[tiny] = np.maximum(new[tiny], 1 / _FARTHER)
         far = np.clip(aim[wanted] / new[wanted], 1 / _FARTHER, _FARTHER)
         new[wanted] *= far
         h = np.zeros_like(new)

@@ -86,7 +86,7 @@ def look_around(
         return float(landscape.at(w[None])[0])
 
     free = ~held & (reading.blocked == 0)
-    for p in _downhill(np.where(free, g, 0.0), size, reading.curvature / scale**2, floor):
+    for p in _moves(np.where(free, g, 0.0), size, reading.curvature / scale**2, floor):
         new = landscape.fit(v + p)
         cost += 1
         here = fun(new)
@@ -123,12 +123,14 @@ def look_around(
     return Verdict(status, jumps if jumps.any() else none, None, value, flat, cost)
 
 
-def _downhill(g: Row, size: Row, curvature: Row, floor: float) -> list[Row]:
-    """Moves that should go down, if any does: along the gradient, and of single entries."""
+def _moves(g: Row, size: Row, curvature: Row, floor: float) -> list[Row]:
+    """Moves that may go down, if any does: along the gradient, and of single entries."""
     length = float(np.linalg.norm(g * size))
     if not (length > 0 and math.isfinite(length)):
         return []
-    found = [-g * size**2 * (_STEP / length)]
+    # The other way too, for beside a saddle differences may have the wrong sign.
+    along = -g * size**2 * (_STEP / length)
+    found = [along, -along]
     each = np.minimum(_STEP * size, np.abs(g) / curvature)
     gain = np.abs(g) * each - curvature * each**2 / 2
     for i in np.argsort(-gain)[:_SINGLE]:
