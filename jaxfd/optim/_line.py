@@ -1,8 +1,8 @@
 """A line search of values alone: every trial is one evaluation.
 
 It goes shorter and shorter, or longer and longer where nothing is known; where a gradient costs
-many evaluations, one more goes where the parabola through what was seen is lowest. This room must not
-know how the gradient was found, nor what is done with the point.
+many evaluations, one more goes where the parabola through what was seen is lowest. This room must
+not know how the gradient was found, nor what is done with the point.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def line_search(
         condition of Armijo.
     """
     best = LineSearch(v, value)
-    length = math.sqrt(float(np.sum((p / scale) ** 2)))
+    length = math.hypot(*(p / scale).tolist())  # which overflows last
     if not float(g @ p) < 0:
         return best
     t, reach = (most / length if length > most else 1.0), 0.0
@@ -86,6 +86,8 @@ def line_search(
     grow = 10.0 if fresh else 4.0
     while best.trials < _MOST_TRIALS:
         new = at(t)
+        if np.array_equal(new, v):
+            break
         seen = first if first is not None and t == 1 and not best.trials else fun(new)
         best.trials += 1
         if seen == -math.inf:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, PyTree
 
+from jaxfd.optim._knowledge import begin
 from jaxfd.optim._landscape import Landscape
 from jaxfd.optim._loop import Run, least_of
-from jaxfd.optim._quasi import PATIENCE, QuasiNewton, begin
+from jaxfd.optim._quasi import PATIENCE, QuasiNewton
 from jaxfd.optim._steps import GOING
 
 _MOST = np.iinfo(np.int32).max

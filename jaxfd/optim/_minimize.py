@@ -19,27 +19,25 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxfd._arrays import check_integer, check_number, entry_names, finfo
+from jaxfd._arrays import entry_names, finfo
 from jaxfd._estimate import HostProgram, ProgramHolder, program_of
 from jaxfd._methods import Method
 from jaxfd._random import is_random
 from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import ctrl_c, host_calls
-from jaxfd._transforms import check_method, check_pair, schedule_of
+from jaxfd._transforms import schedule_of
+from jaxfd.optim._asked import check_pairs, keyed, limits_of
 from jaxfd.optim._checkpoint import Checkpoint
 from jaxfd.optim._course import Course, Found, OptaxCourse, as_box, host_course, is_traceable
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._ending import Ending, ended, stopped
-from jaxfd.optim._loop import Limits, Run, repeat
+from jaxfd.optim._loop import Run, repeat
 from jaxfd.optim._result import Result
 from jaxfd.optim._state import number
 from jaxfd.optim._status import Status
 from jaxfd.optim._steps import FLAT, FOUND, GOING, NOISY, STALLED, STUCK
 from jaxfd.optim._vector import box_of
-
-# What counters hold.
-_MOST = np.iinfo(np.int32).max - 1
 
 
 @ctrl_c.noticing()
@@ -64,34 +62,38 @@ def minimize(
 ) -> Result:
     """Minimises a function by evaluating it.
 
-    Without ``optimizer`` this is limited-memory BFGS with a line search of values alone, made for
-    differences: forward ones (n + 1 evaluations a step) as long as they lower the value, central
-    ones then. Where a step fails, the function's noise is estimated, and if there is more than
-    rounding, points go as far as it wants. That suits functions that are smooth under their noise,
-    from a few parameters to some thousand. With a random method (`jaxfd.SPSA`) it is
-    ``optax.adam(1e-2)``, which bears any noise, and does not care how many parameters there are.
-    Any optax optimiser may be given; it gets ``value``, ``grad`` and ``value_fn`` as line searches
-    want them, where ``jax.grad`` of ``value_fn`` is a difference too. One that begins with
-    `estimate_gradient`, such as `spsa`, estimates for itself.
+    Without ``optimizer`` this is BFGS (with the whole matrix up to 500 entries) and a line search
+    of values alone, made for differences: forward ones (n + 1 evaluations a step) as long as they
+    lower the value, central ones then. Where a step fails, the function's noise is estimated, and
+    if there is more than rounding, points go as far as it wants. That suits functions that are
+    smooth under their noise, from a few parameters to some thousand. The units of single entries
+    change nothing; an entry that starts at 0 may take up to 8 evaluations for its scale. With a
+    random method (`jaxfd.SPSA`) it is ``optax.adam(1e-2)``, which bears any noise, and does not
+    care how many parameters there are. Any optax optimiser may be given; it gets ``value``,
+    ``grad`` and ``value_fn`` as line searches want them, where ``jax.grad`` of ``value_fn`` is a
+    difference too. One that begins with `estimate_gradient`, such as `spsa`, estimates for itself.
 
-    The loop is compiled. Callbacks, progress, checkpoints, Ctrl-C and the time come in between
-    segments of it: a few times a second, or after every step of a `jaxfd.blackbox`.
+    The loop of BFGS runs on the host. Of a function that JAX traces a value and a gradient are
+    compiled and kept; a black box, or any function of NumPy arrays that JAX cannot trace, is
+    evaluated in float64 whatever JAX computes in, and nothing is compiled (but where ``method`` is
+    given). The steps of an optimiser are compiled, many of them in one segment unless a callback
+    wants to see each.
 
     Args:
-        fun: a function of one pytree that returns one real number: one that JAX can trace, or a
-            `jaxfd.blackbox`.
+        fun: a function of one pytree that returns one real number: one that JAX can trace, a
+            `jaxfd.blackbox`, or any function of NumPy arrays.
         x0: the start, a pytree of real floating arrays. Its entries also say how large entries are.
         optimizer: an optax optimiser; None for the default.
         method: how to estimate gradients, used as it is. None for the default: with ``optimizer``
             ``jaxfd.Central()``. Not beside an ``optimizer`` that estimates for itself.
         max_steps: stops after so many steps.
-        tol: stops where steps lower the value by no more than this times the value; or times 1, or
-            the first value if that is smaller, where the value is smaller still. That is where a
+        tol: stops where steps can lower the value by no more than this times the value; or times 1,
+            or the first value if that is smaller, where the value is smaller still. That is where a
             step promises no more (default), or 100 steps bring none (with ``optimizer``).
         bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``: nothing is evaluated
             outside, and steps end at the walls.
-        callback: a function of the `Result` so far; it is called between segments, and what it
-            returns stops the run if it is true.
+        callback: a function of the `Result` so far, with the current point; it is called after
+            every step, and what it returns stops the run if it is true.
         progress: True for a bar on a terminal (``jaxfd[progress]``) and lines in the log ``jaxfd``
             elsewhere, or a function, as for `jaxfd.blackbox`; it counts steps.
         checkpoint: a folder. The run is saved there, and goes on from there when it is called again
@@ -99,14 +101,17 @@ def minimize(
             budget, or a smaller ``tol``, goes on where the run ended. The best point is evaluated
             once more, uncounted: where ``fun`` has changed, the folder is refused.
         key: a PRNG key for a random ``method``, in place of its own.
+        path: whether the result shall hold the point after each step of this call.
         max_evaluations: stops after the step that reaches so many evaluations.
         max_seconds: stops after so many seconds.
         chunk_size: as for `jaxfd.grad`.
 
     Returns:
-        A `Result` with the best point seen. Ctrl-C ends the run with what there is by then; before
-        the value at ``x0`` is known there is nothing, and it raises KeyboardInterrupt. Steps where
-        value or gradient are not finite are not made, and the message says how many.
+        A `Result` with the best point seen; ``converged`` is true where there is evidence that no
+        step of use is left, and ``status`` says why it ended. Ctrl-C ends the run with what there
+        is by then; before the value at ``x0`` is known there is nothing, and it raises
+        KeyboardInterrupt. Steps where value or gradient are not finite are not made, and the
+        message says how many.
 
     Raises:
         TypeError, ValueError: where an argument does not fit; see the message. ``checkpoint`` holds
@@ -123,16 +128,16 @@ def minimize(
     Reference:
         A. Berahas, R. Byrd and J. Nocedal, "Derivative-free optimization of noisy functions via
         quasi-Newton methods", SIAM J. Optimization 29 (2019) 965-993, for noise, steps and the
-        relaxed line search; D. Liu and J. Nocedal, "On the limited memory BFGS method", Math.
-        Programming 45 (1989) 503-528.
+        relaxed line search; J. Nocedal and S. Wright, "Numerical Optimization", 2nd ed., sections
+        6.1 and 7.2.
     """
     presses = ctrl_c.noticed()
-    method = _keyed(method, key)
-    limits = _check(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
+    method = keyed(method, key)
+    limits = limits_of(optimizer, method, max_steps, tol, callback, max_evaluations, max_seconds)
     check_progress(progress)
     schedule_of(chunk_size)
     leaves = leaves_of("minimize", x0)
-    _check_bounds(bounds, x0)
+    check_pairs(bounds, x0)
     course, name = _course_of(fun, x0, leaves, optimizer, method, bounds, chunk_size, tol)
     run = course.run
     if int(run.evaluations) and not np.isfinite(float(run.best)):
@@ -294,61 +299,6 @@ def _advice(code: int, skipped: int, course: Course, optimizer: Any, method: Any
         other = ", or give method=jaxfd.Central()" if central else ""
         return f"; the rounding of float32 may hide what is left: enable x64{other}"
     return "; method=jaxfd.Central() often gets farther there" if central and skipped else ""
-
-
-def _check(
-    optimizer: Any,
-    method: Any,
-    max_steps: Any,
-    tol: Any,
-    callback: Any,
-    max_evaluations: Any,
-    max_seconds: Any,
-) -> Limits:
-    """Raises TypeError or ValueError for options that no function could make right."""
-    if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer must be an optax optimiser such as optax.adam(1e-2), got {optimizer!r}."
-        )
-    if method is not None and (isinstance(method, type) or not callable(method)):
-        check_method(method)
-    if callback is not None and not callable(callback):
-        raise TypeError(f"callback must be a function of a Result, got {callback!r}.")
-    for name, value in (("max_steps", max_steps), ("max_evaluations", max_evaluations)):
-        if value is None and name == "max_evaluations":
-            continue
-        wanted = "from 1 to two thousand million"
-        check_integer(value, name, most=_MOST, numpy=True, wanted=wanted)
-    for name, value in (("tol", tol), ("max_seconds", max_seconds)):
-        if value is None and name == "max_seconds":
-            continue
-        check_number(value, name)
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
-    return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
-
-
-def _check_bounds(bounds: Any, x: PyTree) -> None:
-    """Raises TypeError if bounds are no pair, such as a pair for each entry, as scipy wants it."""
-    listed = isinstance(bounds, (tuple, list)) and (len(bounds) != 2 or isinstance(x, jax.Array))
-    if listed and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in bounds):
-        raise TypeError(
-            f"bounds must be one pair (lower, upper), not a pair for each entry, got {bounds!r:.60}"
-            ": give numbers or pytrees like x0, (jnp.array([...]), jnp.array([...])), say."
-        )
-    check_pair(bounds)
-
-
-def _keyed(method: Any, key: Any) -> Any:
-    """The method with the key it is given."""
-    if key is None:
-        return method
-    if not is_random(method):
-        raise ValueError(
-            f"key is for random methods such as jaxfd.SPSA(), but method is {method!r}: leave key "
-            "out, or give such a method."
-        )
-    return dataclasses.replace(method, key=key)
 
 
 @functools.cache

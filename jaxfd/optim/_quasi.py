@@ -11,23 +11,23 @@ This room must not know how steps are repeated, nor how a gradient is made of va
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxfd.optim._knowledge import State, Step
 from jaxfd.optim._landscape import Landscape
 from jaxfd.optim._line import LineSearch, line_search
 from jaxfd.optim._metric import Metric
 from jaxfd.optim._noise import look_at_noise
-from jaxfd.optim._reading import Noise, Reading, read, read_by_method
+from jaxfd.optim._reading import TINY, Noise, Reading, read, read_by_method
 from jaxfd.optim._scale import learn_scales
 from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
 from jaxfd.optim._verdict import look_around
 
 Row = Float[np.ndarray, "n"]
 
-_EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 # The share of the noise below which a promised decrease is none.
 _BELOW_NOISE = 0.01
 # How often the noise may be asked for, and how often the end may turn out to be none.
@@ -41,102 +41,10 @@ _WIDE = 30.0
 _FARTHEST = 1e3
 # A change of the value is seen from so many times its rounding on.
 _SEEN = 30.0
+# Steps in a row that are as long as x is wide, where the digits of the start are lost.
+_ENDLESS = 8
 # Steps without progress that end a run.
 PATIENCE = 20
-
-
-class State(NamedTuple):
-    """What is known; vectors have the entries of ``x`` in a row.
-
-    Attributes:
-        value: the value at ``x``.
-        last_x: the point where the last gradient was formed.
-        last_g: that gradient, in units of the scales.
-        last_error: how far it may be off.
-        moved: whether ``x`` is another point.
-        metric: what is known of the Hessian, in units of the scales.
-        curvature: its diagonal as last seen.
-        central: whether differences are central ones.
-        restart: whether to forget all pairs and look at curvatures.
-        noise: what is known of the noise.
-        asked: how often that was estimated.
-        away: whether ``x`` last went down far from the start, and as far again.
-        scale: how large entries are.
-        start: how large they are at the start.
-        seen: whose moves have ever changed the value.
-        looks: how often a look around found a lower point at what seemed the end.
-        scaling: evaluations spent on scales.
-        odd: the entries that the end is about.
-        flat: entries whose moves change nothing.
-    """
-
-    value: float
-    last_x: Row
-    last_g: Row
-    last_error: Row
-    moved: bool
-    metric: Metric
-    curvature: Row
-    central: bool
-    restart: bool
-    noise: Noise
-    asked: int
-    away: bool
-    scale: Row
-    start: Row
-    seen: Bool[np.ndarray, "n"]
-    looks: int
-    scaling: int
-    odd: Bool[np.ndarray, "n"]
-    flat: Bool[np.ndarray, "n"]
-
-
-class Step(NamedTuple):
-    """What came of a step.
-
-    Attributes:
-        x: where the next one begins.
-        state: what is known there.
-        value: the value there.
-        evaluations: how many it took.
-        skipped: whether something was not finite.
-        status: why the run is over, if it is.
-    """
-
-    x: Row
-    state: State
-    value: float
-    evaluations: int
-    skipped: bool
-    status: int
-
-
-def begin(landscape: Landscape) -> State:
-    """What is known at the start."""
-    v = landscape.start
-    zero, no = np.zeros_like(v), np.zeros(len(v), bool)
-    size = np.where(v == 0, 1.0, np.abs(v))
-    return State(
-        value=landscape.value,
-        last_x=zero,
-        last_g=zero,
-        last_error=zero + np.inf,
-        moved=False,
-        metric=Metric.begin(zero + 1),
-        curvature=zero + 1,
-        central=False,
-        restart=True,
-        noise=Noise(landscape.eps, 0.0, landscape.eps),
-        asked=0,
-        away=False,
-        scale=size,
-        start=size,
-        seen=no,
-        looks=0,
-        scaling=0,
-        odd=no,
-        flat=no,
-    )
 
 
 class QuasiNewton:
@@ -202,7 +110,8 @@ class QuasiNewton:
             restart=failed and exact,
             away=self._away(v, new, state) if line.found else state.away,
         )
-        if failed and not doubt and state.asked < _ASKS and self._method is None:
+        doubtful = ended and not state.noise.much and self._rough(reading, free, state, floor)
+        if ((failed and not doubt) or doubtful) and state.asked < _ASKS and self._method is None:
             state, better = self._ask(v, state)
             if better:
                 return self._made(v, state, reading, line, GOING)
@@ -252,7 +161,7 @@ class QuasiNewton:
 
     def _made(self, v: Row, state: State, reading: Reading, line: LineSearch, status: int) -> Step:
         x, value = (line.x, line.value) if line.found else (v, state.value)
-        if value == -math.inf or (status not in (GOING,) and state.away):
+        if value == -math.inf or (state.away and (status != GOING or state.away > _ENDLESS)):
             status = ENDLESS
         skipped = line.failed > 0 or not reading.known.all()
         state = state._replace(value=value)
@@ -336,10 +245,19 @@ class QuasiNewton:
             first=known,
         )
 
-    def _away(self, v: Row, new: Row, state: State) -> bool:
-        """Whether a move as long as x is wide went where the digits of the start are lost."""
+    def _rough(
+        self, reading: Reading, free: Bool[np.ndarray, "n"], state: State, floor: float
+    ) -> bool:
+        """Whether the values beside a seeming end change far more than beside a minimum."""
+        least = max(floor, 100 * state.noise.at(state.value))
+        if np.isfinite(reading.bend).any():  # points lie farther away
+            least = max(1e3 * least, 1e-3 * abs(state.value))
+        return bool(np.any(reading.rise[free] > least))
+
+    def _away(self, v: Row, new: Row, state: State) -> int:
+        """For how many steps x has moved by its own width, far from the start's digits."""
         far = np.abs(new) > state.start / state.noise.eps
-        return bool(np.any(far & (np.abs(new - v) > np.abs(new) / 4)))
+        return state.away + 1 if np.any(far & (np.abs(new - v) > np.abs(new) / 4)) else 0
 
     def _ask(self, v: Row, state: State) -> tuple[State, bool]:
         """Looks at the noise: whether there is more than was known, so that it pays to go on."""
@@ -351,7 +269,7 @@ class QuasiNewton:
         flat = not np.any(state.last_g)
         if not (found.conclusive or flat) or not found.level > 4 * level:
             return state, False
-        relative = found.level / max(abs(state.value), _TINY)
+        relative = found.level / max(abs(state.value), TINY)
         noise = Noise(relative, 0.0, state.noise.eps)
         if state.noise.much or relative > 1:  # it does not go with the value
             noise = Noise(state.noise.eps, found.level, state.noise.eps)

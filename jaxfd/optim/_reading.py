@@ -18,7 +18,8 @@ from jaxfd.optim._landscape import Landscape
 
 Row = Float[np.ndarray, "n"]
 
-_EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
+# The smallest number with all digits.
+TINY = float(np.finfo(np.float64).tiny)
 # Above so many eps, noise is taken for more than rounding. Points then lie where the curvature has
 # lifted the function by so many times the noise.
 _NOISY, _LIFT = 500.0, 100.0
@@ -52,7 +53,7 @@ class Noise(NamedTuple):
 
     def share(self, value: float) -> float:
         """The same over the value, at most 1."""
-        return min(self.at(value) / max(abs(value), _TINY), 1.0) if self.at(value) else self.eps
+        return min(self.at(value) / max(abs(value), TINY), 1.0) if self.at(value) else self.eps
 
 
 class Reading(NamedTuple):
@@ -111,7 +112,7 @@ def read(
     h = size * share ** (1 / 4 if restart else 1 / 3 if central else 1 / 2)
     level = noise.at(value)
     if noise.much and not restart:
-        lifted = np.sqrt(2 * _LIFT * max(level, _TINY) / curvature)
+        lifted = np.sqrt(2 * _LIFT * max(level, TINY) / curvature)
         h = np.maximum(lifted, math.sqrt(noise.eps) * size)
     both = noise.much or central or restart
     # A step is a tenth of the entry at most, unless noise wants more.

@@ -22,6 +22,10 @@ Row = Float[np.ndarray, "n"]
 
 # The step that is tried downhill, relative to the entries' sizes.
 _STEP = 1e-3
+# Where a noisy function is averaged: around the point, in sizes, and along a move.
+_AROUND, _SPREAD = (0.0, 1e-6, -1e-6, 2e-6), (0.8, 0.9, 1.0, 1.1)
+# Moves beside a pole, relative to the entries' sizes.
+_NEAR = (1e-9, -1e-9, 1e-10, -1e-10)
 # Single entries that are tried.
 _SINGLE = 3
 # Moves of entries that never changed the value, and for how many entries at once.
@@ -78,27 +82,48 @@ def look_around(
     held = ((v <= lower) & (g > 0)) | ((v >= upper) & (g < 0))
     ahead = (reading.blocked == 2) | (reading.blocked == -np.sign(g))
     floor, cost = least + 2 * noise, 0
-    steep = np.abs(g) * size * _STEP
-    lost = (~reading.known & (lower < upper)) | (ahead & (reading.blocked != 0) & (steep > floor))
+    much = np.abs(g) * size * _STEP > floor
+    lost = (~reading.known & (lower < upper)) | (ahead & (reading.blocked != 0) & much)
     lost &= ~held
 
     def fun(w: Row) -> float:
         return float(landscape.at(w[None])[0])
 
+    if noise > 0:
+        around = [landscape.fit(v + shift * size) for shift in _AROUND]
+        cost += len(around)
+        value = _mean(landscape.at(np.stack(around)), value)
+        floor = least + noise
+
+    def fun_near(p: Row) -> float:
+        """The value at a move; of a noisy function the mean of a few beside it."""
+        nonlocal cost
+        points = [landscape.fit(v + t * p) for t in (_SPREAD if noise > 0 else (1.0,))]
+        cost += len(points)
+        return _mean(landscape.at(np.stack(points)), np.inf)
+
     free = ~held & (reading.blocked == 0)
     for p in _moves(np.where(free, g, 0.0), size, reading.curvature / scale**2, floor):
-        new = landscape.fit(v + p)
-        cost += 1
-        here = fun(new)
+        here = fun_near(p)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
         if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
             p = p * (-slope / bend)  # where the parabola through what was seen is lowest
-            cost += 1
-            here = fun(landscape.fit(v + p))
+            here = fun_near(p)
         if here < value - floor:
             line = _onward(landscape, v, value, p, size, here, noise)
             return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
+    # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
+    steep = np.where(free, reading.rise, 0.0)
+    for i in np.argsort(-steep)[:_SINGLE]:
+        for near in _NEAR if steep[i] > max(floor, 1e-3 * abs(value)) else ():
+            p = np.where(np.arange(len(v)) == i, near * size, 0.0)
+            new = landscape.fit(v + p)
+            cost += 1
+            here = fun(new)
+            if here < value - floor:
+                line = _onward(landscape, v, value, p, size, here, noise)
+                return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     if lost.any():
         return Verdict(FAILED, lost, None, value, none, cost)
     flat, jumps = none.copy(), none.copy()
@@ -121,6 +146,11 @@ def look_around(
         flat[i], jumps[i] = not changed, changed
     status = JUMPS if jumps.any() else FOUND
     return Verdict(status, jumps if jumps.any() else none, None, value, flat, cost)
+
+
+def _mean(values: Row, otherwise: float) -> float:
+    """The mean of values, where they are finite."""
+    return float(np.mean(values)) if np.isfinite(values).all() else otherwise
 
 
 def _moves(g: Row, size: Row, curvature: Row, floor: float) -> list[Row]:

@@ -224,7 +224,7 @@ class TestOptimizers:
             return bowl(x)
 
         optimizer = spsa(jax.random.key(0), a=1.0, stability=10.0)
-        found = minimize(fun, jnp.zeros(3), optimizer, max_steps=300)
+        found = minimize(fun, jnp.zeros(3), optimizer, max_steps=100)
         assert found.value < 1e-2
         # Two for the gradient and one for the value.
         assert found.num_evaluations == len(points.taken()) == 3 * len(found.history)
