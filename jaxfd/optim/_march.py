@@ -16,7 +16,7 @@ from jaxfd.optim._knowledge import begin
 from jaxfd.optim._landscape import Landscape
 from jaxfd.optim._loop import Run, least_of
 from jaxfd.optim._quasi import PATIENCE, QuasiNewton
-from jaxfd.optim._steps import GOING
+from jaxfd.optim._steps import ENDLESS, GOING
 
 _MOST = np.iinfo(np.int32).max
 
@@ -73,6 +73,9 @@ class March:
         # Among values that noise makes equal the last one is the best.
         better = value <= run.best + 2 * noise
         moved = value < run.mark - max(least_of(tol, run.first, run.mark), noise)
+        status = step.status
+        if value * step.state.noise.eps < -abs(run.first) < 0:  # no digit of the first is left
+            status = ENDLESS
         return Run(
             x=step.x,
             state=step.state,
@@ -86,6 +89,6 @@ class March:
             since=0 if moved or run.since > PATIENCE else run.since + 1,
             evaluations=min(run.evaluations + step.evaluations, _MOST),
             skipped=run.skipped + int(step.skipped),
-            status=step.status,
+            status=status,
             ask=False,
         )

@@ -22,6 +22,8 @@ Row = Float[np.ndarray, "n"]
 _LOOKS, _FARTHER = 4, 1e4
 # A scale that is right within this factor stays; entries that agree within it have one.
 _AGREE = 1e2
+# The share that is far smaller.
+_SMALLER = 0.3
 # A change of the value is seen from so many times its rounding on.
 _SEEN = 30.0
 # Looks are so far, relative to the scale.
@@ -59,7 +61,7 @@ def learn_scales(
     """
     level = noise.at(value)
     height = abs(value) if value else float(np.max(reading.rise, initial=0.0)) / _NEAR
-    slope, bend, rise = reading.slope / scale, reading.bend / scale**2, reading.rise
+    slope, bend, rise = reading.slope / scale, reading.bend / scale**2, reading.rise.copy()
     seen = rise > _SEEN * level
     length = _length(height, slope, bend, seen & reading.known)
     wrong = (v == 0) & ~((length <= _AGREE * scale) & (length >= scale / _AGREE))
@@ -67,6 +69,7 @@ def learn_scales(
     if not len(wanted):
         return Scales(scale, reading, seen, 0)
     new, cost = scale.copy(), 0
+    noisy = np.zeros(len(v), bool)
     known, blocked = reading.known.copy(), reading.blocked.copy()
     for look in range(_LOOKS):
         if not len(wanted):
@@ -77,6 +80,7 @@ def learn_scales(
             new[tiny] = np.maximum(new[tiny], 1 / _FARTHER)
         far = np.clip(aim[wanted] / new[wanted], 1 / _FARTHER, _FARTHER)
         new[wanted] *= far
+        before = rise[wanted]
         h = np.zeros_like(new)
         h[wanted] = _NEAR * new[wanted]
         found = two_sided(landscape.at, v, value, h, landscape.lower, landscape.upper)
@@ -89,12 +93,15 @@ def learn_scales(
         ):
             old[wanted] = now[wanted]
         known[wanted] = np.isfinite(slope[wanted])
+        # What changes as much at a far smaller distance is noise, and says nothing of scales.
+        same = (far < _SMALLER) & (rise[wanted] > _SMALLER * before) & np.isfinite(before)
+        noisy[wanted[same]] = True
         seen = rise > _SEEN * level
         length = _length(height, slope, bend, seen & known)
         fits = (length <= _AGREE * new) & (length >= new / _AGREE)
-        wanted = wanted[~fits[wanted]]
+        wanted = wanted[~fits[wanted] & ~same]
     # What shows nothing at any distance, or fails at all, stays what it was.
-    lost = np.zeros(len(v), bool)
+    lost = noisy.copy()
     lost[wanted] = ~np.isfinite(length[wanted]) | ~known[wanted]
     new = np.where(lost, scale, new)
     learnt = (new != scale) & np.isfinite(length)
@@ -112,9 +119,9 @@ def learn_scales(
         slope=np.where(changed, slope, reading.slope),
         curvature=np.where(changed, curvature, reading.curvature),
         bend=np.where(changed, bend, reading.bend),
-        known=known,
-        rise=rise,
-        blocked=blocked,
+        known=np.where(changed, known, reading.known),
+        rise=np.maximum(rise, reading.rise),
+        blocked=np.where(changed, blocked, reading.blocked),
     )
     return Scales(new, reading, seen, cost)
 
