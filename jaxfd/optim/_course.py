@@ -199,7 +199,8 @@ class OptaxCourse:
             return run, Found()
         landscape = landscape_of(self._fun, run.best_x, self._bounds, None, self._traced)[0]
         v, value = landscape.start, landscape.value
-        size = np.where(v == 0, 1.0, np.abs(v))
+        start = Layout(jax.tree.map(np.asarray, self.run.x)).start
+        size = np.where(start == 0, 1.0, np.abs(start))
         noise = Noise(landscape.eps, 0.0, landscape.eps)
         reading = read(
             landscape, v, value, size, noise, np.ones_like(v), central=True, restart=True

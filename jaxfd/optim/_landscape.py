@@ -8,6 +8,7 @@ the function. It must not know where the minimiser goes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import flatten
 from jaxfd._estimate import slopes, values_of
 from jaxfd._functions import entry_of
-from jaxfd._methods import Method
+from jaxfd._methods import Method, Relative
 from jaxfd._reports import eps_of
 from jaxfd._transforms import counted, schedule_of
 from jaxfd.optim._differences import Slopes, one_sided, two_sided
@@ -61,8 +62,11 @@ class Landscape(Protocol):
     def slopes(self, v: Row, value: float, h: Row, both: bool) -> Slopes:
         """Differences with these steps, on one side of ``v`` or on both."""
 
-    def by_method(self, v: Row, method: Method) -> tuple[float, Slopes]:
-        """The value and the gradient as a method of the user's estimates it."""
+    def by_method(self, v: Row, method: Method, scale: Row) -> tuple[float, Slopes]:
+        """The value and the gradient as a method of the user's estimates it.
+
+        Where the method leaves its step to the library, it suits entries of that scale.
+        """
 
     def tree(self, v: Row) -> PyTree:
         """The pytree that the user knows."""
@@ -119,12 +123,13 @@ class HostLandscape:
         how = two_sided if both else one_sided
         return how(self.at, v, value, h, self.lower, self.upper)
 
-    def by_method(self, v: Row, method: Method) -> tuple[float, Slopes]:
+    def by_method(self, v: Row, method: Method, scale: Row) -> tuple[float, Slopes]:
         # Only here JAX has a part: methods of the user's are estimated as everywhere.
         fun, box = self._black, None
         if np.isfinite(self.lower).any() or np.isfinite(self.upper).any():
             box = (self._leaves(self.lower), self._leaves(self.upper))
-        found = counted(fun, method, self._chunk_size, box)(self._leaves(v))
+        own = _scaled(method, self._leaves(scale))
+        found = counted(fun, own, self._chunk_size, box)(self._leaves(v))
         return _read(found)
 
     def _leaves(self, v: Row) -> PyTree:
@@ -241,16 +246,23 @@ class TracedLandscape:
             cost += again.evaluations
         return Slopes(slope, bend, np.nan_to_num(rise), blocked, cost)
 
-    def by_method(self, v: Row, method: Method) -> tuple[float, Slopes]:
+    def by_method(self, v: Row, method: Method, scale: Row) -> tuple[float, Slopes]:
         boxed, size = self._box is not None, self._chunk_size
 
         def make(fun: Callable[..., Any]) -> Callable[..., Any]:
             return lambda x, method, box: counted(fun, method, size, box)(x)
 
         program = self._program(("minimize: method", boxed), make)
-        args = (self._vectors.tree(v), method, self._box)
+        args = (self._vectors.tree(v), _scaled(method, self._vectors.tree(scale)), self._box)
         program.prepare(*args)
         return _read(program(*args))
+
+
+def _scaled(method: Any, scale: PyTree) -> Any:
+    """A method whose step was left to the library, for entries of that scale."""
+    if getattr(method, "step", scale) is not None:
+        return method
+    return dataclasses.replace(method, step=Relative(typical=scale))
 
 
 def _read(found: Any) -> tuple[float, Slopes]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxfd._methods import Method
 from jaxfd.optim._differences import side
 from jaxfd.optim._landscape import Landscape
 
@@ -158,10 +159,10 @@ def read(
 
 
 def read_by_method(
-    landscape: Landscape, v: Row, scale: Row, curvature: Row, method: object, restart: bool
+    landscape: Landscape, v: Row, scale: Row, curvature: Row, method: Method, restart: bool
 ) -> tuple[float, Reading]:
     """The value and the gradient as a method of the user's estimates them."""
-    value, found = landscape.by_method(v, method)  # type: ignore[arg-type]
+    value, found = landscape.by_method(v, method, scale)
     g = found.slope * scale
     known = np.isfinite(g)
     g = np.where(known, g, 0.0)
