@@ -89,7 +89,8 @@ def look_around(
     def fun(w: Row) -> float:
         return float(landscape.at(w[None])[0])
 
-    if noise > 0:
+    averaged = noise > least  # one value says nothing
+    if averaged:
         around = [landscape.fit(v + shift * size) for shift in _AROUND]
         cost += len(around)
         value = _mean(landscape.at(np.stack(around)), value)
@@ -98,12 +99,14 @@ def look_around(
     def fun_near(p: Row) -> float:
         """The value at a move; of a noisy function the mean of a few beside it."""
         nonlocal cost
-        points = [landscape.fit(v + t * p) for t in (_SPREAD if noise > 0 else (1.0,))]
+        points = [landscape.fit(v + t * p) for t in (_SPREAD if averaged else (1.0,))]
         cost += len(points)
         return _mean(landscape.at(np.stack(points)), np.inf)
 
     free = ~held & (reading.blocked == 0)
     for p in _moves(np.where(free, g, 0.0), size, reading.curvature / scale**2, floor):
+        if np.array_equal(landscape.fit(v + p), v):
+            continue
         here = fun_near(p)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
@@ -193,4 +196,6 @@ def _onward(
         eps=landscape.eps,
         first=here,
     )
+    if not line.found:
+        return landscape.fit(v + p), here, max(line.trials - 1, 0)
     return line.x, line.value, line.trials - 1

@@ -1,7 +1,9 @@
-"""`jaxfd.optim.minimize` on the host: what it spends, what units do to it, and what it calls an end.
+"""`jaxfd.optim.minimize` on the host: what it spends, what units do to it, what it calls an end.
 
 Functions here are NumPy's, so nothing is compiled.
 """
+
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ class Counted:
 def rosenbrock(x):
     # JAX cannot trace this.
     x = [float(z) for z in x]
-    return sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in zip(x[:-1], x[1:], strict=True))
+    return sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in itertools.pairwise(x))
 
 
 def bowl(x):
