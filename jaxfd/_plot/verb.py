@@ -41,7 +41,13 @@ _draw.register(Sensitivity, tornado)
 _HISTORIES = (Mapping, np.ndarray, jax.Array, list, tuple)
 
 
-def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> Axes:
+def plot(
+    result: Any,
+    ax: Axes | None = None,
+    *,
+    best: float | None = None,
+    title: str | None = None,
+) -> Axes:
     """Draws a result of this library.
 
     What `step_sweep` returned becomes error against step, both logarithmic, for the six worst
@@ -58,6 +64,8 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
             dict of such.
         ax: the matplotlib axes to draw on; None makes a figure with pyplot.
         best: for histories, the lowest value known: what is drawn is the distance from it.
+        title: what stands above, the function and the method say; None for what the picture says
+            of itself. The colours suit light and dark styles, and the colour-blind.
 
     Returns:
         The axes. ``ax.figure.savefig(path)`` saves the picture.
@@ -86,7 +94,7 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
             "pyplot.subplots returns."
         )
     if isinstance(result, FitLike):
-        return _fit(result, ax, best)
+        return _fit(result, ax, best, title)
     # What `jaxfd.optim.minimize` returned; this room does not import optax.
     result = getattr(result, "history", result)
     draw: Callable[..., int | None] = _draw
@@ -96,11 +104,13 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
         raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
     if ax is not None:
         draw(result, ax)
+        _name(ax, title)
         return ax
     figure = pyplot.figure(layout="constrained")
     try:
         ax = figure.add_subplot()
         rows = draw(result, ax)
+        _name(ax, title)
     except BaseException:
         pyplot.close(figure)
         raise
@@ -109,7 +119,15 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     return ax
 
 
-def _fit(result: FitLike, ax: Axes | None, best: float | None) -> Axes:
+def _name(ax: Axes, title: str | None) -> None:
+    """Puts a title above, and what the picture says of itself beneath it."""
+    if title is not None:
+        own = ax.get_title()
+        above = ax.get_legend() is not None and not own
+        ax.set_title(f"{title}\n{own}" if own else title, size="medium", pad=24 if above else None)
+
+
+def _fit(result: FitLike, ax: Axes | None, best: float | None, title: str | None) -> Axes:
     """Draws a fit: all its pictures, or on given axes the first."""
     from matplotlib import pyplot
 
@@ -117,9 +135,12 @@ def _fit(result: FitLike, ax: Axes | None, best: float | None) -> Axes:
         raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
     if ax is not None:
         curves(result, ax)
+        _name(ax, title)
         return ax
     figure = pyplot.figure(layout="constrained")
     try:
+        if title is not None:
+            figure.suptitle(title, size="medium")
         return fit(result, figure)
     except BaseException:
         pyplot.close(figure)

@@ -28,6 +28,7 @@ from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
 from jaxfd._runs.threads import ThreadCrew, waits_for_itself
 from jaxfd._system import host_calls
+from jaxfd._warning import JaxfdWarning
 from jaxfd._worker import Failure
 
 
@@ -284,7 +285,7 @@ def _kind_of(executor: Any) -> type[ExecutorCrew]:
         warnings.warn(
             f"executor is a {kind}, of which jaxfd cannot tell how it starts its processes: "
             "forked ones hang beside JAX's threads.",
-            RuntimeWarning,
+            JaxfdWarning,
             stacklevel=4,
         )
     return ExecutorCrew

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._methods import FiniteDifference, Method, Relative
-from jaxfd.optim._differences import Differences, Rows, Slopes, Talk
+from jaxfd.optim._jacobians import Differences, Rows, Slopes, Talk
 from jaxfd.optim._model import ResidualModel
 from jaxfd.optim._parameters import Parameters
 from jaxfd.optim._status import Status

@@ -20,8 +20,8 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._differences import Differences
 from jaxfd.optim._given_differences import GivenDifferences, GivenStencil
+from jaxfd.optim._jacobians import Differences
 from jaxfd.optim._standing import Standing
 from jaxfd.optim._status import Status
 from jaxfd.optim._trials import BAD, TAKEN, attempt

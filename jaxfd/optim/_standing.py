@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._differences import Slopes
+from jaxfd.optim._jacobians import Slopes
 from jaxfd.optim._model import ResidualModel
 from jaxfd.optim._status import Status
 from jaxfd.optim._trust_region import model_step

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._differences import Slopes
 from jaxfd.optim._errors import errors_of
 from jaxfd.optim._experiment import Experiment
 from jaxfd.optim._fit import Fit, Minimum
+from jaxfd.optim._jacobians import Slopes
 from jaxfd.optim._search import Search
 from jaxfd.optim._status import Status
 

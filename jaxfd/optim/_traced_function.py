@@ -127,9 +127,8 @@ class TracedFunctionOfRows:
         start = self._layout.start
         with jax.enable_x64(self._compiled.wide or _has_float64()):
             leaves = [jnp.asarray(leaf) for leaf in self._layout.leaves(start)]
-            identity = identity_of(
-                self._compiled.program.call, leaves, known=leaves, name=self.name
-            )
+            closed = jax.make_jaxpr(self._compiled.program.call)(leaves)
+            identity = identity_of(closed, leaves, self.name)
         self._kept = keeper.rows(identity)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._differences import Differences
+from jaxfd.optim._jacobians import Differences
 from jaxfd.optim._standing import Standing
 
 Row = Float[np.ndarray, "n"]
