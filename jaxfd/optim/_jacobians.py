@@ -28,6 +28,8 @@ _FARTHEST, _CENTRAL = 0.1, 6e-6
 _WIDE, _HARD = 5e-4, 1e-4
 # A difference of more than this many times the step, in shares of the residuals, is suspicious.
 _STEEP = 10.0
+# How far beside a point its noise is looked at, in shares of an entry's size.
+_BESIDE = 1e-7
 # The noise that is worth knowing, in shares of the residuals.
 _NOISE = 1e-9
 
@@ -184,6 +186,18 @@ class Differences:
         self._measure(model.r, first, rows[0])
         return self._share > 2 * before
 
+    def measure_again(self) -> Talk:
+        """Spends two evaluations beside the centre on the noise as it is there."""
+        search, model = self._search, self._model()
+        u = model.u
+        h = _BESIDE * search.sizes(u) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
+        points = np.clip(np.array([u + h, u - h]), search.lower, search.upper)
+        rows = yield points
+        bend = float(np.linalg.norm(rows[0] - 2 * model.r + rows[1]))
+        height = float(np.linalg.norm(model.r))
+        if np.isfinite(bend) and height > 0:
+            self._suit(bend / 6**0.5, height)
+
     def _measure(
         self,
         r: Float[np.ndarray, "m"],
@@ -197,11 +211,16 @@ class Differences:
             return
         sigma = bend / 6**0.5
         share = sigma / height
-        if share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r)):
-            self._search.noise = sigma
-            self._share = min(max(self._share, 2 * share**0.5), _FARTHEST)
-        elif self._search.noise > 0:
-            self._search.noise = sigma
+        if (
+            share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r))
+        ) or self._search.noise > 0:
+            self._suit(sigma, height)
+
+    def _suit(self, sigma: float, height: float) -> None:
+        """Takes notice of the noise of residuals of this length, and steps as far as suits it."""
+        self._search.noise = sigma
+        least = max(_STEP, self._search.eps() ** 0.5)
+        self._share = min(max(least, 2 * (sigma / height) ** 0.5), _FARTHEST)
 
     def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:
         """Steps with a sign: forwards where there is room."""

@@ -34,8 +34,8 @@ Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
 _GOOD = 0.75
 # After so many bad steps in a row slopes are differenced anew.
 _FAILS = 2
-# So many steps of slopes alone are tried before curvature is believed that there is none.
-_TRIES = 2
+# Steps of slopes alone that fail are tried so much shorter, until they promise nothing.
+_SHORTER = 0.125
 # Steps shorter than this share of the point itself polish nothing.
 _POLISHED = 1e-10
 # Residuals of this share of the first ones are zero.
@@ -66,7 +66,9 @@ class Search(Standing):
         self.rescale(first=True)
         self.note()
         radius, fails = _FIRST * self.reach, 0
-        start, tried, trusted, looked = model.cost, 0, 0.0, False
+        start, trusted, looked = model.cost, 0.0, False
+        # How long steps by slopes alone may be, in shares of the point itself; shorter as they fail.
+        leash = 1.0
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:
                 if self.known is None:
@@ -83,13 +85,16 @@ class Search(Standing):
                     yield from differences.renew()
                     self.rescale()
                     continue
-                if (yield from self._done(differences, tried)):
+                if (yield from self._done(differences, leash)):
                     return
-                tried += 1
-                q, promised, cut = self.step(self.reach / 4**tried, straight=True)
+                q, promised, cut = self.step(leash * self.reach, straight=True)
                 gain, length = model.cost - promised, math.sqrt(q @ q)
-            else:
-                tried = 0
+                rho = yield from self._probe(differences, q, gain, cut)
+                if rho < BAD:
+                    leash = _SHORTER * min(leash, length / self.reach)
+                else:
+                    leash, radius, fails = 1.0, max(radius, _GROW * length), 0
+                continue
             rho, taken = yield from attempt(self, differences, q, gain, radius, cut)
             length = math.sqrt(taken @ taken)
             exact = model.exact
@@ -118,24 +123,34 @@ class Search(Standing):
                     yield from self._stuck(differences)
                     return
 
+    def _probe(
+        self, differences: Differences, q: Float[np.ndarray, "n"], gain: float, cut: bool
+    ) -> Generator[Float[np.ndarray, "k n"], Rows, float]:
+        """Tries a step that slopes alone promise, where curvature promises nothing."""
+        rho, _ = yield from attempt(self, differences, q, gain, math.sqrt(q @ q), cut)
+        self.doubt = max(self.doubt, _DOUBT) if rho >= BAD else self.doubt
+        return rho
+
     def _done(
-        self, differences: Differences, tried: int
+        self, differences: Differences, leash: float
     ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
         """Whether the search is over, by central differences at the best point.
 
         Args:
             differences: makes them.
-            tried: how many steps that the slopes alone promise to be good were tried here in vain.
+            leash: longer steps by slopes alone were tried in vain, in shares of the point itself.
         """
         model = self.model
         assert model is not None
         yield from self._finish(differences)
-        q, promised, _ = self.step(self.reach, straight=True)
+        q, promised, _ = self.step(leash * self.reach, straight=True)
         gain = model.cost - promised
+        if self.noise > 0 and self.tol * model.cost < gain <= self.least():
+            # It is noise that says so: what was measured far from here may be wrong.
+            yield from differences.measure_again()
         if gain > self.least() and math.sqrt(q @ q) > _ROUNDING * self.reach:
-            if tried < _TRIES:
-                return False
-        elif self.noise == 0:
+            return False
+        if self.noise == 0 and leash == 1.0:
             yield from self._polish(q)
         if self.lost.any():
             self.end(Status.FAILED, "")
@@ -168,5 +183,5 @@ class Search(Standing):
             self.rescale()
 
     def _stuck(self, differences: Differences) -> Talk:
-        if not (yield from self._done(differences, 0)):
+        if not (yield from self._done(differences, 1.0)):
             self.end(Status.STUCK, "no better point was found along the slopes")

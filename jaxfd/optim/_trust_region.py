@@ -19,6 +19,8 @@ Model = Callable[[Float[np.ndarray, "n"]], tuple[Float[np.ndarray, "m"], Float[n
 _CLOSE = 1e-3
 # How often a curved model is linearised, and how often such a step is halved.
 _ROUNDS, _HALVINGS = 8, 6
+# A step that is no good in the model is not shortened further than this.
+_SHORTEST = 1e-12
 # Where a round brings less than this share of what was won, it was the last.
 _LITTLE = 1e-3
 
@@ -124,8 +126,8 @@ def model_step(
     best, cut = box_step(a, r, radius, lower, upper)
     value = _sum(model, best)
     share = 1.0
-    while not value < first and share > 1e-3:
-        share /= 2
+    while not value < first and share > _SHORTEST:
+        share /= 4
         value = _sum(model, share * best)
     best = share * best
     if not value < first:
