@@ -211,9 +211,8 @@ class Differences:
             return
         sigma = bend / 6**0.5
         share = sigma / height
-        if (
-            share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r))
-        ) or self._search.noise > 0:
+        worth = share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r))
+        if worth or self._search.noise > 0:
             self._suit(sigma, height)
 
     def _suit(self, sigma: float, height: float) -> None:

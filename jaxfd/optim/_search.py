@@ -67,7 +67,7 @@ class Search(Standing):
         self.note()
         radius, fails = _FIRST * self.reach, 0
         start, trusted, looked = model.cost, 0.0, False
-        # How long steps by slopes alone may be, in shares of the point itself; shorter as they fail.
+        # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
         while self.status is None:
             if model.cost <= _ZERO**2 * start or model.cost == 0:

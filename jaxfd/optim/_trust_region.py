@@ -127,7 +127,7 @@ def model_step(
     value = _sum(model, best)
     share = 1.0
     while not value < first and share > _SHORTEST:
-        share /= 4
+        share /= 2
         value = _sum(model, share * best)
     best = share * best
     if not value < first:
