@@ -55,6 +55,7 @@ class Experiment:
         self._most, self._tally, self._interrupted = most, tally, interrupted
         # What the function returned, by the bits of points.
         self._known: dict[bytes, Float[np.ndarray, "m"]] = {}
+        self._latest: dict[bytes, Float[np.ndarray, "m"]] = {}
 
     def __call__(self, u: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "k m"]:
         """What is squared, at points.
@@ -71,7 +72,8 @@ class Experiment:
                 f"(max_evaluations={self._most})",
             )
         values = self.evaluator(self.parameters.outward(u))
-        self._known.update(zip((point.tobytes() for point in u), values, strict=True))
+        self._latest = {point.tobytes(): row for point, row in zip(u, values, strict=True)}
+        self._known.update(self._latest)
         self._tally.add(len(u), int((~np.isfinite(values)).any(1).sum()))
         return self.weighing(values)
 
@@ -80,6 +82,9 @@ class Experiment:
         return self._known[u.tobytes()]
 
     def forget(self, but: Sequence[Float[np.ndarray, "p"]]) -> None:
-        """Forgets what the function returned at other points than these."""
-        kept = {u.tobytes() for u in but}
+        """Forgets what the function returned at other points than these and the last batch.
+
+        Of that, others may not have taken notice yet.
+        """
+        kept = {u.tobytes() for u in but} | self._latest.keys()
         self._known = {bits: row for bits, row in self._known.items() if bits in kept}

@@ -135,7 +135,9 @@ class ResidualModel:
         inverse = np.where(w > 1e-10 * w[-1], 1 / np.where(w > 0, w, 1.0), 0.0)
         shares = (v * inverse) @ (v.T @ (e / size[:, None])) / size[:, None]
         q = p * scale
-        self.jacobian = self.jacobian + linear * (shares.T @ q)
+        if not self.exact:
+            # Differences at the centre itself are better than what points far away say of slopes.
+            self.jacobian = self.jacobian + linear * (shares.T @ q)
         if self._curvature is not None and bend:
             pairs = (q[:, :, None] * q[:, None, :]).reshape(len(q), -1)
             change = (0.5 * bend * shares.T) @ pairs

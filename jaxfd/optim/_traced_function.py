@@ -98,17 +98,19 @@ class TracedFunctionOfRows:
             return fun(layout.build(leaves)), None
 
         def make() -> _Compiled | None:
-            leaves = [jnp.asarray(leaf) for leaf in layout.given]
-            try:
-                with subject.tracing():
-                    program = trace(of_leaves, leaves)
-            except Exception:
-                # Whatever it is, the run on the host tells: there the function raises its own.
-                return None
-            wide = holds_float32(program.closed)
-            if wide:
-                program = in_double(program)
-            return _Compiled(program, wide)
+            # In float64 at first: else NumPy's numbers that the function reads would be rounded.
+            # Where promotion is strict, that may not be allowed.
+            for wide in (True,) if x64 else (True, False):
+                try:
+                    with jax.enable_x64(wide), subject.tracing():
+                        leaves = [jnp.asarray(leaf) for leaf in layout.given]
+                        program = trace(of_leaves, leaves)
+                        narrow = holds_float32(program.closed)
+                except Exception:
+                    # Whatever it is, the run on the host tells: there it raises its own.
+                    continue
+                return _Compiled(in_double(program) if narrow else program, wide or narrow)
+            return None
 
         compiled = make() if layout.fixed is None else entry.get(key, make)
         if compiled is None:

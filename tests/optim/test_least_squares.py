@@ -63,6 +63,14 @@ class TestSameAsScipy:
         np.testing.assert_allclose(as_row(fit), reference[0], rtol=3e-6)
         assert fit.converged
 
+    def test_numbers_that_a_traced_function_reads_are_not_rounded(self):
+        """Operators alone can be traced; NumPy's float64 beside them stays what it is."""
+        x, y = T + 1.0, 3.0 + (T + 1.0) ** -0.5 + 1e-9 * np.arange(30)
+        with x64(False):
+            fit = least_squares(lambda p: p["a"] + p["b"] * x**-0.5 - y, {"a": 1.0, "b": 2.0})
+        exact = np.linalg.lstsq(np.stack([np.ones(30), x**-0.5], 1), y)[0]
+        np.testing.assert_allclose([fit.x["a"], fit.x["b"]], exact, rtol=1e-12)
+
     def test_errors_of_the_data(self, reference):
         sigma = np.linspace(0.5, 2.0, 30)
         model = lambda t, a, c, k: a * np.exp(-k * t) + c  # noqa: E731
