@@ -16,8 +16,9 @@ from jaxtyping import Float
 from jaxfd._arrays import check_integer, is_integer
 from jaxfd.optim._parameters import Parameters
 
-# How far starts are drawn around x0, in shares of its entries: one after the other.
-_FAR = (0.3, 1.0, 3.0, 0.1)
+# What x0 is multiplied by, for its order of magnitude may be wrong, and how far starts are drawn
+# around that, in shares of its entries: one after the other.
+_AROUND = ((1.0, 0.3), (0.1, 0.03), (1.0, 1.0), (10.0, 3.0))
 
 
 def starts_of(parameters: Parameters, starts: Any, key: Any) -> list[Float[np.ndarray, "p"]]:
@@ -62,7 +63,10 @@ def _drawn(parameters: Parameters, rng: np.random.Generator, number: int) -> Flo
     between = np.isfinite(low) & np.isfinite(high)
     with np.errstate(invalid="ignore"):
         inside = np.where(between, low + even * (high - low), 0.0)
-    around = u + _FAR[number % len(_FAR)] * parameters.size * normal
+    factor, far = _AROUND[number % len(_AROUND)]
+    # A logarithm is moved instead, and 0 has no order of magnitude.
+    centre = np.where(parameters.log[parameters.free], u + np.log(factor), factor * u)
+    around = centre + far * parameters.size * normal
     return np.where(between, inside, np.clip(around, low, high))
 
 
