@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import PyTree
 
-from jaxfd._arrays import check_number, cut, entry_names, finfo, path_name
+from jaxfd._arrays import PyTree, check_number, cut, entry_names, finfo, path_name
 from jaxfd._estimate import ProgramHolder
 from jaxfd._methods import Adaptive, Method, StencilMethod
 from jaxfd._reports.entries import flat, unflat
