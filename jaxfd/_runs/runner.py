@@ -110,6 +110,11 @@ class Runner:
         """Names of the positional arguments."""
         return _Names(self.fun)
 
+    @property
+    def width(self) -> int:
+        """How many points run side by side, as far as the executor tells."""
+        return 1 if self._crew is None else _workers(self.executor)
+
     def check_journal(self) -> None:
         """Checks, once for each opening, that the journal holds runs of this very function.
 
@@ -140,8 +145,7 @@ class Runner:
         if size is None:
             size = 1
             if self.vectorized:
-                workers = 1 if self._crew is None else _workers(self.executor)
-                size = max(1, -(-len(numbers) // workers))
+                size = max(1, -(-len(numbers) // self.width))
         return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
     def explain(

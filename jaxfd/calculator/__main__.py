@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -68,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
+    )
+    # Whoever presses Ctrl-C knows that what is under way is not finished.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "graceful shutdown" not in record.getMessage()
     )
     print(f"jaxfd calculator at {address} (Ctrl-C ends it)", flush=True)
     if parsed.browser:

@@ -61,7 +61,7 @@ def by_neuron(given: object) -> dict[str, Any]:
             }
             for name, slope, true, bar in zip(PARAMETERS, slopes, exact, bars, strict=True)
         ],
-        "note": _note(activation, slopes, exact),
+        "note": _note(activation, slopes, exact, h, value),
     }
 
 
@@ -137,10 +137,11 @@ def _functions(activation: str) -> tuple[Callable[..., Any], ...]:
     return loss, shown, exact
 
 
-def _note(activation: str, slopes: list[float], exact: list[float]) -> str:
+def _note(activation: str, slopes: list[float], exact: list[float], h: float, loss: float) -> str:
     """What the two gradients have to say to each other."""
     if activation == "step" and not any(exact):
-        if any(slopes):
+        # What rounding leaves of equal losses is no slope.
+        if max(map(abs, slopes)) * h > 1e-9 * abs(loss):
             return (
                 "Backpropagation sees flat steps and says 0; the difference reached across the "
                 "jump and sees where the loss goes down."

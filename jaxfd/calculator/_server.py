@@ -221,6 +221,8 @@ def _answer(door: Callable[[Any], Awaitable[Any]]) -> Callable[[Request], Awaita
         except FieldError as error:
             # An answer as any other: a browser would log another status as a fault of the page.
             return _wrong(error.messages, 200, getattr(error, "variables", None))
+        except asyncio.CancelledError:  # Ctrl-C, while this was computed
+            return _wrong({"": "The calculator was ended."}, 503)
         except Exception:
             _log.exception("A question could not be answered.")
             return _wrong({"": "This could not be computed; the terminal says why."}, 500)

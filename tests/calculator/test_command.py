@@ -1,5 +1,6 @@
 """The command: its port, its address, its end."""
 
+import http.client
 import signal
 import socket
 import subprocess
@@ -12,14 +13,18 @@ from _browser import post, served
 COMMAND = [sys.executable, "-m", "jaxfd.calculator", "--no-browser"]
 
 
-def test_ctrl_c_ends_it_even_while_jax_starts():
+def test_ctrl_c_ends_it_even_while_jax_computes():
     with served() as (process, address):
         assert post(address, "values", b'{"f0":"1","f1":"2","h":"1","x":"0"}')[0] == 200
+        asked = http.client.HTTPConnection(address.removeprefix("http://").strip("/"))
+        asked.request("POST", "/api/formula", b'{"e":"x^2"}')
+        assert post(address, "formula", b'{"e":"("}')[0] == 200  # so the other one is under way
         start = time.perf_counter()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
         assert time.perf_counter() - start < 2
         assert process.stderr.read() == ""
+        asked.close()
 
 
 def test_a_taken_port_is_named():

@@ -199,6 +199,14 @@ def test_let_jaxfd_choose(page):
     page.choose("t", "2")
     assert [row[0] for row in page.cells("table")][:3] == ["0.5", "0.25", "0.125"]
     assert "smaller h better" in page.text("answer")
+    page.type("h", "")
+    assert "let jaxfd choose" in page.problem("h")
+    page.type("h", "0.5")
+    page.press("Copy results")
+    assert f"df/dx = {page.cells()[0][1]} (step 0.5" in page.clipboard()
+    page.press("Reset")
+    assert page.tab.input_value("#formula-h") == "0.001"
+    assert page.number == -2.777314892
 
 
 SEVERAL = {"e": "x*sin(y)", "x_x": "2", "x_y": "0.5", "m": "central", "h": "0.01"}
@@ -346,7 +354,7 @@ def test_one_neuron(page):
 @pytest.mark.heavy
 def test_a_neuron_with_a_jump(page):
     page.open("neuron", a="step", h="0.5")
-    assert "says 0" in page.text("note")
+    assert "sees where the loss goes down" in page.text("note")
     page.type("h", "0.001")
     assert "Take a larger h" in page.text("note")
 
@@ -405,7 +413,6 @@ def test_narrow_and_wide_windows_in_both_themes_are_accessible(page):
             found += [
                 (panel, theme, v["id"], [n["html"] for n in v["nodes"]])
                 for v in result["violations"]
-                if v["impact"] in ("serious", "critical")
             ]
     assert found == []
 

@@ -98,7 +98,7 @@ export function formula(save) {
       element("span", { class: "small" }, one ? `df/d${answer.rows[0].name} ≈ ` : "gradient ≈ "),
       one ? inner : `(${inner})`,
     );
-    $("formula-spent").textContent = `${answer.method}, ${answer.evaluations} evaluations, f = ${answer.value}${one && answer.rows[0].full ? `; in full ${answer.rows[0].full}` : ""}`;
+    $("formula-spent").textContent = `${answer.method}, ${answer.evaluations} evaluations with those for the error bar, f = ${answer.value}${one && answer.rows[0].full ? `; in full ${answer.rows[0].full}` : ""}`;
     rows($("formula-rows"), answer.rows.map((r) => ({
       cells: [`df/d${r.name}`, r.estimate, r.exact, r.error, bar(r), r.step],
     })));
