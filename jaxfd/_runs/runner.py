@@ -115,6 +115,31 @@ class Runner:
         """How many points run side by side, as far as the executor tells."""
         return 1 if self._crew is None else _workers(self.executor)
 
+    def keeping(self, journal: Journal, parts: dict[str, str] | None = None) -> Runner:
+        """This runner with a journal, where it has none.
+
+        Args:
+            journal: the journal.
+            parts: what tells the function from another one, if it is another's stand-in.
+        """
+        if self.journal is not None:
+            return self
+        made = Runner(
+            self.fun,
+            self.name,
+            self.vectorized,
+            executor=self.executor,
+            chunk_size=self.chunk_size,
+            timeout=self.timeout,
+            retries=self.retries,
+            on_error=self.on_error,
+            journal=journal,
+            progress=self.progress,
+        )
+        if parts is not None:
+            made.parts = parts
+        return made
+
     def check_journal(self) -> None:
         """Checks, once for each opening, that the journal holds runs of this very function.
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, PyTree
 
 from jaxfd._estimate import HostProgram, ProgramHolder
 from jaxfd.optim._host_function import learnt, of_box
+from jaxfd.optim._keeper import Keeper
 from jaxfd.optim._layout import Layout
 from jaxfd.optim._traced_function import TracedFunctionOfRows
 
@@ -57,6 +58,7 @@ def evaluator_of(
     layout: Layout,
     role: str = "fun",
     chunk_size: int | None = None,
+    keeper: Keeper | None = None,
 ) -> Evaluator:
     """The function as an optimiser sees it.
 
@@ -69,22 +71,23 @@ def evaluator_of(
         layout: what it is called with.
         role: what errors call the argument.
         chunk_size: how many points are evaluated at once; None lets the library choose.
+        keeper: keeps finished points, so that they are not evaluated again.
 
     Raises:
         TypeError: it is no function, or returns no real numbers.
     """
     if isinstance(fun, ProgramHolder) and isinstance(fun.program, HostProgram):
-        return of_box(fun.program, layout, role, chunk_size)
+        return of_box(fun.program, layout, role, chunk_size, keeper)
     if not callable(fun):
         raise TypeError(f"{role} must be a function of one pytree, got {type(fun).__name__}.")
     known = False
     with contextlib.suppress(TypeError):  # it may be neither hashable nor weakly held
         known = fun in _untraceable
     if not known:
-        traced = TracedFunctionOfRows.of(fun, layout, role, chunk_size)
+        traced = TracedFunctionOfRows.of(fun, layout, role, chunk_size, keeper)
         if traced is not None:
             return traced
-    made = learnt(fun, layout, role)
+    made = learnt(fun, layout, role, keeper)
     with contextlib.suppress(TypeError):
         _untraceable.add(fun)
     return made

@@ -17,7 +17,8 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import flatten, leaf_name
 from jaxfd._estimate import HostProgram
 from jaxfd._places import Declaration, Host, HostFunction, Schedule
-from jaxfd._runs import Runner
+from jaxfd._runs import Runner, fingerprint
+from jaxfd.optim._keeper import Keeper
 from jaxfd.optim._layout import Layout
 
 # A vectorised function is given so many trial points at once.
@@ -102,7 +103,11 @@ class HostFunctionOfRows:
 
 
 def of_box(
-    program: HostProgram, layout: Layout, role: str, chunk_size: int | None = None
+    program: HostProgram,
+    layout: Layout,
+    role: str,
+    chunk_size: int | None = None,
+    keeper: Keeper | None = None,
 ) -> HostFunctionOfRows:
     """A black box at rows of numbers.
 
@@ -111,10 +116,14 @@ def of_box(
         layout: what it is called with.
         role: what errors call the argument.
         chunk_size: how many points a vectorised function is given at once.
+        keeper: keeps finished points.
     """
+    function = program.function
+    if keeper is not None:
+        function = HostFunction(keeper.runner(function.runner, function.runner.parts))
     like = program.declared((layout.build(layout.leaves(layout.start)),), {})
     declared = Declaration(like, len(tree_util.tree_leaves(like)))
-    return HostFunctionOfRows(program.function, declared, like, layout, role, chunk_size)
+    return HostFunctionOfRows(function, declared, like, layout, role, chunk_size)
 
 
 class _Learnt:
@@ -136,7 +145,10 @@ class _Learnt:
         self._shapes: list[tuple[int, ...]] = []
 
     def __call__(self, x: PyTree) -> PyTree:
-        value = self._fun(x)
+        return self.take(self._fun(x))
+
+    def take(self, value: Any) -> PyTree:
+        """What the function returned, if it is what it returned at first."""
         plain = type(value) is np.ndarray and value.dtype == np.float64
         if plain and self._tree is not None and self._shapes == [value.shape]:
             return value
@@ -165,7 +177,9 @@ def _floating(leaf: Any) -> Any:
     return array.astype(np.float64) if array.dtype.kind in "biu" else array
 
 
-def learnt(fun: Callable[..., Any], layout: Layout, role: str) -> HostFunctionOfRows:
+def learnt(
+    fun: Callable[..., Any], layout: Layout, role: str, keeper: Keeper | None = None
+) -> HostFunctionOfRows:
     """A plain function at rows of numbers. It is run once, at the layout's start.
 
     Raises:
@@ -174,11 +188,13 @@ def learnt(fun: Callable[..., Any], layout: Layout, role: str) -> HostFunctionOf
     """
     plain = _Learnt(fun, role)
     runner = Runner(plain, plain.__name__, False)
-    args = layout.build(layout.leaves(layout.start.copy()))
+    if keeper is not None:
+        runner = keeper.runner(runner, fingerprint(fun))
+    args = layout.build([leaf[()] for leaf in layout.leaves(layout.start.copy())])
     try:
-        value = plain(args)
+        value = plain(args) if keeper is None else keeper.first(lambda: plain(args), plain.take)
     except Exception as error:
-        start = layout.build(layout.leaves(layout.start))
+        start = layout.build([leaf[()] for leaf in layout.leaves(layout.start)])
         raise runner.explain(error, (start,), {}) from error.__cause__
     like = plain.like
     check_real_output(like, role, plain.__name__)

@@ -39,6 +39,11 @@ class Layout:
         if None in self.fixed:
             self.fixed = None
 
+    @property
+    def given(self) -> list[Any]:
+        """The real leaves as they came: Python's floats have weak types in JAX."""
+        return [self._leaves[i] for i in self.moving]
+
     def leaves(self, rows: Float[np.ndarray, "*m n"]) -> list[np.ndarray]:
         """The real leaves of one point or of many, ``(*m, *shape)`` each."""
         return cut(rows, self.shapes)

@@ -21,7 +21,9 @@ from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, tr
 from jaxfd._places import Schedule
 from jaxfd._primitives import host_call_p
 from jaxfd._system import host_calls
+from jaxfd.optim._checkpoint import identity_of
 from jaxfd.optim._host_function import check_real_output
+from jaxfd.optim._keeper import Keeper, KeptRows
 from jaxfd.optim._layout import Layout
 
 _DOUBLE = float(np.finfo(np.float64).eps)
@@ -66,8 +68,6 @@ class TracedFunctionOfRows:
     """
 
     hosted = False
-    lossy = False
-    width = 1
 
     def __init__(
         self, name: str, like: PyTree, layout: Layout, compiled: _Compiled, schedule: Schedule
@@ -75,22 +75,30 @@ class TracedFunctionOfRows:
         self.name, self.like = name, like
         self.num_evaluations = self.num_batches = 0
         self._layout, self._compiled, self._schedule = layout, compiled, schedule
+        self._kept: KeptRows | None = None
+        self.width = max((getattr(box, "width", 1) for box in compiled.boxes), default=1)
+        self.lossy = any(getattr(box, "lossy", False) for box in compiled.boxes)
 
     @classmethod
     def of(
-        cls, fun: Callable[..., Any], layout: Layout, role: str, chunk_size: int | None
+        cls,
+        fun: Callable[..., Any],
+        layout: Layout,
+        role: str,
+        chunk_size: int | None,
+        keeper: Keeper | None = None,
     ) -> Self | None:
         """The function at rows of numbers; None where JAX cannot trace it."""
         entry = entry_of(fun)
         subject = entry.subject
-        x64 = _has_float64()
-        key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64)
+        x64, weak = _has_float64(), tuple(isinstance(leaf, float) for leaf in layout.given)
+        key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64, weak)
 
         def of_leaves(leaves: Sequence[Any]) -> tuple[Any, Any]:
             return fun(layout.build(leaves)), None
 
         def make() -> _Compiled | None:
-            leaves = [jnp.asarray(leaf) for leaf in layout.leaves(layout.start)]
+            leaves = [jnp.asarray(leaf) for leaf in layout.given]
             try:
                 with subject.tracing():
                     program = trace(of_leaves, leaves)
@@ -109,7 +117,19 @@ class TracedFunctionOfRows:
         like = jax.tree.unflatten(program.out_tree, program.out)
         name = str(getattr(fun, "__name__", type(fun).__name__))
         check_real_output(like, role, name)
-        return cls(name, like, layout, compiled, Schedule(chunk_size))
+        made = cls(name, like, layout, compiled, Schedule(chunk_size))
+        if keeper is not None:
+            made._keep(keeper)
+        return made
+
+    def _keep(self, keeper: Keeper) -> None:
+        """Keeps finished batches, and takes what is kept."""
+        start = self._layout.start
+        with jax.enable_x64(self._compiled.wide or _has_float64()):
+            leaves = [jnp.asarray(leaf) for leaf in self._layout.leaves(start)]
+            closed = jax.make_jaxpr(self._compiled.program.call)(leaves)
+            identity = identity_of(closed, leaves, self.name)
+        self._kept = keeper.rows(identity)
 
     @property
     def eps(self) -> float:
@@ -123,6 +143,13 @@ class TracedFunctionOfRows:
         count = len(rows)
         self.num_evaluations += count
         self.num_batches += bool(count)
+        if self._kept is not None:
+            return self._kept(rows, self._chunks)
+        return self._chunks(rows)
+
+    def _chunks(self, rows: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m k"]:
+        """As many at once as memory holds."""
+        count = len(rows)
         most = self._schedule.small(count, self._compiled.program.largest) if count else 1
         parts = [self._run(rows[k : k + most]) for k in range(0, count, most)]
         found: np.ndarray = np.concatenate(parts)
@@ -132,6 +159,8 @@ class TracedFunctionOfRows:
         """A batch that is filled up with its last point, so that few sizes are compiled."""
         compiled, count = self._compiled, len(rows)
         size = min((s for s in compiled.sizes if count <= s <= 2 * count), default=count)
+        if compiled.boxes:  # whose runs are dearer than a compilation
+            size = count
         compiled.sizes.add(size)
         rows = rows[np.minimum(np.arange(size), count - 1)]
         leaves = self._layout.leaves(rows)
