@@ -12,12 +12,16 @@ In each the parameters flow through the model into the loss, which the script ch
 gradient that is always zero is the commonest mistake (a loss that reads its parameters from
 somewhere else than its argument), and differentiating something else the next.
 
-    python examples/custom_loss.py
+    python examples/custom_loss.py [--save-plot FILE]
+
+The picture needs ``pip install jaxfd[plot]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -117,8 +121,28 @@ def text(numbers: Any) -> str:
     return "".join(f"{number:9.3f}" for number in np.asarray(numbers))
 
 
-def main() -> None:
+def draw(fits: dict[str, np.ndarray], file: Path) -> None:
+    """The data, and the line that each way has found."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot(T, Y, "o", color="0.5", ms=4, label="data, with outliers")
+    looks = zip(fits.items(), ("-", "--", ":"), ("#0072B2", "#E69F00", "#009E73"), strict=True)
+    for (name, line), style, colour in looks:
+        axes.plot(T, line[0] * T + line[1], style, color=colour, label=name)
+    axes.set(title="80th percentile of the residuals, minimised", xlabel="t", ylabel="y")
+    axes.legend(frameon=False)
+    plt.savefig(file, dpi=120)
+    plt.close()
+    print(f"\npicture  {file}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Checks the gradients, trains with each, and prints a table."""
+    parser = argparse.ArgumentParser(description="A custom loss, in three ways.")
+    parser.add_argument("--save-plot", type=Path, metavar="FILE", help="where the picture goes")
+    options = parser.parse_args(argv)
+    fits = {}
     start = jnp.array(START)
     smooth = ways(smooth_loss, external_smooth_loss, None)
     exact = jax.grad(smooth_loss)(start)
@@ -131,6 +155,7 @@ def main() -> None:
         _, gradients[name] = value_and_grad(start)
         error = np.max(np.abs(smooth[name](start)[1] - exact))
         parameters, final = fit(value_and_grad)
+        fits[name] = parameters
         print(
             f"{name:20}{text(gradients[name]):>20}{text(parameters):>20}{final:7.2f}{error:21.1e}"
         )
@@ -144,6 +169,8 @@ def main() -> None:
         "\nThe error is the largest difference from jax.grad on mean squares. Forward differences "
         "are\nthe cheapest and see one side only: in a valley with a kink they settle beside it."
     )
+    if options.save_plot is not None:
+        draw(fits, options.save_plot)
 
 
 if __name__ == "__main__":

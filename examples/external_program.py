@@ -6,7 +6,7 @@ microseconds. The classic valve design does it with two resistors and two capaci
 triodes. Textbooks give their values for a source without resistance and for no load. Triodes are
 neither, and what they are depends on their working points: this takes a circuit simulator, here
 ngspice. It is an executable that reads a file and writes a file. JAX cannot look into it, so jaxfd
-starts it for every point, several at a time, and the fit is ordinary JAX.
+starts it for every point, several at a time, and `jaxfd.optim.least_squares` fits it.
 
     apt-get install ngspice                     # Debian, Ubuntu
     conda install -c conda-forge ngspice
@@ -119,11 +119,11 @@ class Preamplifier:
         self.runs = 0
         self._lock = threading.Lock()
 
-    def __call__(self, log_values: np.ndarray) -> np.ndarray:
+    def __call__(self, values: dict[str, float]) -> np.ndarray:
         """Simulates the frequency response.
 
         Args:
-            log_values: logarithms of `NAMES`, in ohms and farads, shape ``(4,)``.
+            values: those of `NAMES`, in ohms and farads.
 
         Returns:
             The gain in dB at `FREQUENCIES`.
@@ -135,8 +135,7 @@ class Preamplifier:
         with self._lock:
             self.runs += 1
         # All 17 digits: the values of neighbouring points may agree in the first four.
-        values = (f"{value:.17g}" for value in np.exp(log_values))
-        netlist = NETLIST.format(**dict(zip(NAMES, values, strict=True)))
+        netlist = NETLIST.format(**{name: f"{value:.17g}" for name, value in values.items()})
         # Points run side by side, so each has a folder of its own.
         with tempfile.TemporaryDirectory(prefix="ngspice-") as folder:
             Path(folder, "preamplifier.cir").write_text(netlist)
@@ -160,15 +159,8 @@ class Preamplifier:
         return table[:, 1]
 
 
-def rms(errors: Any) -> float:
-    """Root mean square."""
-    return float((errors**2).mean() ** 0.5)
-
-
-def fit(
-    simulator: Preamplifier, start: Sequence[float], journal: Path | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least squares by the method of Levenberg and Marquardt.
+def fit(simulator: Preamplifier, start: Sequence[float], journal: Path | None) -> Any:
+    """Least squares: the circuit whose response comes closest to `riaa`.
 
     Args:
         simulator: the circuit.
@@ -176,8 +168,7 @@ def fit(
         journal: a file to keep all runs in, or None.
 
     Returns:
-        The values of `NAMES` that come closest to `riaa`; by how many dB the response is off at
-        the start, and in the end.
+        A `jaxfd.optim.Fit`, whose residuals are in dB.
     """
     import jax
     import jax.numpy as jnp
@@ -199,42 +190,9 @@ def fit(
             name="preamplifier",
             journal=kept,
         )
-        target = jnp.asarray(riaa())
-
-        def residuals(log_values: jax.Array) -> tuple[jax.Array, jax.Array]:
-            errors = model(log_values) - target
-            return errors, errors
-
-        # The errors and all their derivatives: nine runs of ngspice, in one batch.
-        linearise = jax.jit(jax.jacobian(residuals, has_aux=True))
-
-        @jax.jit
-        def propose(
-            log_values: jax.Array, errors: jax.Array, jacobian: jax.Array, damping: float
-        ) -> jax.Array:
-            tall = jnp.vstack([jacobian, jnp.sqrt(damping) * jnp.eye(len(NAMES))])
-            right = jnp.concatenate([errors, jnp.zeros(len(NAMES))])
-            return log_values - jnp.linalg.lstsq(tall, right)[0]
-
-        log_values, damping = jnp.log(jnp.asarray(start)), 1.0
-        jacobian, errors = linearise(log_values)
-        first = errors
-        if not jnp.all(jnp.isfinite(jacobian)):
-            raise SystemExit("ngspice cannot simulate the first circuit.")
-        print(f"{'step':>4}{'rms error':>13}{'damping':>10}{'ngspice runs':>15}")
-        for step in range(40):
-            print(f"{step:4}{rms(errors):10.4f} dB{damping:10.0e}{simulator.runs:15}")
-            trial = propose(log_values, errors, jacobian, damping)
-            # Component values to five digits are more than anybody can buy.
-            if jnp.max(jnp.abs(trial - log_values)) < 1e-5:
-                break
-            new_jacobian, new_errors = linearise(trial)
-            if rms(new_errors) < rms(errors) and jnp.all(jnp.isfinite(new_jacobian)):
-                log_values, jacobian, errors = trial, new_jacobian, new_errors
-                damping /= 10
-            else:
-                damping *= 10
-    return np.exp(np.asarray(log_values, float)), np.asarray(first), np.asarray(errors)
+        first = dict(zip(NAMES, start, strict=True))
+        # Components are positive, and their tolerances are shares of them.
+        return jaxfd.optim.least_squares(model, first, data=riaa(), transform="log", tol=1e-6)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -247,11 +205,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     simulator = Preamplifier()
     began = time.perf_counter()
-    fitted, first, last = fit(simulator, TEXTBOOK, options.journal)
+    found = fit(simulator, TEXTBOOK, options.journal)
     seconds = time.perf_counter() - began
+    print(found)
+    last = found.residuals
+    first = simulator(dict(zip(NAMES, TEXTBOOK, strict=True))) - riaa()
 
     print(f"\n{'':14}{'textbook':>10}{'fitted':>10}")
-    for name, before, after in zip(NAMES, TEXTBOOK, fitted, strict=True):
+    for name, before in zip(NAMES, TEXTBOOK, strict=True):
+        after = found.x[name]
         unit, size = ("nF", 1e-9) if name.startswith("C") else ("kohm", 1e3)
         print(f"{name:14}{before / size:10.3f}{after / size:10.3f}  {unit}")
     for frequency in (20, 100, 1000, 10_000, 20_000):

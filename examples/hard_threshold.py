@@ -6,12 +6,16 @@ of readings is a staircase in the thresholds: flat everywhere, with a tiny step 
 passes a reading. Its true slope is 0, which is what automatic differentiation says, and useless.
 What one wants is the slope of the hill that the staircase runs down.
 
-    python examples/hard_threshold.py
+    python examples/hard_threshold.py [--save-plot FILE]
+
+The picture needs ``pip install jaxfd[plot]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +75,40 @@ def descend(loss: Callable[[jax.Array], jax.Array], thresholds: jax.Array) -> ja
     return thresholds
 
 
-def main() -> None:
+def draw(
+    staircase: Callable[[jax.Array], jax.Array],
+    start: jax.Array,
+    slopes: dict[str, jax.Array],
+    file: Path,
+) -> None:
+    """The cost along the first threshold, from afar and from near, with the slopes seen there."""
+    import matplotlib.pyplot as plt
+
+    _, panes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, width, title in ((panes[0], 1.4, "from afar"), (panes[1], 0.004, "from near")):
+        at = start[0] + jnp.linspace(-width, width, 801)
+        line = jax.vmap(lambda t: start.at[0].set(t))(at)
+        axes.plot(at, jax.vmap(staircase)(line), color="0.4", label="mean cost")
+        if width > 1:
+            axes.plot(at, jax.vmap(expected_cost)(line), ":", color="#009E73", label="expected")
+        for (name, slope), look in zip(slopes.items(), ("--", "-"), strict=True):
+            tangent = staircase(start) + slope[0] * (at - start[0])
+            near = jnp.abs(at - start[0]) < 0.6 * width
+            colour = "#D55E00" if look == "--" else "#0072B2"
+            axes.plot(at[near], tangent[near], look, color=colour, label=name)
+        axes.set(title=title, xlabel="first threshold", ylabel="mean cost")
+        axes.locator_params(axis="x", nbins=5)
+    panes[0].legend(frameon=False)
+    plt.savefig(file, dpi=120)
+    plt.close()
+    print(f"picture  {file}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Compares gradients, trains, and prints what came of it."""
+    parser = argparse.ArgumentParser(description="Hard thresholds, trained.")
+    parser.add_argument("--save-plot", type=Path, metavar="FILE", help="where the picture goes")
+    options = parser.parse_args(argv)
     readings, faults = record(jax.random.key(0))
 
     def staircase(thresholds: jax.Array) -> jax.Array:
@@ -90,6 +126,12 @@ def main() -> None:
     }
     for name, gradient in gradients.items():
         print(f"  {name:46}" + "".join(f"{g:8.3f}" for g in gradient))
+
+    if options.save_plot is not None:
+        slopes = {"slope by jax.grad": jax.grad(staircase)(start)}
+        draw(
+            staircase, start, {**slopes, "slope by jaxfd": jax.grad(hill)(start)}, options.save_plot
+        )
 
     print("\nafter 200 steps of Adam" + f"{'thresholds':>33}{'mean cost':>23}{'expected':>10}")
     ends = {

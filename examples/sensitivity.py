@@ -151,11 +151,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Derivatives of named parameters, with bounds.")
     parser.add_argument("--save-plots", type=Path, metavar="DIR", help="where pictures go")
     options = parser.parse_args(argv)
-    results = {"table_steps.png": by_hand(), "epidemic.png": epidemic()}
+    results = {
+        "table_steps.png": ("T(x) from a table with one decimal, central differences", by_hand()),
+        "epidemic.png": ("boys ill at the peak of an epidemic", epidemic()),
+    }
     if options.save_plots is not None:
         options.save_plots.mkdir(parents=True, exist_ok=True)
-        for name, result in results.items():
-            jaxfd.plot(result)
+        for name, (title, result) in results.items():
+            jaxfd.plot(result, title=title)
             plt.savefig(options.save_plots / name, dpi=150)
             plt.close()
             print(f"picture  {options.save_plots / name}")

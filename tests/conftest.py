@@ -17,6 +17,13 @@ settings.register_profile(
 settings.load_profile("jaxfd")
 
 
+def pytest_configure(config):
+    """Keeps what is compiled, for the other worker and for the next run."""
+    if config.pluginmanager.has_plugin("cacheprovider"):
+        jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 @pytest.fixture(autouse=True)
 def _configuration():
     with x64(True), jax.numpy_dtype_promotion("strict"):

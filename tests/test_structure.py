@@ -20,12 +20,23 @@ TESTS = Path(__file__).parent
 # The folders, from the ground up: one imports from itself and from those before it. This is the
 # only list of layers that there is.
 LAYERS = (
-    *("_worker", "_arrays", "_functions", "_system", "_primitives", "_jaxpr", "_methods"),
+    *(
+        "_warning",
+        "_worker",
+        "_arrays",
+        "_functions",
+        "_system",
+        "_primitives",
+        "_jaxpr",
+        "_methods",
+    ),
     *("_points", "_random"),
     *("_runs", "_places", "_estimate", "_transforms", "_hook", "_networks", "_reports", "_plot"),
-    "optim",
+    *("optim", "calculator"),
 )
-PUBLIC = {"optim"}
+PUBLIC = {"optim", "calculator"}
+# Programs that stand on the public face, as a user's would: they import the front door alone.
+PROGRAMS = {"calculator"}
 LAYER = {folder: number for number, folder in enumerate(LAYERS)}
 
 
@@ -71,6 +82,9 @@ def test_imports_go_downward_and_through_faces(path):
     own = room(module_of(path))
     for module in imports(path):
         if module.split(".")[0] != "jaxfd" or not own:
+            continue
+        if own in PROGRAMS:
+            assert room(module) in {"", own}, f"{own} imports {module}, not the front door"
             continue
         assert room(module), f"{own} imports the front door"
         assert LAYER[room(module)] <= LAYER[own], f"{own} imports {module}"
@@ -159,6 +173,7 @@ class TestFrontDoor:
         code = (
             "import sys, jaxfd\n"
             "extras = {'matplotlib', 'scipy.optimize', 'tqdm', 'hypothesis', 'pytest'}\n"
+            "extras.add('starlette')\n"
             "assert not extras & set(sys.modules), extras & set(sys.modules)\n"
         )
         # A backend of that name could not be started.

@@ -41,6 +41,7 @@ from jaxfd._arrays.numbers import (
     is_number as is_number,
 )
 from jaxfd._arrays.parts import Parts as Parts, split as split, whole as whole
+from jaxfd._arrays.pytree import PyTree as PyTree
 from jaxfd._arrays.register import register as register
 from jaxfd._arrays.rows import cut as cut, flatten as flatten
 from jaxfd._arrays.table import Column as Column, table as table

@@ -218,10 +218,13 @@ def as_leaf(leaf: Any, where: str, name: str) -> Any:
             return leaf
         # Python's own numbers have weak types, which NumPy's arrays have not.
         return np.asarray(leaf) if isinstance(leaf, np.generic) else jnp.asarray(leaf)
+    hint = ""
+    if callable(leaf):
+        hint = " For an Equinox module say eqx.filter_grad(jaxfd.differentiable(fun))."
     raise TypeError(
         f"{name} differentiates argument {where}, which is a {type(leaf).__name__} "
         f"({str(leaf)[:60]!r}), not an array: pass numbers or arrays there, or choose other "
-        "argnums."
+        f"argnums.{hint}"
     )
 
 

@@ -166,7 +166,9 @@ class _Program:
         self, task: Task, whole: bool, args: Any, kwargs: Any, method: Method, needs: Needs
     ) -> Any:
         inputs = (args, kwargs, method, needs)
-        if method.searches and is_eager(inputs):
+        # What weighs bars takes long to compile, and less to run.
+        weighs = task.barred and not (method.random or method.imaginary)
+        if (method.searches or weighs) and is_eager(inputs):
             found = self._search.run(task, *inputs)
             if found is not None:
                 return found

@@ -34,6 +34,10 @@ class FirstOrder(Task):
     derivative: int | None = None
 
     @property
+    def barred(self) -> bool:
+        return self.error
+
+    @property
     def sampled(self) -> bool:
         return self.derivative is None
 

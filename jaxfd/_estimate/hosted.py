@@ -75,6 +75,16 @@ class _HostCall:
         return self._function.eps
 
     @property
+    def width(self) -> int:
+        """How many points are run side by side."""
+        return self._function.runner.width
+
+    @property
+    def lossy(self) -> bool:
+        """Whether points that fail count as NaN."""
+        return bool(self._function.runner.lossy)
+
+    @property
     def estimates(self) -> bool:
         """Whether it returns estimates, which have about half of the digits of values."""
         return not isinstance(self._task, Value)

@@ -33,6 +33,10 @@ class Hessian(Task):
     value: bool = False
     error: bool = False
 
+    @property
+    def barred(self) -> bool:
+        return self.error
+
     def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=False)
         parts = call.parts

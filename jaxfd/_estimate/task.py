@@ -96,6 +96,11 @@ class Task(abc.ABC):
     everything: bool = False
 
     @property
+    def barred(self) -> bool:
+        """Whether a bound of the error is wanted."""
+        return False
+
+    @property
     def contracted(self) -> bool:
         """Whether outputs are contracted with the cotangents in `Needs`."""
         return False

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jax import tree_util
-from jaxtyping import PyTree
 
+from jaxfd._arrays import PyTree
 from jaxfd._estimate import HostProgram
 from jaxfd._hook.differentiable import Hooked
 from jaxfd._methods import Central, Method
@@ -101,7 +101,8 @@ def blackbox(
             the function changed is noticed, see `Journal`.
         progress: True for a bar on a terminal or in a notebook, and lines in the log ``jaxfd``
             elsewhere; or a function of a named tuple ``(name, done, planned, failed, seconds,
-            left, unit)``, called as points finish.
+            left, unit, ...)``, a `Progress`, called as points finish. Inside of a fit it is the
+            fit that shows a bar, not each batch.
         name: what errors, progress and the journal call the function; by default its own name.
         chunksize: the old name of ``chunk_size``.
         bounds: as for `differentiable`: the box that the hook's differences stay in, say

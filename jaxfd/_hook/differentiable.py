@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import PyTree
 
-from jaxfd._arrays import freeze, has_static
+from jaxfd._arrays import PyTree, freeze, has_static
 from jaxfd._estimate import Needs, Program, ProgramHolder, Value, check_call, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
@@ -23,6 +23,8 @@ from jaxfd._places import Schedule
 from jaxfd._system import ShortTracebacks
 from jaxfd._transforms import check_method, check_pair, schedule_of
 
+P = ParamSpec("P")
+R = TypeVar("R")
 MODES = ("reverse", "forward", "recompute")
 
 
@@ -47,6 +49,22 @@ class Hooked(ProgramHolder):
         self._mode = mode
         self._nondiff = tuple(nondiff_argnums)
         self._schedule = schedule
+
+    def __reduce__(self) -> Any:
+        """By its name where it is a module's own, as functions are; else by what it was made of."""
+        name = getattr(self, "__qualname__", "")
+        found: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        if not self.program.traced:
+            raise TypeError(
+                f"{name} is a jaxfd.blackbox, which holds executors and files, and is pickled by "
+                "its name alone: give it one at the top of a module, or make it where it is used."
+            )
+        parts = (self._method, self._mode, self._nondiff, self._schedule, self._bounds)
+        return _hooked, (getattr(self, "__wrapped__"), *parts)  # noqa: B009
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fixed_args = set()
@@ -94,14 +112,14 @@ class Hooked(ProgramHolder):
 
 
 def differentiable(
-    fun: Callable[..., Any],
+    fun: Callable[P, R],
     *,
     method: Method = Central(),
     mode: str = "reverse",
     nondiff_argnums: Sequence[int] = (),
     chunk_size: int | None = None,
     bounds: tuple[PyTree, PyTree] | None = None,
-) -> Callable[..., Any]:
+) -> Callable[P, R]:
     """Makes ``jax.grad`` and its kin differentiate ``fun`` by differences.
 
     ``jax.grad``, ``value_and_grad``, ``jvp``, ``jacfwd``, ``jacrev``, ``hessian``, ``vmap``,
@@ -138,5 +156,10 @@ def differentiable(
         0.99
     """
     schedule = schedule_of(chunk_size)
-    hooked = Hooked(program_of(fun), method, mode, nondiff_argnums, schedule, bounds)
-    return functools.wraps(fun, updated=())(hooked)
+    return _hooked(fun, method, mode, nondiff_argnums, schedule, bounds)
+
+
+def _hooked(fun: Callable[P, R], *options: Any) -> Callable[P, R]:
+    """A function that is hooked, with its own name and signature."""
+    hooked = Hooked(program_of(fun), *options)
+    return cast(Callable[P, R], functools.wraps(fun, updated=())(hooked))

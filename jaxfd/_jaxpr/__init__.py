@@ -21,6 +21,7 @@ from jaxfd._jaxpr.trace import (
 )
 from jaxfd._jaxpr.walk import (
     evaluate as evaluate,
+    every_constant as every_constant,
     every_eqn as every_eqn,
     primitives as primitives,
     subprograms as subprograms,

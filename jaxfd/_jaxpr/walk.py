@@ -74,6 +74,22 @@ def every_eqn(program: Any) -> Iterator[Any]:
                 waiting.extend(subprograms(eqn))
 
 
+def every_constant(program: Any) -> Iterator[Any]:
+    """The constants of a closed program and of the closed programs inside of it.
+
+    Args:
+        program: a closed jaxpr.
+    """
+    waiting = [program]
+    while waiting:
+        value = waiting.pop(0)
+        if isinstance(value, tuple | list):
+            waiting[:0] = value
+        elif hasattr(_opened(value), "eqns"):
+            yield from getattr(value, "consts", ())
+            waiting[:0] = [inner for eqn in _opened(value).eqns for inner in eqn.params.values()]
+
+
 def primitives(program: Any) -> frozenset[str]:
     """The names of all operations in a program and in the programs inside of it."""
     return frozenset(eqn.primitive.name for eqn in every_eqn(program))

@@ -25,6 +25,11 @@ class Method:
         step: the step, where the method does not find its own.
         highest: the highest order of derivative along the entries that a method makes that lays no
             fixed stencil; None for one that lays one, and for one that makes first derivatives.
+
+    Example:
+        >>> import jaxfd
+        >>> isinstance(jaxfd.Central(order=4), jaxfd.Method)
+        True
     """
 
     imaginary = False

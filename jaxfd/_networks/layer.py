@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +19,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from jaxfd._arrays import is_array, register
 
+P = ParamSpec("P")
+R = TypeVar("R")
 # The names of a layer's outputs and inputs in a traced program.
 OUTPUT, INPUT = "jaxfd.layer", "jaxfd.layer.input"
 
@@ -48,7 +50,7 @@ def _named(tree: Any, name: str) -> Any:
     return tree_util.tree_map(mark, tree)
 
 
-def layer(fun: Callable[..., Any]) -> Callable[..., Any]:
+def layer(fun: Callable[P, R]) -> Callable[P, R]:
     """Marks a layer for `per_sample`: a function that returns pre-activations.
 
     Anywhere else, and under all transforms of JAX, the result does what ``fun`` does. Inside the
@@ -80,7 +82,7 @@ def layer(fun: Callable[..., Any]) -> Callable[..., Any]:
     """
     if not callable(fun):
         raise TypeError(f"layer needs a function, got {type(fun).__name__}: wrap what makes it.")
-    return _Layer(fun)
+    return cast(Callable[P, R], _Layer(fun))
 
 
 def is_marked(eqn: Any, name: str) -> bool:

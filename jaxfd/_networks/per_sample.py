@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +26,17 @@ from jaxfd._networks.batch import BatchCall, sample_axes
 from jaxfd._networks.batch_gradient import batch_gradient
 from jaxfd._transforms import check
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def per_sample(
-    loss: Callable[..., Any],
+    loss: Callable[P, R],
     batch_argnums: int | Sequence[int] | None = None,
     *,
     method: Method = Central(),
     chunk_size: int | None = None,
-) -> Callable[..., Any]:
+) -> Callable[P, R]:
     """Makes ``jax.grad`` differentiate a network's loss by differences at its layers' outputs.
 
     Mark every layer with `layer`. A gradient then costs as many evaluations as for an argument
@@ -92,7 +95,7 @@ def per_sample(
         )
     chosen = None if batch_argnums is None else positions(batch_argnums)
     result: Callable[..., Any] = _BatchLoss(loss, chosen, method, chunk_size)
-    return functools.wraps(loss, updated=())(result)
+    return cast(Callable[P, R], functools.wraps(loss, updated=())(result))
 
 
 class _BatchLoss:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxfd._jaxpr import TracedFunction, follow
-from jaxfd._places.kernel import may_follow
+from jaxfd._places.kernel import Kernel, may_follow
 from jaxfd._places.schedule import Schedule
 from jaxfd._points import Block, moved_leaves
 
@@ -38,10 +38,26 @@ class Batches:
         self._program = program
         self._chunks = jax.jit(self._evaluate, static_argnums=(0, 1, 2, 3))
         self._centre = jax.jit(self._at_x, static_argnums=0)
+        self._line = jax.jit(self._at_points, static_argnums=(0, 1, 2))
 
     def centre(self, key: Any, x: Sequence[Any], rest: Any, home: Any = None) -> list[Any]:
         """All outputs at ``x``, the auxiliary ones too."""
         return list(self._centre(key, jax.device_put(list(x), home), rest))
+
+    def line(
+        self,
+        key: Any,
+        schedule: Schedule,
+        ride: bool,
+        x: Sequence[Any],
+        points: Sequence[Any],
+        rest: Any,
+        home: Any = None,
+    ) -> tuple[list[Any] | None, list[Any]]:
+        """Outputs at a few points given whole, and at ``x`` if that rides; see `Place.line`."""
+        given = jax.device_put((list(x), list(points)), home)
+        found: tuple[list[Any] | None, list[Any]] = self._line(key, schedule, ride, *given, rest)
+        return found
 
     def run(
         self,
@@ -83,6 +99,17 @@ class Batches:
 
     def _at_x(self, key: Any, x: list[Any], rest: Any) -> list[Any]:
         return self._program(key, rest).call(x)
+
+    def _at_points(
+        self,
+        key: Any,
+        schedule: Schedule,
+        ride: bool,
+        x: list[Any],
+        points: list[Any],
+        rest: Any,
+    ) -> tuple[list[Any] | None, list[Any]]:
+        return Kernel(self._program(key, rest), schedule).line(x, points, ride)
 
     def _evaluate(
         self,

@@ -80,7 +80,9 @@ class Device(AtHand):
 
     def centre(self, leaves: Sequence[Any]) -> list[Any]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
-        outputs = self._batches.centre(self._key, leaves, self._rest, self._home)
+        return self._at_hand(self._batches.centre(self._key, leaves, self._rest, self._home))
+
+    def _at_hand(self, outputs: list[Any]) -> list[Any]:
         count = len(self._program.out)
         return [*jax.device_get(outputs[:count]), *outputs[count:]]
 
@@ -88,8 +90,10 @@ class Device(AtHand):
         self, x: Sequence[Any], points: Sequence[Shaped[np.ndarray, "k ..."]], ride: bool
     ) -> tuple[list[Any] | None, list[Shaped[np.ndarray, "k ..."]]]:
         """Outputs at a few points given whole; see `Place.line`."""
-        centre, outputs = self._kernel.line(x, points, False)
-        return self.centre(x) if ride else centre, jax.device_get(outputs)
+        at_x, outputs = self._batches.line(
+            self._key, self._schedule, ride, x, points, self._rest, self._home
+        )
+        return None if at_x is None else self._at_hand(at_x), jax.device_get(outputs)
 
     def scatter(
         self, cloud: Cloud, ride: bool

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._plot.style import BESIDE, short
+from jaxfd._plot.style import BESIDE, CURVES, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,13 +49,15 @@ def histories(result: Mapping[Any, Any], ax: Axes, best: float | None) -> None:
     if every.size and (every.min() > 0 or (best is not None and every.max() > 0)):
         ax.set_yscale("log", nonpositive="mask")
     styles = itertools.cycle(("-", "--", "-.", ":"))
+    colours = itertools.cycle(CURVES)
     for label, values in lines.items():
         lost = np.count_nonzero(~np.isfinite(values))
         shown = short(label) + f" ({lost} not finite)" * bool(lost)
         # A value without neighbours makes no line.
         marker = "." if lost or len(values) == 1 else ""
         drawn = np.where(np.isfinite(values), values, np.nan)
-        ax.plot(np.arange(len(values)), drawn, next(styles), marker=marker, label=shown)
+        look: dict[str, Any] = {"color": next(colours), "marker": marker, "label": shown}
+        ax.plot(np.arange(len(values)), drawn, next(styles), **look)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(**BESIDE)
 

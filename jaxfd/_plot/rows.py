@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import entry_names
-from jaxfd._plot.style import BLUE, GREY, RED, ROWS, short
+from jaxfd._plot.style import BLUE, GREY, RED, ROWS, SHADE, ink, short
 from jaxfd._reports import (
     AGREES,
     DIFFERS,
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Bars shorter than this share of the axis are hidden by the marker they belong to.
 _VISIBLE = 0.006
+# So many wrong entries are named above the picture.
+_NAMED = 3
 _VERDICTS: dict[str, dict[str, Any]] = {
     AGREES: {"marker": "o", "color": BLUE},
     DIFFERS: {"marker": "X", "color": RED},
@@ -88,7 +90,7 @@ def check(result: GradCheck, ax: Axes) -> int:
     # Bars without end, and gaps of nothing, stand on the edges.
     allowed = np.clip(np.nan_to_num(bar, nan=high), low, high)
     height = 0.8 if len(names) <= ROWS else 1.0
-    ax.barh(rows, allowed - low, height, left=low, color="0.87", label="bar", zorder=0)
+    ax.barh(rows, allowed - low, height, left=low, color=ink(), alpha=SHADE, label="bar", zorder=0)
     for verdict, look in _VERDICTS.items():
         own = verdicts == verdict
         if own.any():
@@ -97,6 +99,9 @@ def check(result: GradCheck, ax: Axes) -> int:
     ax.set_xlim(low, high)
     ax.set_xlabel("|claimed - estimated|")
     title = f"overall: {result.verdict}"
+    wrong = [name for name, verdict in zip(names, verdicts, strict=True) if verdict == DIFFERS]
+    if wrong:
+        title += f": {', '.join(wrong[:_NAMED])}" + ", ..." * (len(wrong) > _NAMED)
     if np.isfinite(result.slope):
         title += f" (slope of the Taylor remainder {result.slope:.2f})"
     ax.set_title(title, size="medium", pad=24)
@@ -117,14 +122,14 @@ def _bars(
     drawn, bare = known & bounded, known & ~bounded
     ax.axvline(0, color=GREY, lw=0.8, zorder=0)
     at, bars = values[drawn], errors[drawn]
-    look: dict[str, Any] = {"ms": size, "color": BLUE, "ecolor": "k", "capsize": 2, "zorder": 3}
+    look: dict[str, Any] = {"ms": size, "color": BLUE, "ecolor": ink(), "capsize": 2, "zorder": 3}
     ax.errorbar(at, rows[drawn], xerr=bars, fmt=marker, **look)
     if bare.any():
-        look = {"marker": "s", "ls": "", "ms": size, "mfc": "w", "mec": "k", "zorder": 3}
+        look = {"marker": "s", "ls": "", "ms": size, "mfc": "none", "mec": ink(), "zorder": 3}
         ax.plot(values[bare], rows[bare], label=f"{what} unknown", **look)
     if not known.all():
         # At the left edge, whatever the numbers there.
-        look = {"marker": "X", "ls": "", "ms": size + 2, "color": "k", "label": "not finite"}
+        look = {"marker": "X", "ls": "", "ms": size + 2, "color": ink(), "label": "not finite"}
         edge = np.full(int((~known).sum()), 0.02)
         ax.plot(edge, rows[~known], transform=ax.get_yaxis_transform(), **look)
     left, right = ax.get_xlim()

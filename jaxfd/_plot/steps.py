@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxfd._arrays import entry_names
-from jaxfd._plot.style import BESIDE, GREY, short
+from jaxfd._plot.style import BESIDE, CURVES, GREY, SHADE, ink, short
 from jaxfd._reports import StepSweep, flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LINES = 6
+# One for each sweep that is drawn on the same axes.
+_MARKERS = (".-", "x-", "+-", "1-")
 
 
 # Marks the line of an entry, so that a second sweep sees the first.
@@ -43,23 +45,29 @@ def steps(result: StepSweep, ax: Axes) -> None:
     floor, bottom = low / 2, low / 4
     ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="|derivative at h - reference|")
     # Another sweep may be drawn here already: this one goes on in colours and widens the view.
-    before = [line for line in ax.lines if line.get_gid() == _CURVE]
+    before = [line for line in ax.lines if str(line.get_gid()).startswith(_CURVE)]
     view = (ax.get_xlim(), ax.get_ylim()) if before else None
     again = f", order {result.order}" if before else ""
+    sweeps = {str(line.get_gid()) for line in before}
+    for line in before if len(sweeps) == 1 else []:
+        # Alone it needed no more than the entry's name.
+        line.set_label(f"{line.get_label()}, order {str(line.get_gid()).rpartition(' ')[2]}")
+    marker = _MARKERS[len(sweeps) % len(_MARKERS)]
+    curve_id = f"{_CURVE} {len(sweeps)} of order {result.order}"
     for number, (i, h, e) in enumerate(zip(chosen, step.T, error.T, strict=True), len(before)):
-        look: dict[str, Any] = {"color": f"C{number}"}
-        label = short(names[i]) + again + ("" if known[i] else " (reference unsure)")
+        look: dict[str, Any] = {"color": CURVES[number % len(CURVES)]}
+        label = short(names[i]) + ("" if known[i] else " (reference unsure)") + again
         curve = np.where(e > 0, e, np.nan)
-        ax.plot(h, curve, ".-", lw=1, ms=4, label=label, gid=_CURVE, **look)
+        ax.plot(h, curve, marker, lw=1, ms=4, label=label, gid=curve_id, **look)
         ax.plot(h[e == 0], np.full((e == 0).sum(), floor), "v", ms=5, mfc="none", **look)
         ax.plot(h, truncation[i] * h**result.order, "--", lw=1, alpha=0.7, **look)
         ax.plot(h, rounding[i] / h, ":", lw=1, alpha=0.7, **look)
-        for at, there, marker, size in marks.values():
+        for at, there, mark, size in marks.values():
             top = np.clip(there[i], floor, high)
             ax.vlines(at[i], bottom, top, lw=0.8, alpha=0.5, **look)
-            ax.plot(at[i], top, marker, ms=size, mec="k", mew=0.6, zorder=3, **look)
+            ax.plot(at[i], top, mark, ms=size, mec=ink(), mew=0.6, zorder=3, **look)
     proxies: list[tuple[str, dict[str, Any]]] = [
-        (label, {"marker": marker, "ls": "", "mec": "k"})
+        (label, {"marker": marker, "ls": "", "mec": ink()})
         for label, (_, _, marker, _) in marks.items()
     ]
     if np.any(np.isfinite(truncation[chosen])):
@@ -70,8 +78,8 @@ def steps(result: StepSweep, ax: Axes) -> None:
         proxies.append(("error is 0", {"marker": "v", "ls": "", "mfc": "none"}))
     uncertain = np.where(known, flat(result.uncertainty), 0)[chosen].max()
     if uncertain > bottom:
-        ax.axhspan(bottom, uncertain, color="0.92", zorder=0)
-        proxies.append(("reference's own error", {"color": "0.88", "lw": 7}))
+        ax.axhspan(bottom, uncertain, color=ink(), alpha=SHADE, zorder=0)
+        proxies.append(("reference's own error", {"color": ink(), "alpha": SHADE, "lw": 7}))
     explained = ax.get_legend_handles_labels()[1]
     for label, proxy in proxies:
         if label not in explained:

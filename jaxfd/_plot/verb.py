@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from jaxfd._plot.fit import FitLike, curves, fit
 from jaxfd._plot.history import histories, history
 from jaxfd._plot.rows import check, gradient, tornado
 from jaxfd._plot.steps import steps
@@ -40,7 +41,13 @@ _draw.register(Sensitivity, tornado)
 _HISTORIES = (Mapping, np.ndarray, jax.Array, list, tuple)
 
 
-def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> Axes:
+def plot(
+    result: Any,
+    ax: Axes | None = None,
+    *,
+    best: float | None = None,
+    title: str | None = None,
+) -> Axes:
     """Draws a result of this library.
 
     What `step_sweep` returned becomes error against step, both logarithmic, for the six worst
@@ -48,13 +55,17 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
     of the gradient with their error bounds; of `check_grads` what claimed and estimated gradient
     differ by beside what they may; of `sensitivity` a tornado chart. Numbers in a row are a
     history, say the loss at each iteration, and a dict of such one line for each; what
-    `jaxfd.optim.minimize` returned is drawn as its history.
+    `jaxfd.optim.minimize` returned is drawn as its history. A `jaxfd.optim.Fit` becomes four
+    pictures: data and model, where ``data`` was given, residuals, correlations, and the cost step
+    by step; on axes of your own the first of them alone.
 
     Args:
         result: what one of these functions returned, or numbers of shape ``(iterations,)``, or a
             dict of such.
         ax: the matplotlib axes to draw on; None makes a figure with pyplot.
         best: for histories, the lowest value known: what is drawn is the distance from it.
+        title: what stands above, the function and the method say; None for what the picture says
+            of itself. The colours suit light and dark styles, and the colour-blind.
 
     Returns:
         The axes. ``ax.figure.savefig(path)`` saves the picture.
@@ -82,6 +93,8 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
             f"ax must be matplotlib axes or None, got {type(ax).__name__}: pass one of those that "
             "pyplot.subplots returns."
         )
+    if isinstance(result, FitLike):
+        return _fit(result, ax, best, title)
     # What `jaxfd.optim.minimize` returned; this room does not import optax.
     result = getattr(result, "history", result)
     draw: Callable[..., int | None] = _draw
@@ -91,14 +104,44 @@ def plot(result: Any, ax: Axes | None = None, *, best: float | None = None) -> A
         raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
     if ax is not None:
         draw(result, ax)
+        _name(ax, title)
         return ax
     figure = pyplot.figure(layout="constrained")
     try:
         ax = figure.add_subplot()
         rows = draw(result, ax)
+        _name(ax, title)
     except BaseException:
         pyplot.close(figure)
         raise
     height = _HEIGHT if rows is None else min(max(2.4, 1.6 + _PER_ROW * rows), _TALLEST)
     figure.set_size_inches(_WIDTH, height)
     return ax
+
+
+def _name(ax: Axes, title: str | None) -> None:
+    """Puts a title above, and what the picture says of itself beneath it."""
+    if title is not None:
+        own = ax.get_title()
+        above = ax.get_legend() is not None and not own
+        ax.set_title(f"{title}\n{own}" if own else title, size="medium", pad=24 if above else None)
+
+
+def _fit(result: FitLike, ax: Axes | None, best: float | None, title: str | None) -> Axes:
+    """Draws a fit: all its pictures, or on given axes the first."""
+    from matplotlib import pyplot
+
+    if best is not None:
+        raise TypeError(f"best is for histories, not for a {type(result).__name__}: leave it out.")
+    if ax is not None:
+        curves(result, ax)
+        _name(ax, title)
+        return ax
+    figure = pyplot.figure(layout="constrained")
+    try:
+        if title is not None:
+            figure.suptitle(title, size="medium")
+        return fit(result, figure)
+    except BaseException:
+        pyplot.close(figure)
+        raise

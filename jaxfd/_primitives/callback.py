@@ -160,7 +160,7 @@ def _batch(
         results = host_call_p.bind(
             *operands, callback=callback, out=out, batched=batched, size=size
         )
-        return results, [batching.not_mapped] * len(results)
+        return results, [None] * len(results)
     new = next(
         operand.shape[axis]
         for operand, axis in zip(operands, axes, strict=True)

@@ -23,6 +23,9 @@ Fits = Callable[[int, int], int]
 
 pieces_p: Any = Primitive("jaxfd_pieces")
 pieces_p.multiple_results = True
+# Its own operands and results are arrays; what is inside is lowered where the program is written
+# out. JAX 0.12 would ask for a rule otherwise wherever there is a custom derivative inside.
+pieces_p.is_high = lambda *_, **__: False
 
 
 def in_pieces(fun: Callable[[], PyTree], fits: Fits, size: Callable[[Any], int]) -> PyTree:

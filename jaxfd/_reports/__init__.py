@@ -2,7 +2,12 @@
 
 from jaxfd._reports.check import check_grads as check_grads
 from jaxfd._reports.entries import check_real as check_real, flat as flat, numbers as numbers
-from jaxfd._reports.noise import estimate_noise as estimate_noise
+from jaxfd._reports.noise import (
+    Noise as Noise,
+    choose as choose,
+    difference_table as difference_table,
+    estimate_noise as estimate_noise,
+)
 from jaxfd._reports.probe import (
     check_one_number as check_one_number,
     check_output as check_output,

@@ -13,9 +13,8 @@ from typing import Any
 
 import jax
 from jax import tree_util
-from jaxtyping import PyTree
 
-from jaxfd._arrays import check_number
+from jaxfd._arrays import PyTree, check_number
 from jaxfd._estimate import ProgramHolder
 from jaxfd._methods import Adaptive, Method, StencilMethod
 from jaxfd._random import RandomCoordinates

@@ -8,9 +8,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, PyTree, Shaped
+from jaxtyping import Bool, Float, Shaped
 
-from jaxfd._arrays import entry_names, power_of_two
+from jaxfd._arrays import PyTree, entry_names, power_of_two
 from jaxfd._places import Schedule
 from jaxfd._reports.close import explained
 from jaxfd._reports.columns import Columns

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import check_number, check_positive
+from jaxfd._arrays import PyTree, check_number, check_positive
 from jaxfd._reports.entries import check_real
 from jaxfd._reports.probe import check_output, default_direction, eps_of, leaves_of, probe, size_of
 from jaxfd._transforms import schedule_of
@@ -45,6 +45,11 @@ class Noise:
             remainder of the highest differences, the size of the jumps of a function that is
             constant in pieces, or where there is neither, ``eps * |f(x)|``.
         evaluations: the number of evaluations.
+
+    Example:
+        >>> import numpy as np, jaxfd
+        >>> jaxfd.Noise(1e-6, (3e-6, 1e-6), 1e-4, conclusive=True, evaluations=9).level
+        1e-06
     """
 
     level: float

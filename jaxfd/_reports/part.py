@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import Int, PyTree
+from jaxtyping import Int
 
-from jaxfd._arrays import bind, is_array
+from jaxfd._arrays import PyTree, bind, is_array
 from jaxfd._estimate import ProgramHolder
 from jaxfd._points import walls_of
 from jaxfd._reports.question import Question

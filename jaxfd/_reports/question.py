@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int
 
-from jaxfd._arrays import entry_names, path_name, positions
+from jaxfd._arrays import PyTree, entry_names, path_name, positions
 from jaxfd._places import Schedule
 from jaxfd._reports.probe import concrete, leaves_of
 from jaxfd._transforms import samples

@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import Column, entry_names, finfo, has_tracers, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, finfo, has_tracers, register, table
 from jaxfd._methods import Adaptive, Method
 from jaxfd._reports.entries import flat
 from jaxfd._reports.probe import check_output, concrete, leaves_of
@@ -62,6 +62,19 @@ class Sensitivity:
     elasticity_errors: Float[Any, "n"]
     value: Float[Any, ""]
     evaluations: int = dataclasses.field(metadata={"static": True})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as a table: ``pandas.DataFrame(result.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry``, ``x``, ``derivative``, ``error_bound``,
+            ``elasticity`` and ``elasticity_error``.
+        """
+        columns = {
+            **{"x": self.x, "derivative": self.derivatives, "error_bound": self.errors},
+            **{"elasticity": self.elasticities, "elasticity_error": self.elasticity_errors},
+        }
+        return {"entry": list(self.names), **columns}
 
     def __str__(self) -> str:
         if has_tracers(self):

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import Column, bind, entry_names, realise, register, table
+from jaxfd._arrays import Column, PyTree, bind, entry_names, realise, register, table
 from jaxfd._estimate import program_of
 from jaxfd._methods import Adaptive, Central, FiniteDifference, Method, Relative, Stencil
 from jaxfd._reports.branches import Branches, branches
@@ -81,6 +81,18 @@ class StepSweep:
     rounding: PyTree
     order: int = dataclasses.field(metadata={"static": True})
     evaluations: int = dataclasses.field(metadata={"static": True})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every step of every entry as a table: ``pandas.DataFrame(sweep.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry``, ``step``, ``derivative`` and ``error``, entry by
+            entry.
+        """
+        numbers = {"step": self.steps, "derivative": self.derivative, "error": self.error}
+        columns = {name: flat(tree, 1).T.ravel() for name, tree in numbers.items()}
+        names = np.repeat(entry_names(self.reference), len(jax.tree.leaves(self.steps)[0]))
+        return {"entry": names, **columns}
 
     def __str__(self) -> str:
         count = len(jax.tree.leaves(self.steps)[0])

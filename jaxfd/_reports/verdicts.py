@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, PyTree, Shaped
+from jaxtyping import Float, Shaped
 
-from jaxfd._arrays import Column, entry_names, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, register, table
 from jaxfd._reports.entries import flat, numbers
 from jaxfd._reports.taylor import RESOLUTION
 
@@ -57,6 +58,12 @@ class GradCheck:
             seen.
         evaluations: the number of evaluations of the function.
         what: what was checked: ``"gradient"``, ``"Jacobian"`` or ``"Hessian"``.
+
+    Example:
+        >>> import jax.numpy as jnp, jaxfd
+        >>> report = jaxfd.check_grads(jnp.sin, jnp.array(1.0), jnp.array(0.5))
+        >>> print(report.ok, report.verdict)
+        False differs
     """
 
     claimed: PyTree
@@ -75,6 +82,19 @@ class GradCheck:
     def ok(self) -> bool:
         """Whether the gradient was found right; False too where that cannot be told."""
         return self.verdict == AGREES
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries as a table: ``pandas.DataFrame(report.to_dict())``, in their own order.
+
+        Returns:
+            Columns of equal length: ``entry``, ``claimed``, ``estimated``, ``bar``, ``verdict``.
+        """
+        columns = {"claimed": self.claimed, "estimated": self.estimated, "bar": self.bar}
+        return {
+            "entry": entry_names(self.claimed),
+            **{name: numbers(tree) for name, tree in columns.items()},
+            "verdict": flat(self.verdicts, dtype=np.str_),
+        }
 
     def __str__(self) -> str:
         names = entry_names(self.claimed)

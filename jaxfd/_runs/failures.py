@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxfd._warning import JaxfdWarning
 from jaxfd._worker import Failure
 
 _IN_WORKER = "In the worker it was:\n"
@@ -76,6 +77,6 @@ def warn(name: str, count: int, planned: int, first: BaseException, where: str) 
     warnings.warn(
         f"{name}: {count} of {planned} points failed and count as NaN; the first was {where}: "
         f"{type(first).__name__}: {first}",
-        RuntimeWarning,
+        JaxfdWarning,
         stacklevel=2,
     )

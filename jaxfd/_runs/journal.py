@@ -32,6 +32,12 @@ class Runs:
         inputs: for each array among the arguments, the values: shape ``(runs, *shape)``.
         outputs: the same for the results.
         finished: when each run ended, in universal time.
+
+    Example:
+        >>> import numpy as np, jaxfd
+        >>> x, y = {"x": np.zeros((2, 3))}, {"out": np.zeros(2)}
+        >>> print(jaxfd.Runs("model", "", x, y, np.array(["2026-01-01", "2026-01-02"], "M8[s]")))
+        model: 2 runs of (x[3]) -> (out)
     """
 
     name: str
@@ -50,6 +56,23 @@ class Runs:
         version = f" version {self.version}" if self.version else ""
         inputs, outputs = shapes(self.inputs), shapes(self.outputs)
         return f"{self.name}{version}: {len(self)} runs of ({inputs}) -> ({outputs})"
+
+    def to_dict(self) -> dict[str, np.ndarray]:
+        """The runs as a table: ``pandas.DataFrame(runs.to_dict())``.
+
+        Returns:
+            A column of shape ``(runs,)`` for each number of arguments and results, under its name
+            (``x[0]``), and one for ``finished``. An argument that is called as a result, or as
+            another column, has ``x.`` before its name.
+        """
+        taken = {"name", "version", "finished", *self.outputs}
+        inputs = {f"x.{k}" if k in taken else k: v for k, v in self.inputs.items()}
+        table = {}
+        for key, values in {**inputs, **self.outputs}.items():
+            for index in np.ndindex(values.shape[1:]):
+                where = key + (f"[{','.join(map(str, index))}]" if index else "")
+                table[where] = values[(slice(None), *index)]
+        return {**table, "finished": self.finished}
 
 
 class Journal:
@@ -210,16 +233,11 @@ class Journal:
         """
         lines, columns = [], ["name", "version", "finished"]
         for runs in self.runs(name):
-            taken = {"name", "version", "finished", *runs.outputs}
-            inputs = {f"x.{k}" if k in taken else k: v for k, v in runs.inputs.items()}
-            arrays = {**inputs, **runs.outputs}
+            table = runs.to_dict()
+            finished = table.pop("finished")
             for i in range(len(runs)):
-                line = {"name": runs.name, "version": runs.version, "finished": runs.finished[i]}
-                for key, values in arrays.items():
-                    for index in np.ndindex(values.shape[1:]):
-                        where = key + (str(list(index)) if index else "")
-                        line[where] = values[i][index].item()
-                lines.append(line)
+                line = {"name": runs.name, "version": runs.version, "finished": finished[i]}
+                lines.append({**line, **{where: row[i].item() for where, row in table.items()}})
         for line in lines:
             columns += [column for column in line if column not in columns]
         with open(path, "w", newline="") as file:

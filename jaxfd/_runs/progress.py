@@ -1,4 +1,4 @@
-"""Progress: how far a batch is, on a terminal, in a log, or handed to the user.
+"""Progress: how far a batch or a whole fit is, on a terminal, in a log, or handed to the user.
 
 Must not know what a point is.
 """
@@ -6,6 +6,7 @@ Must not know what a point is.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ _PAUSE = 10.0
 
 
 class Progress(NamedTuple):
-    """How far a batch is.
+    """How far a batch is, or a fit, which is many of them.
 
     Attributes:
         name: the function's name.
@@ -28,6 +29,19 @@ class Progress(NamedTuple):
         seconds: time since the batch began.
         left: seconds that it will still take at this pace; NaN before the first point.
         unit: what is counted, if no points.
+        value: of a fit, the lowest value so far; NaN elsewhere.
+        evaluations: of a fit, how often the function was evaluated; 0 elsewhere.
+        batches: of a fit of a black box with an executor, a journal, or anything else that
+            asks for more than plain calls, the batches that were evaluated; 0 elsewhere.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxfd
+        >>> last = []
+        >>> out = jax.ShapeDtypeStruct((), jnp.float32)
+        >>> model = jaxfd.blackbox(lambda x: x**2, out, name="square", progress=last.append)
+        >>> _ = jax.grad(model)(3.0)
+        >>> print(last[-1].name, last[-1].done, last[-1].planned)
+        square 3 3
     """
 
     name: str
@@ -37,11 +51,24 @@ class Progress(NamedTuple):
     seconds: float
     left: float
     unit: str = "point"
+    value: float = math.nan
+    evaluations: int = 0
+    batches: int = 0
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         count = f"{self.done} of {self.planned} {self.unit}s"
-        return f"{self.name}: {count}{failed}, {self.left:.0f} s left"
+        # A fit may end long before its budget does.
+        left = f"{self.left:.0f} s left" + " at most" * (self.unit != "point")
+        told = "".join(f", {text}" for text in self.details())
+        return f"{self.name}: {count}{failed}{told}, {left}"
+
+    def details(self) -> list[str]:
+        """What is known of a fit: its value, evaluations and batches."""
+        told = [] if math.isnan(self.value) else [f"value {self.value:.6g}"]
+        if self.evaluations and self.unit != "evaluation":
+            told.append(f"{self.evaluations} evaluations")
+        return told + ([f"{self.batches} batches"] if self.batches else [])
 
 
 # What a user asks for: nothing, the terminal or the log, or a function of their own.
@@ -96,8 +123,8 @@ class _Bar(_Reporter):
         self._bar = tqdm(total=planned, desc=name, unit=unit, leave=False, delay=0.5)
 
     def __call__(self, progress: Progress) -> None:
-        if progress.failed:
-            self._bar.set_postfix(failed=progress.failed, refresh=False)
+        failed = [f"{progress.failed} failed"] if progress.failed else []
+        self._bar.set_postfix_str(", ".join(failed + progress.details()), refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:
@@ -118,23 +145,58 @@ class Tally:
         self.name, self.planned, self.unit = name, planned, unit
         self.done = self.failed = 0
         self._start = time.monotonic()
-        self._reporter = _reporter_for(progress, name, planned, unit)
+        self._batches = 0
+        if unit != "point":
+            self._reporter = _reporter_for(progress, name, planned, unit)
+            _fits.append(self)
+        elif _fits:
+            # Batches of a fit have no bars of their own: the fit tells of the whole.
+            _fits[-1].begin_batch(shown=progress is True)
+            self._reporter = _reporter_for(progress if callable(progress) else None, name, planned)
+        else:
+            self._reporter = _reporter_for(progress, name, planned)
 
-    def add(self, done: int, failed: int = 0) -> None:
-        """Counts points that are finished."""
+    def begin_batch(self, shown: bool) -> None:
+        """Counts a batch of a fit.
+
+        Args:
+            shown: whether its black box was asked to show progress: then the fit does.
+        """
+        self._batches += 1
+        if shown and type(self._reporter) is _Reporter:
+            self._reporter = _reporter_for(True, self.name, self.planned, self.unit)
+
+    def add(
+        self, done: int, failed: int = 0, *, value: float = math.nan, evaluations: int = 0
+    ) -> None:
+        """Counts points, or steps of a fit, that are finished.
+
+        Args:
+            done: how many.
+            failed: how many of them failed.
+            value: of a fit, the lowest value so far.
+            evaluations: of a fit, those so far, all together.
+        """
         self.done += done
         self.failed += failed
         seconds = time.monotonic() - self._start
-        left = seconds / self.done * (self.planned - self.done) if self.done else float("nan")
+        left = seconds / self.done * (self.planned - self.done) if self.done else math.nan
         counts = (self.done, self.planned, self.failed)
-        self._reporter(Progress(self.name, *counts, seconds, left, self.unit))
+        fit = (value, evaluations, self._batches)
+        self._reporter(Progress(self.name, *counts, seconds, left, self.unit, *fit))
 
     def close(self) -> None:
-        """Ends the batch."""
+        """Ends the batch, or the fit."""
+        if self in _fits:
+            _fits.remove(self)
         self._reporter.close()
 
 
-def _reporter_for(progress: Wish, name: str, planned: int, unit: str) -> _Reporter:
+# The fits that are running: in any thread, because black boxes run in others than the fit's own.
+_fits: list[Tally] = []
+
+
+def _reporter_for(progress: Wish, name: str, planned: int, unit: str = "point") -> _Reporter:
     if not progress:
         return _Reporter()
     if callable(progress):

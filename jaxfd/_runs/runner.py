@@ -28,6 +28,7 @@ from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
 from jaxfd._runs.threads import ThreadCrew, waits_for_itself
 from jaxfd._system import host_calls
+from jaxfd._warning import JaxfdWarning
 from jaxfd._worker import Failure
 
 
@@ -109,6 +110,36 @@ class Runner:
         """Names of the positional arguments."""
         return _Names(self.fun)
 
+    @property
+    def width(self) -> int:
+        """How many points run side by side, as far as the executor tells."""
+        return 1 if self._crew is None else _workers(self.executor)
+
+    def keeping(self, journal: Journal, parts: dict[str, str] | None = None) -> Runner:
+        """This runner with a journal, where it has none.
+
+        Args:
+            journal: the journal.
+            parts: what tells the function from another one, if it is another's stand-in.
+        """
+        if self.journal is not None:
+            return self
+        made = Runner(
+            self.fun,
+            self.name,
+            self.vectorized,
+            executor=self.executor,
+            chunk_size=self.chunk_size,
+            timeout=self.timeout,
+            retries=self.retries,
+            on_error=self.on_error,
+            journal=journal,
+            progress=self.progress,
+        )
+        if parts is not None:
+            made.parts = parts
+        return made
+
     def check_journal(self) -> None:
         """Checks, once for each opening, that the journal holds runs of this very function.
 
@@ -139,8 +170,7 @@ class Runner:
         if size is None:
             size = 1
             if self.vectorized:
-                workers = 1 if self._crew is None else _workers(self.executor)
-                size = max(1, -(-len(numbers) // workers))
+                size = max(1, -(-len(numbers) // self.width))
         return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
     def explain(
@@ -255,7 +285,7 @@ def _kind_of(executor: Any) -> type[ExecutorCrew]:
         warnings.warn(
             f"executor is a {kind}, of which jaxfd cannot tell how it starts its processes: "
             "forked ones hang beside JAX's threads.",
-            RuntimeWarning,
+            JaxfdWarning,
             stacklevel=4,
         )
     return ExecutorCrew

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxfd._system import host_calls
+from jaxfd._warning import JaxfdWarning
 
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock
@@ -70,7 +71,7 @@ class Store:
                 warnings.warn(
                     f"journal {str(self.path)!r} was deleted or replaced while it was open: what "
                     "was written to it so far is lost, and the file of that name is begun anew.",
-                    RuntimeWarning,
+                    JaxfdWarning,
                     stacklevel=5,
                 )
             if self._connection is None or self._process != os.getpid():

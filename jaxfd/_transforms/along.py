@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
-from jaxtyping import Float, PyTree
+from jaxtyping import Float
 
-from jaxfd._arrays import check_integer, promote, real_of
+from jaxfd._arrays import PyTree, check_integer, promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._places import Schedule
@@ -158,4 +158,5 @@ def derivative(
             )
         return inner(x, *args, **kwargs)
 
+    wrapped.__doc__ = inner.__doc__
     return wrapped

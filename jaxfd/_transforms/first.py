@@ -7,9 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import tree_util
-from jaxtyping import PyTree
 
-from jaxfd._arrays import check_integer, is_inexact
+from jaxfd._arrays import PyTree, check_integer, is_inexact
 from jaxfd._estimate import Answer, FirstOrder, Hessian, Task
 from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import Argnums, check, check_order, door, static, with_aux

@@ -9,9 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import tree_util
-from jaxtyping import PyTree
 
-from jaxfd._arrays import check_integer, positions
+from jaxfd._arrays import PyTree, check_integer, positions
 from jaxfd._estimate import Answer, Needs, Task, check_call, program_of
 from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Schedule
@@ -94,7 +93,19 @@ def door(
             check_call(task, args, kwargs, needs)
             return finish(program.run(task, args, kwargs, method, needs))
 
+    wrapped.__doc__ = _docstring(fun, task.name, method)
     return wrapped
+
+
+def _docstring(fun: Callable[..., Any], what: str, method: Method) -> str:
+    """What ``help`` says of a function that a transform returns."""
+    name = getattr(fun, "__name__", type(fun).__name__)
+    own = getattr(fun, "__doc__", None) if hasattr(fun, "__name__") else None
+    text = (
+        f"``jaxfd.{what}`` of ``{name}``, estimated by {type(method).__name__} from evaluations.\n"
+        f"\nTakes the arguments of ``{name}``."
+    )
+    return f"{text}\n\nWhat ``{name}`` says of itself:\n\n{own}" if own else text
 
 
 def along(

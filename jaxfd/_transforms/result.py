@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from jax import tree_util
-from jaxtyping import PyTree, Shaped
+from jaxtyping import Shaped
 
-from jaxfd._arrays import Column, entry_names, has_tracers, register, table
+from jaxfd._arrays import Column, PyTree, entry_names, has_tracers, register, table
 
 _ROWS = 20
 
@@ -80,17 +80,41 @@ class Estimate:
             )
         return self.grad
 
-    def __str__(self) -> str:
-        if has_tracers(self):
-            return f"Estimate(traced, {self.evaluations} evaluations)"
-        what = "error bound" if self.bound else "standard error"
+    @property
+    def _kind(self) -> str:
+        if self.derivative == 2:
+            return "hessian"
         shapes = [
             [np.shape(leaf) for leaf in tree_util.tree_leaves(tree)]
             for tree in (self.grad, self.step)
         ]
         # Steps belong to entries of the argument, which are those of a gradient alone.
-        gradient = self.derivative == 1 and shapes[0] == shapes[1]
-        name = "gradient" if gradient else "jacobian" if self.derivative == 1 else "hessian"
+        return "gradient" if shapes[0] == shapes[1] else "jacobian"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entries of the derivative as a table: ``pandas.DataFrame(result.to_dict())``.
+
+        Returns:
+            Columns of equal length: ``entry``, the names that ``print`` shows; ``gradient``,
+            ``jacobian`` or ``hessian``; ``error_bound`` or ``standard_error``; and of a gradient
+            ``step`` and ``one_sided``.
+        """
+        columns: dict[str, Any] = {
+            "entry": entry_names(self.grad),
+            self._kind: list(_entries(self.grad)),
+            "error_bound" if self.bound else "standard_error": list(_entries(self.error)),
+        }
+        if self._kind == "gradient":
+            columns["step"] = list(_entries(self.step))
+            columns["one_sided"] = [bool(side) for side in _entries(self.one_sided)]
+        return columns
+
+    def __str__(self) -> str:
+        if has_tracers(self):
+            return f"Estimate(traced, {self.evaluations} evaluations)"
+        what = "error bound" if self.bound else "standard error"
+        name = self._kind
+        gradient = name == "gradient"
         columns = [
             Column(name, 24, ".10g", _entries(self.grad)),
             Column(what, 14, ".2g", _entries(self.error)),

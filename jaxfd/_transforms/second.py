@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxtyping import PyTree
-
+from jaxfd._arrays import PyTree
 from jaxfd._estimate import FirstOrder, Hessian, HessianVector
 from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import (

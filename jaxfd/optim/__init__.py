@@ -4,13 +4,27 @@ The only room that imports optax. `estimate_gradient` is the link; `spsa` and `m
 on it.
 """
 
+from jaxfd.optim._fit import Fit as Fit, Minimum as Minimum
 from jaxfd.optim._gradient import (
     EstimateState as EstimateState,
     estimate_gradient as estimate_gradient,
 )
+from jaxfd.optim._least_squares import least_squares as least_squares
 from jaxfd.optim._mezo import mezo as mezo
 from jaxfd.optim._minimize import minimize as minimize
 from jaxfd.optim._result import Result as Result
 from jaxfd.optim._spsa import spsa as spsa
+from jaxfd.optim._status import Status as Status
 
-__all__ = ["EstimateState", "Result", "estimate_gradient", "mezo", "minimize", "spsa"]
+__all__ = [
+    "EstimateState",
+    "Fit",
+    "Minimum",
+    "Result",
+    "Status",
+    "estimate_gradient",
+    "least_squares",
+    "mezo",
+    "minimize",
+    "spsa",
+]

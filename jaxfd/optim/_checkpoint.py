@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +19,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxfd._jaxpr import every_eqn
+from jaxfd._jaxpr import every_constant, every_eqn
 from jaxfd._primitives import host_call_p
 from jaxfd.optim._state import key_bits, key_of
 
 
-def identity_of(program: Callable[..., Any], *args: Any, known: Any, name: str) -> str:
+def identity_of(closed: Any, known: Any, name: str, parts: Iterable[Mapping[str, str]] = ()) -> str:
     """What tells one problem from another.
 
-    That is the traced program with its constants, the compiled code of the host functions in it,
-    and what it begins with.
+    That is a traced program with its constants, the compiled code of host functions, and what the
+    run begins with.
 
     Args:
-        program: the program.
-        args: its arguments.
-        known: what there is of them without any evaluation, which noise may change.
+        closed: the program, a closed jaxpr; None for a function on the host.
+        known: what there is at the start without any evaluation, which noise may change.
         name: the function's.
+        parts: what tells host functions besides those of the program.
     """
-    closed = jax.make_jaxpr(program)(*args)
     digest = hashlib.sha256(name.encode())
-    # Addresses of host functions differ from process to process.
-    digest.update(re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
-    for eqn in every_eqn(closed):
-        if eqn.primitive is host_call_p:
-            digest.update(
-                repr(sorted(getattr(eqn.params["callback"], "parts", {}).items())).encode()
-            )
-    for leaf in (*_constants(closed), *jax.tree.leaves(known)):
+    constants: list[Any] = []
+    parts = list(parts)
+    if closed is not None:
+        # Addresses of host functions differ from process to process.
+        digest.update(re.sub(r"0x[0-9a-f]+", "", str(closed.jaxpr)).encode())
+        constants = list(every_constant(closed))
+        called = [e.params["callback"] for e in every_eqn(closed) if e.primitive is host_call_p]
+        parts += [getattr(callback, "parts", {}) for callback in called]
+    for each in parts:
+        digest.update(repr(sorted(each.items())).encode())
+    for leaf in (*constants, *jax.tree.leaves(known)):
         array = np.asarray(key_bits(leaf))
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def _constants(closed: Any) -> Iterator[Any]:
-    yield from getattr(closed, "consts", ())
-    for eqn in getattr(closed, "jaxpr", closed).eqns:
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if hasattr(inner, "eqns") or hasattr(inner, "jaxpr"):
-                    yield from _constants(inner)
 
 
 class Checkpoint:
@@ -146,6 +139,15 @@ class Checkpoint:
 
 
 def _restored(data: np.ndarray, like: Any) -> Any:
+    if isinstance(like, (bool, int, float)):
+        if data.shape != ():
+            raise ValueError(f"{data.shape} where one number is due")
+        return type(like)(data)
+    if isinstance(like, np.ndarray):  # what runs on the host keeps all digits
+        # What is empty at the start may have grown.
+        if data.dtype != like.dtype or (like.size and data.shape != like.shape):
+            raise ValueError(f"{data.dtype}{data.shape} where {like.dtype}{like.shape} is due")
+        return data
     if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return key_of(jnp.asarray(data), like)
     # NumPy forgets the names of dtypes that are not its own.

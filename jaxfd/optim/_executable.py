@@ -19,6 +19,9 @@ from jaxfd._system import aside
 from jaxfd.optim._loop import segment_of
 from jaxfd.optim._steps import Steps
 
+# JAX's own is not typed.
+_ready: Any = jax.block_until_ready
+
 
 class Executable:
     """A function that is compiled aside, so that Ctrl-C leaves no compilation behind.
@@ -58,7 +61,7 @@ class Segment:
         self._executable.prepare(self._numbers, *args)
 
     def __call__(self, *args: PyTree) -> Any:
-        return self._executable(self._numbers, *args)
+        return _ready(self._executable(self._numbers, *args))
 
 
 def value_of(fun: Callable[[PyTree], Any]) -> Executable:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
+from jaxfd._arrays import PyTree
 from jaxfd._methods import Method
 from jaxfd._random import RandomDirections, is_random
 from jaxfd._transforms import check_method, counted, grad, schedule_of

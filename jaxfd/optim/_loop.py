@@ -26,17 +26,17 @@ from jaxfd.optim._steps import ENDLESS, GOING, STALLED, Steps
 _LONGEST, _SECONDS = 256, 0.2
 # Seconds between two checkpoints of fast functions.
 _PAUSE = 1.0
-# JAX's own is not typed.
-_ready: Any = jax.block_until_ready
 
 
 class Run(NamedTuple):
-    """A run, all of it.
+    """A run, all of it: of JAX's arrays, or of NumPy's and Python's numbers.
 
     Attributes:
         x: where the next step begins.
         state: the state of the steps.
         steps: how many were made.
+        seen_x: the last point whose value is known.
+        seen: that value.
         best_x: the best point seen.
         best: the value there.
         first: the first value.
@@ -50,16 +50,18 @@ class Run(NamedTuple):
 
     x: PyTree
     state: Any
-    steps: Int[Array, ""]
+    steps: Int[Any, ""]
+    seen_x: PyTree
+    seen: Float[Any, ""]
     best_x: PyTree
-    best: Float[Array, ""]
-    first: Float[Array, ""]
-    mark: Float[Array, ""]
-    since: Int[Array, ""]
-    evaluations: Int[Array, ""]
-    skipped: Int[Array, ""]
-    status: Int[Array, ""]
-    ask: Bool[Array, ""]
+    best: Float[Any, ""]
+    first: Float[Any, ""]
+    mark: Float[Any, ""]
+    since: Int[Any, ""]
+    evaluations: Int[Any, ""]
+    skipped: Int[Any, ""]
+    status: Int[Any, ""]
+    ask: Bool[Any, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +88,8 @@ def begin(steps: Steps, x: PyTree) -> Run:
         x=x,
         state=state,
         steps=number(0),
+        seen_x=x,
+        seen=value,
         best_x=x,
         best=value,
         first=value,
@@ -115,6 +119,11 @@ def _least(tol: Any, first: Any, value: Any) -> Any:
     return tol * jnp.maximum(jnp.abs(value), jnp.minimum(jnp.abs(first), 1))
 
 
+def least_of(tol: float, first: float, value: float) -> float:
+    """The same in Python's numbers."""
+    return tol * max(abs(value), min(abs(first), 1.0))
+
+
 def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
     """Makes the function that goes so many steps: the run after them, and the values seen."""
 
@@ -142,6 +151,8 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
                 x=x,
                 state=state,
                 steps=run.steps + number(1),
+                seen_x=outcome.x,
+                seen=value,
                 best_x=jax.tree.map(lambda a, b: jnp.where(better, a, b), outcome.x, run.best_x),
                 best=jnp.fmin(run.best, value),
                 first=first,
@@ -162,29 +173,31 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
 
 
 def repeat(
-    steps: Steps,
+    steps: Steps | None,
     run: Run,
     limits: Limits,
     *,
     one_by_one: bool,
+    dear: bool,
     tally: Tally,
     checkpoint: Checkpoint | None,
     history: np.ndarray,
-    between: Callable[[Run, np.ndarray], bool],
+    between: Callable[[Run, np.ndarray], bool] | None,
     interrupted: Callable[[], bool],
     compiled: Any,
 ) -> tuple[Run, np.ndarray, str]:
     """Goes on until there is a reason to stop.
 
     Args:
-        steps: the steps.
+        steps: the steps, where they would be told of the noise.
         run: where to begin.
         limits: when to stop.
-        one_by_one: whether every step is a segment of its own, because evaluations are dear.
+        one_by_one: whether every step is a segment of its own.
+        dear: whether every step is saved, because evaluations are dear.
         tally: what to tell of progress.
         checkpoint: where to save the run.
         history: the values of the steps made before.
-        between: called after segments with the run and the history; whether to stop.
+        between: called after segments with the run and the history; whether to stop. Or None.
         interrupted: whether there was a Ctrl-C, also one that raised nothing.
         compiled: what `segment_of` made, compiled by ``prepare`` and then called.
 
@@ -221,7 +234,7 @@ def repeat(
             count = min(count, _LONGEST, limits.steps - int(run.steps))
             before = time.monotonic()
             try:
-                new, seen = _ready(compiled(run, number(count), tol, number(most)))
+                new, seen = compiled(run, number(count), tol, number(most))
             except Exception:
                 # JAX's own error about an interrupted call may come right before the interrupt.
                 time.sleep(0.01)
@@ -229,19 +242,19 @@ def repeat(
                     raise KeyboardInterrupt from None
                 raise
             took = time.monotonic() - before
-            if bool(new.ask):
+            if steps is not None and bool(new.ask):
                 new = _told(steps, new)
             done = int(new.steps) - int(run.steps)
             values.append(np.asarray(seen)[:done])
             run = new
-            tally.add(done)
+            tally.add(done, value=float(run.best), evaluations=int(run.evaluations))
             if not one_by_one and not first:
                 count = int(np.clip(count * min(_SECONDS / max(took, 1e-6), 4.0), 1, _LONGEST))
             first = False
-            if checkpoint is not None and (one_by_one or time.monotonic() - saved >= _PAUSE):
+            if checkpoint is not None and (dear or time.monotonic() - saved >= _PAUSE):
                 save()
                 saved = time.monotonic()
-            if between(run, np.concatenate(values)):
+            if between is not None and between(run, np.concatenate(values)):
                 why = "the callback asked to stop"
                 break
     except KeyboardInterrupt:

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
+from jaxfd._arrays import PyTree
 from jaxfd._estimate import Needs, StepInPlace, program_of
 from jaxfd._random import RandomDirections, is_random
 from jaxfd._transforms import check

@@ -1,322 +1,276 @@
-"""Limited-memory BFGS on differences, for functions with little noise or much.
+"""BFGS on differences, for functions with little noise or much.
 
 It exists because a line search that asks for gradients at every trial, as optax's and scipy's do,
 pays for each of them with an evaluation per entry. Here trials are values alone, and a gradient is
-formed where a trial was accepted. What differs from ``optax.scale_by_lbfgs`` besides: pairs without
-positive curvature, or with less of it than the noise of their gradients, are left out, and the
-first metric is the diagonal of the Hessian, seen in the points of the first gradient.
+formed where a trial was accepted. All is done in units of the entries' scales, so that units change
+nothing. The first gradient shows curvatures too; whether they make a metric, one trial shows.
 
 This room must not know how steps are repeated, nor how a gradient is made of values.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Self, cast
+import math
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Bool, Float
 
-from jaxfd._arrays import finfo
-from jaxfd._estimate import Values, program_of, slopes, values_of
-from jaxfd._functions import Subject
-from jaxfd._methods import Method
-from jaxfd._reports import eps_of, estimate_noise
-from jaxfd._transforms import counted, schedule_of
-from jaxfd.optim._executable import value_of
-from jaxfd.optim._line import line_search
-from jaxfd.optim._metric import Metric, first_metric, inverse_times, learn
-from jaxfd.optim._state import add, number
-from jaxfd.optim._steps import FLAT, FOUND, GOING, STUCK, Outcome
-from jaxfd.optim._vector import Vectors, inside
+from jaxfd.optim._knowledge import State, Step
+from jaxfd.optim._landscape import Landscape
+from jaxfd.optim._line import LineSearch, line_search
+from jaxfd.optim._metric import Metric
+from jaxfd.optim._noise import look_at_noise
+from jaxfd.optim._reading import TINY, Noise, Reading, read, read_by_method
+from jaxfd.optim._scale import learn_scales
+from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
+from jaxfd.optim._verdict import look_around
 
-# The first step goes no farther than so many times the size of an entry.
-_REACH = 10.0
-# Above so many eps, noise is taken for more than rounding. Points then lie where the curvature has
-# lifted the function by so many times the noise.
-_NOISY, _LIFT = 500.0, 100.0
+Row = Float[np.ndarray, "n"]
+
 # The share of the noise below which a promised decrease is none.
 _BELOW_NOISE = 0.01
-# How often the noise may be asked for.
-_ASKS = 3
-
-
-class QuasiNewtonState(NamedTuple):
-    """What is known at ``x``; vectors have the entries of ``x`` in a row.
-
-    Attributes:
-        value: the value at ``x``.
-        last_x: the point before.
-        last_g: the gradient there.
-        moved: whether ``x`` is another point.
-        metric: what is known of the Hessian.
-        central: whether differences are central ones.
-        restart: whether to forget all pairs and look at curvatures.
-        noise: the relative standard deviation of the function's noise.
-        asked: how often that was estimated.
-        away: whether ``x`` last went down far from the start, and as far again.
-    """
-
-    value: Any
-    last_x: Float[Array, "n"]
-    last_g: Float[Array, "n"]
-    moved: Bool[Array, ""]
-    metric: Metric
-    central: Bool[Array, ""]
-    restart: Bool[Array, ""]
-    noise: Float[Array, ""]
-    asked: Int[Array, ""]
-    away: Bool[Array, ""]
-
-
-class Gradient(NamedTuple):
-    """A gradient, and what was seen beside it.
-
-    Attributes:
-        value: the value at ``x``.
-        slopes: the gradient; entries may be not finite.
-        diagonal: that of the Hessian, positive.
-        blur: the standard deviation of the slopes' noise.
-        bias: how far off the slopes of forward differences may be; 0 for others.
-        flat: whether no point had another value than ``x``.
-        evaluations: how many it took.
-    """
-
-    value: Float[Array, ""]
-    slopes: Float[Array, "n"]
-    diagonal: Float[Array, "n"]
-    blur: Float[Array, "n"]
-    bias: Float[Array, "n"]
-    flat: Bool[Array, ""]
-    evaluations: Int[Array, ""]
+# How often the noise may be asked for, and how often the end may turn out to be none.
+_ASKS, _LOOKS = 3, 100
+# The share of what a diagonal metric promises from which on it pays.
+_PAYS = 0.5
+# Where they do not, all entries alike are taken to bend so many times less than the mean: BFGS is
+# quick to learn of more curvature, and slow to learn of less.
+_WIDE = 30.0
+# No step goes farther than so many times the size of x.
+_FARTHEST = 1e3
+# A change of the value is seen from so many times its rounding on.
+_SEEN = 30.0
+# Steps in a row that are as long as x is wide, where the digits of the start are lost.
+_ENDLESS = 8
+# Steps without progress that end a run.
+PATIENCE = 20
 
 
 class QuasiNewton:
-    """Steps of limited-memory BFGS; see `Steps`.
+    """Steps of BFGS on differences.
 
     Args:
-        fun: the function.
-        x: the start, a pytree of real floating arrays.
-        box: lower and upper walls, pytrees like ``x``, or None.
+        landscape: the function.
         method: how to estimate gradients; None chooses between forward and central differences, and
             their steps.
-        chunk_size: how many points are evaluated at once; None lets the library choose.
     """
 
-    patience = 20
-    exact = True
+    def __init__(self, landscape: Landscape, method: Any) -> None:
+        self._land, self._method = landscape, method
+        self._spent = 0
 
-    def __init__(
-        self,
-        fun: Callable[[PyTree], Any],
-        x: PyTree,
-        box: tuple[PyTree, PyTree] | None,
-        method: Method | None,
-        chunk_size: int | None = None,
-    ) -> None:
-        self._fun, self._box, self._method = fun, box, method
-        self._chunk_size = chunk_size
-        self._vectors = Vectors(x)
-        start = self._vectors.flat(x)
-        self._typical = jnp.where(start == 0, 1.0, jnp.abs(start)).astype(start.dtype)
+    def _fun(self, v: Row) -> float:
+        self._spent += 1
+        return float(self._land.at(v[None])[0])
 
-    @property
-    def kind(self) -> Hashable:
-        return self._vectors.kind, self._eps, self._chunk_size, self._composed
-
-    @property
-    def numbers(self) -> PyTree:
-        return self._box, self._method, self._typical
-
-    @property
-    def subjects(self) -> tuple[Subject, ...]:
-        return ()
-
-    def having(self, fun: Callable[[PyTree], Any] | None, numbers: PyTree) -> Self:
-        other: Any = copy.copy(self)
-        other._fun = Values(fun) if self._composed and fun is not None else fun
-        other._box, other._method, other._typical = (None,) * 3 if numbers is None else numbers
-        return cast(Self, other)
-
-    def init(self, x: PyTree) -> tuple[QuasiNewtonState, Any, int]:
-        self._composed = False
-        if program_of(self._fun).traced:
-            exact = values_of(self._fun, jax.make_jaxpr(self._fun)(x))
-            self._composed = exact is not self._fun
-            self._fun = exact
-        fun = value_of(self._fun)
-        fun.prepare(x)
-        value = jnp.asarray(fun(x))
-        self._eps = eps_of(self._fun, [*jax.tree.leaves(x), value])
-        zero = jnp.zeros(self._vectors.size, self._vectors.dtype)
-        no, one = jnp.zeros((), bool), jnp.ones((), zero.dtype)
-        state = QuasiNewtonState(
-            value=value,
-            last_x=zero,
-            last_g=zero,
-            moved=no,
-            metric=first_metric(zero),
-            central=no,
-            restart=~no,
-            noise=one * self._eps,
-            asked=number(0),
-            away=no,
-        )
-        return state, value, 1
-
-    def step(
-        self, x: PyTree, state: QuasiNewtonState, least: Any
-    ) -> tuple[PyTree, QuasiNewtonState, Outcome]:
-        v = self._vectors.flat(x)
-        size = jnp.maximum(jnp.abs(v), self._typical)
-        gradient = self._gradient(x, state, size)
-        value = gradient.value
-        finite = jnp.isfinite(gradient.slopes)
-        g = jnp.where(finite, gradient.slopes, 0)
-        metric = learn(
-            state.metric,
-            gradient.diagonal,
-            v - state.last_x,
-            g - state.last_g,
-            gradient.blur,
-            state.moved,
-            state.restart,
-        )
-        state = state._replace(value=value, metric=metric)
-        free = jnp.ones_like(finite)
-        if self._box is not None:
-            lower, upper = map(self._vectors.flat, self._box)
-            free = ~(((v <= lower) & (g > 0)) | ((v >= upper) & (g < 0)))
-        p = jnp.where(free, -inverse_times(metric, jnp.where(free, g, 0)), 0)
-        height = jnp.abs(value).astype(v.dtype)
-        noise = jnp.maximum(state.noise, finfo(value.dtype).eps) * height
-        promised = -jnp.vdot(g, p)
-        floor = jnp.maximum(least.astype(v.dtype), _BELOW_NOISE * noise)
-        settled = ((promised <= floor) & (metric.used > 0)) | ((promised == 0) & state.restart)
+    def step(self, v: Row, state: State, least: float, stalled: bool) -> Step:
+        """The next point. Less than ``least`` is no decrease; ``stalled``: none came lately."""
+        self._spent = 0
+        state, reading = self._read(v, state)
+        value, metric, scale = state.value, state.metric, state.scale
+        g = reading.slope
+        level = state.noise.at(value)
+        low, high = self._land.lower, self._land.upper
+        free = ~(((v <= low) & (g > 0)) | ((v >= high) & (g < 0)))
+        free &= (reading.blocked == 0) | (reading.blocked == np.sign(g))
+        p = -metric.within(g, free)
+        promised = -float(g @ p)
+        floor = max(least, _BELOW_NOISE * level)
+        fresh = metric.used == 0
+        settled = (promised <= floor and not fresh) or (promised == 0 and state.restart)
         # A function that is constant in pieces is flat everywhere: first ask how far that goes.
-        known = (state.asked > 0) | (self._method is not None) | jnp.any(g != 0)
-        settled &= known & jnp.all(finite)
+        settled = settled and (state.asked > 0 or self._method is not None or bool(np.any(g != 0)))
         # A forward difference vanishes beside the minimum: how much lower may that be?
-        bias = jnp.where(free, gradient.bias, 0)
-        doubt = settled & (jnp.vdot(bias, inverse_times(metric, bias)) > floor)
-        settled &= ~doubt
-        line = line_search(
-            lambda v: self._fun(self._vectors.tree(v)),
-            lambda t: self._at(v, t, p),
-            v,
-            p,
-            g,
-            state.value,
-            noise,
-            state.metric,
-            settled | doubt,
-        )
-        fresh = state.metric.used == 0
-        failed = ~line.found & ~settled
-        ask = failed & ~doubt & (state.asked < _ASKS) & (self._method is None)
-        dead = failed & (state.central | (self._method is not None)) & fresh
-        new = jnp.where(line.found, self._at(v, line.best, p), v)
+        bias = np.where(free, reading.bias, 0.0)
+        doubt = settled and float(bias @ metric.times(bias)) > floor
+        settled = settled and not doubt
+        line = LineSearch(v, value)
+        if not (settled or doubt or stalled):
+            line = self._search(v, p, g, free, state, reading)
+            metric = self._metric
+        failed = not line.found and not settled
+        exact = state.central or self._method is not None
+        dead = failed and exact and fresh
+        size = np.maximum(np.abs(v), scale)
         # No step that central differences can tell from none.
-        blind = jnp.all(jnp.abs(p) <= self._eps ** (2 / 3) * size)
-        small = (promised <= 10 * noise) | blind
-        status = jnp.where(settled | (dead & small), FOUND, jnp.where(dead, STUCK, GOING))
-        status = jnp.where((status == FOUND) & gradient.flat, FLAT, status)
-        # Where digits of the start are lost, a move as long as x is wide.
-        far = jnp.maximum(self._typical, 1) / self._eps
-        away = jnp.any((jnp.abs(new) > far) & (jnp.abs(new - v) > jnp.abs(new) / 4))
-        away = jnp.where(line.found & (line.value < value), away, state.away)
-        value = jnp.where(line.found, line.value, value)
+        blind = bool(np.all(np.abs(p) * scale <= state.noise.eps ** (2 / 3) * size))
+        small = promised <= 10 * level or blind
+        ended = settled or (dead and small) or stalled
+        status = STUCK if dead and not small else GOING
+        new, value = line.x, line.value
         state = state._replace(
-            value=value,
             last_x=v,
             last_g=g,
+            last_error=reading.error,
             moved=line.found,
-            central=state.central | failed,
-            restart=failed & (state.central | (self._method is not None)),
-            away=away,
+            metric=metric,
+            curvature=reading.curvature,
+            central=state.central or failed,
+            restart=failed and exact,
+            away=self._away(v, new, state) if line.found else state.away,
         )
-        x = self._vectors.tree(new)
-        outcome = Outcome(
-            x=x,
-            value=value,
-            noise=jnp.where(noise > 0, noise, 0).astype(value.dtype),
-            evaluations=add(gradient.evaluations, line.trials),
-            skipped=~jnp.all(finite),
-            status=status.astype(np.int32),
-            ask=ask,
-            endless=away,
+        doubtful = ended and not state.noise.much and self._rough(reading, free, state, floor)
+        if ((failed and not doubt) or doubtful) and state.asked < _ASKS and self._method is None:
+            state, better = self._ask(v, state)
+            if better:
+                return self._made(v, state, reading, line, GOING)
+        if ended or status == STUCK:
+            verdict = look_around(
+                self._land,
+                v,
+                state.value,
+                scale,
+                reading,
+                state.seen,
+                least=least,
+                noise=level if state.noise.much else 0.0,
+            )
+            self._spent += verdict.evaluations
+            state = state._replace(odd=verdict.entries, flat=verdict.flat)
+            if verdict.x is not None and state.looks < _LOOKS:
+                state = state._replace(moved=True, looks=state.looks + 1, restart=False)
+                line = LineSearch(verdict.x, verdict.value, True)
+                return self._made(v, state, reading, line, GOING)
+            status = self._status(verdict.status, status, stalled, promised, level, least, state)
+            if verdict.x is not None:
+                status = STUCK
+            if status in (FOUND, NOISY) and verdict.flat.all():
+                status = FLAT
+        return self._made(v, state, reading, line, status)
+
+    def _status(
+        self,
+        seen: int,
+        status: int,
+        stalled: bool,
+        promised: float,
+        level: float,
+        least: float,
+        state: State,
+    ) -> int:
+        """Why it is over, after a look around that found no lower point."""
+        if seen != FOUND:
+            return seen
+        noisy = state.noise.much and _BELOW_NOISE * level > least
+        if status == STUCK:
+            return NOISY if noisy and promised <= 10 * level else STUCK
+        if stalled:
+            return NOISY if noisy else STALLED
+        return NOISY if noisy else FOUND
+
+    def _made(self, v: Row, state: State, reading: Reading, line: LineSearch, status: int) -> Step:
+        x, value = (line.x, line.value) if line.found else (v, state.value)
+        if value == -math.inf or (state.away and (status != GOING or state.away > _ENDLESS)):
+            status = ENDLESS
+        skipped = line.failed > 0 or not reading.known.all()
+        state = state._replace(value=value)
+        return Step(x, state, value, self._spent, skipped, status)
+
+    def _read(self, v: Row, state: State) -> tuple[State, Reading]:
+        """The gradient, and what it teaches."""
+        first = state.restart and not state.asked and not np.isfinite(state.last_error).any()
+        if self._method is None:
+            reading = read(
+                self._land,
+                v,
+                state.value,
+                state.scale,
+                state.noise,
+                state.curvature,
+                central=state.central,
+                restart=state.restart,
+            )
+        else:
+            value, reading = read_by_method(
+                self._land, v, state.scale, state.curvature, self._method, state.restart
+            )
+            state = state._replace(value=value)
+        self._spent += reading.evaluations
+        level = state.noise.at(state.value)
+        seen = state.seen | (reading.rise > _SEEN * level)
+        if first and self._method is None:
+            found = learn_scales(self._land, v, state.value, state.scale, reading, state.noise)
+            self._spent += found.evaluations
+            reading, seen = found.reading, found.seen
+            state = state._replace(scale=found.scale, start=found.scale, scaling=found.evaluations)
+        metric = state.metric
+        if state.restart:
+            metric = Metric.begin(1 / reading.curvature)
+        if state.moved:
+            s = (v - state.last_x) / state.scale
+            metric = metric.learn(s, reading.slope - state.last_g, reading.blur)
+        return state._replace(metric=metric, seen=seen), reading
+
+    def _search(
+        self,
+        v: Row,
+        p: Row,
+        g: Row,
+        free: Bool[np.ndarray, "n"],
+        state: State,
+        reading: Reading,
+    ) -> LineSearch:
+        """Goes down; where nothing but curvatures is known, one trial shows whether they pay."""
+        self._metric = metric = state.metric
+        scale, value, known = state.scale, state.value, None
+        slope = g / scale
+
+        def at(t: float) -> Row:
+            return self._land.fit(v + t * p * scale)
+
+        if state.restart and metric.used == 0 and len(v) > 1 and not state.noise.much:
+            new = at(1.0)
+            promised = float(slope @ (new - v))
+            if self._method is None and promised < 0:
+                known = self._fun(new)
+                if not known - value <= _PAYS * promised / 2:
+                    down = np.where(free, g, 0.0)
+                    flat = float(down @ down) / float(down @ (reading.curvature * down))
+                    self._metric = metric = Metric.begin(np.full_like(v, _WIDE * flat))
+                    p, known = -flat * down, None
+        length = float(np.linalg.norm(v / scale))
+        return line_search(
+            self._fun,
+            at,
+            v,
+            p * scale,
+            slope,
+            value,
+            scale=scale,
+            noise=state.noise.at(value),
+            fresh=metric.used == 0 or metric.wider,
+            most=_FARTHEST * max(length, 1.0),
+            eps=state.noise.eps,
+            first=known,
         )
-        return x, state, outcome
 
-    def told(self, x: PyTree, state: QuasiNewtonState) -> tuple[QuasiNewtonState, int, bool]:
-        size = np.maximum(np.abs(self._vectors.flat(x)), np.asarray(self._typical))
-        signs = np.where(np.arange(size.size) % 2, -1, 1).astype(size.dtype)
-        bounded = self._box is not None
-        fun = (lambda x: self._fun(inside(x, self._box))) if bounded else self._fun
-        state = state._replace(asked=state.asked + number(1))
-        try:
-            found = estimate_noise(fun, x, direction=self._vectors.tree(jnp.asarray(size * signs)))
-        except ValueError:  # too few values are finite
-            return state, 0, False
-        relative = found.level / max(abs(float(state.value)), np.finfo(np.float64).tiny)
-        flat = not np.any(np.asarray(state.last_g))
-        if not (found.conclusive or flat) or relative <= 4 * float(state.noise):
-            return state, found.evaluations, False
-        noise = jnp.asarray(min(relative, 1e-2), state.noise.dtype)
-        yes = jnp.ones((), bool)
-        state = state._replace(noise=noise, restart=yes, central=~yes)
-        return state, found.evaluations, True
+    def _rough(
+        self, reading: Reading, free: Bool[np.ndarray, "n"], state: State, floor: float
+    ) -> bool:
+        """Whether the values beside a seeming end change far more than beside a minimum."""
+        least = max(floor, 100 * state.noise.at(state.value))
+        if np.isfinite(reading.bend).any():  # points lie farther away
+            least = max(1e3 * least, 1e-3 * abs(state.value))
+        return bool(np.any(reading.rise[free] > least))
 
-    def _gradient(self, x: PyTree, state: QuasiNewtonState, size: Float[Array, "n"]) -> Gradient:
-        """The gradient at ``x``, whose entries are of that size."""
-        flat, tree = self._vectors.flat, self._vectors.tree
-        if self._method is not None:
-            found = counted(self._fun, self._method, self._chunk_size, self._box)(x)
-            g = flat(found.derivative)
-            # At first, the entry that moves most moves by its own size.
-            steepest = jnp.max(jnp.where(jnp.isfinite(g), jnp.abs(g) / size, 0), initial=0)
-            diagonal = jnp.where(state.restart & (steepest > 0), steepest, state.metric.diagonal)
-            cost = jnp.asarray(found.evaluations, np.int32)
-            none = jnp.zeros_like(g)
-            unknown = jnp.zeros((), bool)
-            value = found.value.astype(state.value.dtype)
-            return Gradient(value, g, diagonal, none, none, unknown, cost)
-        diagonal = state.metric.diagonal
-        height = jnp.abs(state.value).astype(size.dtype)
-        noise = jnp.maximum(state.noise * height, finfo(size.dtype).tiny)
-        noisy = state.noise > _NOISY * self._eps
-        power = jnp.where(state.restart, 1 / 4, jnp.where(state.central, 1 / 3, 1 / 2))
-        h = size * state.noise ** power.astype(size.dtype)
-        lifted = jnp.sqrt(2 * _LIFT * noise / diagonal)
-        h = jnp.where(noisy & ~state.restart, jnp.maximum(lifted, self._eps**0.5 * size), h)
-        h = jnp.minimum(h, size / 10)
-        both = noisy | state.central | state.restart
-        slopes_at = slopes(self._fun, self._box, schedule_of(self._chunk_size))
-        value, g, bend, besides = lax.cond(
-            both,
-            lambda: slopes_at(x, state.value, tree(h), True),
-            lambda: slopes_at(x, state.value, tree(h), False),
-        )
-        g, bend = flat(g), jnp.abs(flat(bend))
-        # On both sides of every entry nothing but the value itself.
-        even = both & jnp.all((g == 0) & (bend == 0))
-        seen = jnp.isfinite(bend) & (bend * h**2 > 4 * noise)
-        kept = jnp.clip(bend, diagonal * 1e-4, diagonal * 1e4)
-        diagonal = jnp.where(noisy, jnp.where(seen, kept, diagonal / 10), diagonal)
-        diagonal = jnp.where(state.restart, bend, diagonal)
-        least = jnp.where(noisy | state.restart, jnp.abs(g) / (_REACH * size), 0)
-        diagonal = jnp.maximum(diagonal, least)
-        diagonal = jnp.where(jnp.isfinite(diagonal) & (diagonal > 0), diagonal, 1)
-        cost = self._vectors.size * jnp.where(both, 2, 1) + besides
-        blur = jnp.where(noisy, noise / h, 0)
-        bias = jnp.where(both, 0, h * diagonal / 2)
-        cost = cost.astype(np.int32)
-        return Gradient(value.astype(state.value.dtype), g, diagonal, blur, bias, even, cost)
+    def _away(self, v: Row, new: Row, state: State) -> int:
+        """For how many steps x has moved by its own width, far from the start's digits."""
+        far = np.abs(new) > state.start / state.noise.eps
+        return state.away + 1 if np.any(far & (np.abs(new - v) > np.abs(new) / 4)) else 0
 
-    def _at(self, v: Any, t: Any, p: Any) -> Any:
-        new = v + t * p
-        return new if self._box is None else jnp.clip(new, *map(self._vectors.flat, self._box))
+    def _ask(self, v: Row, state: State) -> tuple[State, bool]:
+        """Looks at the noise: whether there is more than was known, so that it pays to go on."""
+        size = np.maximum(np.abs(v), state.scale)
+        found = look_at_noise(self._land, v, state.value, size, state.noise.eps)
+        self._spent += found.evaluations
+        state = state._replace(asked=state.asked + 1)
+        level = state.noise.at(state.value)
+        flat = not np.any(state.last_g)
+        if not (found.conclusive or flat) or not found.level > 4 * level:
+            return state, False
+        relative = found.level / max(abs(state.value), TINY)
+        noise = Noise(relative, 0.0, state.noise.eps)
+        if state.noise.much or relative > 1:  # it does not go with the value
+            noise = Noise(state.noise.eps, found.level, state.noise.eps)
+        return state._replace(noise=noise, restart=True, central=False), True

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 from jax import numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int
 
-from jaxfd._arrays import check_positive
+from jaxfd._arrays import PyTree, check_positive
 from jaxfd._random import SPSA
 from jaxfd.optim._gradient import estimate_gradient
 

@@ -28,7 +28,7 @@ def add(count: Any, more: Any) -> Any:
 
 def key_bits(key: Any) -> Any:
     """A key as plain integers, which everything can save."""
-    typed = key is not None and jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key)
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(key) if typed else key
 
 

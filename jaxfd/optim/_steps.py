@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from jaxfd._functions import Subject
 
 # Why a run ended. Those from FOUND on are convergence.
-GOING, STUCK, FLAT, ENDLESS, FOUND, STALLED = range(6)
+GOING, STUCK, FLAT, ENDLESS, FAILED, JUMPS, STALLED, FOUND, NOISY = range(9)
 
 
 class Outcome(NamedTuple):

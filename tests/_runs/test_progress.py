@@ -3,6 +3,7 @@
 import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 
@@ -36,7 +37,7 @@ class TestFunction:
         assert {(p.name, p.planned, p.failed) for p in seen} == {("quadratic", 7, 0)}
         assert isinstance(seen[0], tuple)
         fields = ("name", "done", "planned", "failed", "seconds", "left", "unit")
-        assert seen[0]._fields == fields
+        assert seen[0]._fields[:7] == fields
         assert seen[0].unit == "point"
 
     def test_time(self, seen):
@@ -205,3 +206,37 @@ def test_without_tqdm():
     error, value = done.stdout.splitlines()
     assert "pip install 'jaxfd[progress]'" in error
     assert value == "1.0"
+
+
+class TestFit:
+    """A fit tells of the whole: its batches have no bars of their own."""
+
+    def test_a_function_is_told_of_value_evaluations_and_batches(self, seen):
+        box = jaxfd.blackbox(simulators.quadratic, SCALAR, retries=1)
+        result = jaxfd.optim.minimize(box, X, max_steps=3, progress=seen.append)
+        last = seen[-1]
+        assert (last.unit, last.done, last.planned) == ("step", 3, 3)
+        assert last.value == result.value
+        assert last.evaluations == result.num_evaluations
+        assert 3 <= last.batches < last.evaluations
+        assert last.left == 0
+        assert re.search(
+            r"3 of 3 steps, value .*, \d+ evaluations, \d+ batches, 0 s left", str(last)
+        )
+
+    def test_a_box_that_shows_progress_shows_that_of_its_fit(self, caplog, monkeypatch):
+        monkeypatch.setattr(_progress, "_PAUSE", 0.0)
+        caplog.set_level(logging.INFO, "jaxfd")
+        box = jaxfd.blackbox(simulators.quadratic, SCALAR, progress=True)
+        jaxfd.optim.minimize(box, X, max_steps=3)
+        lines = [record.getMessage() for record in caplog.records]
+        # The value at the start comes before there is a fit.
+        assert [line for line in lines if " points" in line][1:] == []
+        assert lines[-1].startswith("quadratic: 3 of 3 steps, value ")
+
+    def test_after_it_batches_are_told_of_again(self, seen):
+        box = box_of(simulators.quadratic, seen)
+        jaxfd.optim.minimize(box, X, max_steps=2)
+        del seen[:]
+        jax.grad(box)(X)
+        assert [p.done for p in seen] == [1, 2, 3, 4, 5, 6, 7]

@@ -233,6 +233,7 @@ class TestKernel:
         np.testing.assert_array_equal(found.evaluations, other.evaluations)
         np.testing.assert_array_equal(found.step, other.step)
 
+    @pytest.mark.heavy
     def test_float32_under_jit_and_eager(self):
         estimate = jaxfd.estimate(lambda x: jnp.sum(jnp.sin(x)), method=ADAPTIVE)
         x = jnp.asarray([0.5, 1.5, -3.0], np.float32)
@@ -263,6 +264,7 @@ class TestKernel:
             assert np.all(error <= bar + eps)
             assert np.all(np.isfinite(bar))
 
+    @pytest.mark.heavy
     def test_bounds_and_evaluations(self):
         points = Points()
 
@@ -280,6 +282,7 @@ class TestKernel:
         assert np.all(np.abs(found.grad - exact) <= found.error)
         np.testing.assert_array_equal(found.one_sided, [True, True, False])
 
+    @pytest.mark.heavy
     def test_differentiable(self):
         fun = jaxfd.differentiable(lambda x: jnp.exp(x[0]) * jnp.sin(x[1]), method=ADAPTIVE)
         batch = np.array([[0.3, 0.7], [1.0, 2.0]])
@@ -288,6 +291,7 @@ class TestKernel:
         found = jax.jit(jax.vmap(jax.grad(fun)))(batch)
         np.testing.assert_allclose(found, exact, rtol=1e-12)
 
+    @pytest.mark.heavy
     def test_derivatives_of_the_gradient(self):
         """Forward over the search, and backward through it."""
 

@@ -1,0 +1,85 @@
+"""What searches talk to: the function with its weights, its budget, and everyone who may say stop.
+
+It must not know how points are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd._runs import Tally
+from jaxfd.optim._evaluator import Evaluator
+from jaxfd.optim._parameters import Parameters
+from jaxfd.optim._status import Status
+from jaxfd.optim._weighing import Weighing
+
+
+class EndError(Exception):
+    """Someone wants the searches to end.
+
+    Args:
+        status: who.
+        message: the same in words.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class Experiment:
+    """Evaluates points that are given in the search's numbers.
+
+    Args:
+        evaluator: the function.
+        parameters: what of it is fitted.
+        weighing: how residuals count.
+        most: how many evaluations there may be.
+        tally: is told of them.
+        interrupted: whether Ctrl-C came, seen between batches.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        parameters: Parameters,
+        weighing: Weighing,
+        most: int,
+        tally: Tally,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.evaluator, self.parameters, self.weighing = evaluator, parameters, weighing
+        self._most, self._tally, self._interrupted = most, tally, interrupted
+        # What the function returned, by the bits of points.
+        self._known: dict[bytes, Float[np.ndarray, "m"]] = {}
+
+    def __call__(self, u: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "k m"]:
+        """What is squared, at points.
+
+        Raises:
+            EndError: the budget is spent, or Ctrl-C came.
+        """
+        if self._interrupted():
+            raise EndError(Status.INTERRUPTED, "interrupted")
+        if self.evaluator.num_evaluations >= self._most:
+            raise EndError(
+                Status.LIMIT,
+                f"{self.evaluator.num_evaluations} evaluations were not enough "
+                f"(max_evaluations={self._most})",
+            )
+        values = self.evaluator(self.parameters.outward(u))
+        self._known.update(zip((point.tobytes() for point in u), values, strict=True))
+        self._tally.add(len(u), int((~np.isfinite(values)).any(1).sum()))
+        return self.weighing(values)
+
+    def known(self, u: Float[np.ndarray, "p"]) -> Float[np.ndarray, "m"]:
+        """What the function returned at a point that was asked for."""
+        return self._known[u.tobytes()]
+
+    def forget(self, but: Sequence[Float[np.ndarray, "p"]]) -> None:
+        """Forgets what the function returned at other points than these."""
+        kept = {u.tobytes() for u in but}
+        self._known = {bits: row for bits, row in self._known.items() if bits in kept}

@@ -1,0 +1,316 @@
+"""Jacobians by differences for a search: on each entry's own scale, as noise and walls allow.
+
+Noise is noticed by a third point in a row, for which one evaluation is spent where a difference
+looks suspicious or steps fail. This room must not know how steps are chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxfd.optim._model import ResidualModel
+from jaxfd.optim._status import Status
+
+Rows = Float[np.ndarray, "k m"]
+Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
+
+# Forward steps of a function without noise, in shares of an entry's size: far from rounding, and
+# their bias is harmless.
+_STEP = 1e-6
+# The largest step under noise, and that of central differences without.
+_FARTHEST, _CENTRAL = 0.1, 6e-6
+# Steps of order four, and how alike columns must be for them.
+_WIDE, _HARD = 5e-4, 1e-4
+# A difference of more than this many times the step, in shares of the residuals, is suspicious.
+_STEEP = 10.0
+# The noise that is worth knowing, in shares of the residuals.
+_NOISE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Slopes:
+    """A Jacobian by differences.
+
+    Attributes:
+        u: the point.
+        jacobian: shape ``(m, n)``.
+        error: an estimate of the error of each entry.
+        central: whether both sides were seen.
+        steps: how far each entry was moved.
+    """
+
+    u: Float[np.ndarray, "n"]
+    jacobian: Float[np.ndarray, "m n"]
+    error: Float[np.ndarray, "m n"]
+    central: bool
+    steps: Float[np.ndarray, "n"]
+
+
+class Searching(Protocol):
+    """What is asked of a search here."""
+
+    model: ResidualModel | None
+    slopes: Slopes | None
+    status: Status | None
+    message: str
+    u: Float[np.ndarray, "n"]
+    lower: Float[np.ndarray, "n"]
+    upper: Float[np.ndarray, "n"]
+    lost: Bool[np.ndarray, "n"]
+    noise: float
+    width: int
+    curved: bool
+    known: Float[np.ndarray, "m n"] | None
+
+    def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
+
+    def eps(self) -> float: ...
+
+
+class Differences:
+    """Differences around the best point of a search.
+
+    Args:
+        search: the search; its model and slopes are renewed here.
+    """
+
+    def __init__(self, search: Searching) -> None:
+        self._search = search
+        self._share = _STEP
+        self._third: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None
+
+    def _model(self) -> ResidualModel:
+        assert self._search.model is not None
+        return self._search.model
+
+    def begin(self) -> Talk:
+        """The first batch: the start, and points around it."""
+        search = self._search
+        u, n = search.u, len(search.u)
+        if search.known is not None:
+            rows = yield u[None]
+            if np.all(np.isfinite(rows[0])):
+                search.model = ResidualModel(u, rows[0], search.known, search.curved)
+            else:
+                search.status = Status.FAILED
+            return
+        self._share = max(_STEP, search.eps() ** 0.5)
+        h = self._steps(u, self._share)
+        points = u + np.diag(h)
+        whole = search.width > 1 or n == 1
+        batch = [u[None], points] if whole else [u[None], points[:1]]
+        rows = yield np.concatenate(batch)
+        r = rows[0]
+        if not np.all(np.isfinite(r)):
+            search.status = Status.FAILED
+            return
+        # Only now is it known how coarse the values are.
+        coarse = max(_STEP, search.eps() ** 0.5)
+        model = search.model = ResidualModel(u, r, np.zeros((len(r), n)), search.curved)
+        steep = _steep(rows[1] - r, r, self._share)
+        if steep or coarse > self._share:
+            self._share = coarse
+            second = yield (u + 2 * h[0] * np.eye(n)[:1])
+            self._measure(r, rows[1], second[0])
+            if self._share > coarse or coarse > _STEP:
+                yield from self.renew(measure=False)
+                return
+        if not whole:
+            others = yield points[1:]
+            rows = np.concatenate([rows, others])
+        yield from self._weigh_forward(u, r, h, rows[1:])
+        model.jacobian = search.slopes.jacobian if search.slopes is not None else model.jacobian
+        model.renew(model.jacobian, np.ones(n))
+
+    def around(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n n"]:
+        """The points for forward differences at a point that is not the centre yet."""
+        points: np.ndarray = u + np.diag(self._steps(u, self._share))
+        return points
+
+    def weigh(self, rows: Rows) -> Talk:
+        """Makes the Jacobian of residuals at the points `around` what is the centre by now."""
+        model = self._model()
+        h = np.diag(self.around(model.u)) - model.u
+        yield from self._weigh_forward(model.u, model.r, h, rows)
+        self._renew_model()
+
+    def renew(self, central: bool = False, measure: bool = True) -> Talk:
+        """A new Jacobian at the centre; where there is noise, that is measured anew."""
+        search, model = self._search, self._model()
+        u, r, n = model.u, model.r, len(model.u)
+        if central:
+            yield from self._central()
+        else:
+            h = self._steps(u, self._share)
+            points = u + np.diag(h)
+            noisy = search.noise > 0 and measure
+            if noisy:
+                points = np.concatenate([points, u + 2 * h[0] * np.eye(n)[:1]])
+            rows = yield points
+            if noisy:
+                self._measure(r, rows[0], rows[n])
+            yield from self._weigh_forward(u, r, h, rows[:n])
+        self._renew_model()
+
+    def _renew_model(self) -> None:
+        search, model = self._search, self._model()
+        if search.slopes is not None:
+            columns = np.linalg.norm(search.slopes.jacobian, axis=0)
+            size = search.sizes(model.u)
+            most = float(np.max(columns * size, initial=0.0)) or 1.0
+            scale = np.where(columns > 1e-12 * most / size, columns, most / size)
+            model.renew(search.slopes.jacobian, scale)
+
+    def look_at_noise(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Spends an evaluation on the noise; whether steps must become longer for it."""
+        search, model = self._search, self._model()
+        slopes = search.slopes
+        if slopes is None or slopes.u is not model.u or slopes.central:
+            return False
+        moved = np.linalg.norm(slopes.jacobian * slopes.steps, axis=0)
+        k = int(np.argmin(np.where(moved > 0, moved, np.inf)))
+        point = model.u.copy()
+        point[k] += 2 * slopes.steps[k]
+        if not search.lower[k] <= point[k] <= search.upper[k]:
+            return False
+        rows = yield point[None]
+        before = self._share
+        first = model.r + slopes.jacobian[:, k] * slopes.steps[k]
+        self._measure(model.r, first, rows[0])
+        return self._share > 2 * before
+
+    def _measure(
+        self,
+        r: Float[np.ndarray, "m"],
+        first: Float[np.ndarray, "m"],
+        second: Float[np.ndarray, "m"],
+    ) -> None:
+        """Takes the noise from three points in a row, and steps that suit it."""
+        bend = float(np.linalg.norm(second - 2 * first + r))
+        height = float(np.linalg.norm(r))
+        if not np.isfinite(bend) or height == 0:
+            return
+        sigma = bend / 6**0.5
+        share = sigma / height
+        if share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r)):
+            self._search.noise = sigma
+            self._share = min(max(self._share, 2 * share**0.5), _FARTHEST)
+        elif self._search.noise > 0:
+            self._search.noise = sigma
+
+    def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:
+        """Steps with a sign: forwards where there is room."""
+        search = self._search
+        h = share * search.sizes(u)
+        above, below = search.upper - u, u - search.lower
+        h = np.minimum(h, np.maximum(above, below) / 2)
+        h = np.where((above >= 2 * h) | (above >= below), h, -h)
+        # What is divided by is what is stepped.
+        realised: np.ndarray = (u + h) - u
+        return realised
+
+    def _weigh_forward(
+        self,
+        u: Float[np.ndarray, "n"],
+        r: Float[np.ndarray, "m"],
+        h: Float[np.ndarray, "n"],
+        rows: Rows,
+    ) -> Talk:
+        search = self._search
+        rows = rows.copy()
+        bad = ~np.isfinite(rows).all(1)
+        h = h.copy()
+        if bad.any():
+            back = u - np.diag(h)
+            inside = ((back >= search.lower) & (back <= search.upper)).all(1) & bad
+            if inside.any():
+                rows[inside] = yield back[inside]
+                h[inside] = -h[inside]
+            bad = np.asarray(~np.isfinite(rows).all(1))
+        search.lost = bad
+        old = self._model().jacobian
+        jacobian = ((rows - r) / h[:, None]).T
+        jacobian[:, bad] = old[:, bad]
+        blur = search.eps() * np.abs(r) + search.noise / len(r) ** 0.5
+        error = np.abs(jacobian) * self._share + (blur[:, None] / np.abs(h))
+        error[:, bad] = np.inf
+        search.slopes = Slopes(u, jacobian, error, False, h)
+
+    def _central(self) -> Talk:
+        """Differences from both sides; where parameters are hard to tell apart, of order four."""
+        yield from self._both_sides()
+        slopes = self._search.slopes
+        if slopes is None or self._search.noise > 0 or self._search.lost.any():
+            return
+        length = np.linalg.norm(slopes.jacobian, axis=0)
+        unit = slopes.jacobian / np.where(length > 0, length, 1.0)
+        s = np.linalg.svd(unit[:, length > 0], compute_uv=False)
+        if s.size and s[-1] < _HARD * s[0]:
+            yield from self._four_points()
+
+    def _four_points(self) -> Talk:
+        """Central differences of order four, where walls leave room and nothing fails."""
+        search, model = self._search, self._model()
+        u, slopes = model.u, search.slopes
+        assert slopes is not None
+        h = (u + _WIDE * search.sizes(u)) - u
+        room = np.minimum(search.upper - u, u - search.lower) >= 2 * h
+        if not room.any():
+            return
+        parts = [(u + np.diag(k * h))[room] for k in (-2, -1, 1, 2)]
+        rows = yield np.concatenate(parts)
+        a, b, c, d = rows.reshape(4, int(room.sum()), -1).transpose(0, 2, 1)
+        found = (8 * (c - b) - (d - a)) / (12 * h[room])
+        known = np.isfinite(found).all(0)
+        blur = (search.eps() * np.abs(model.r))[:, None] / h[room]
+        jacobian, error = slopes.jacobian.copy(), slopes.error.copy()
+        which = np.flatnonzero(room)[known]
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(found - (c - b) / (2 * h[room]))
+        jacobian[:, which] = found[:, known]
+        error[:, which] = (gap * _WIDE + blur)[:, known]
+        search.slopes = dataclasses.replace(slopes, jacobian=jacobian, error=error)
+
+    def _both_sides(self) -> Talk:
+        """Differences from both sides, or where a wall or a failure forbids, from one."""
+        search, model = self._search, self._model()
+        u, r, n = model.u, model.r, len(model.u)
+        height = float(np.linalg.norm(r))
+        noise = max(search.eps(), search.noise / height if height > 0 else 0.0)
+        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * _FARTHEST)
+        h = share * search.sizes(u)
+        above, below = search.upper - u, u - search.lower
+        both = (above >= h) & (below >= h)
+        side = np.where(above >= below, 1.0, -1.0)
+        h = np.where(both, h, np.minimum(h, np.maximum(above, below) / 2))
+        one = np.where(both, h, side * h)
+        two = np.where(both, -h, 2 * side * h)
+        one, two = (u + one) - u, (u + two) - u
+        rows = yield np.concatenate([u + np.diag(one), u + np.diag(two)])
+        first, second = rows[:n].T, rows[n:].T
+        known = np.isfinite(first).all(0), np.isfinite(second).all(0)
+        with np.errstate(all="ignore"):
+            s1, s2 = (first - r[:, None]) / one, (second - r[:, None]) / two
+            # Exact for parabolas, whichever the two steps are.
+            jacobian = (s1 * two - s2 * one) / (two - one)
+            bend = np.abs(s1 - s2)
+        jacobian = np.where(known[0] & known[1], jacobian, np.where(known[0], s1, s2))
+        lost: np.ndarray = np.asarray(~known[0] & ~known[1])
+        jacobian[:, lost] = model.jacobian[:, lost]
+        blur = search.eps() * np.abs(r) + search.noise / len(r) ** 0.5
+        error = np.where(known[0] & known[1], bend * share, np.abs(jacobian) * share)
+        error = error + blur[:, None] / h
+        error[:, lost] = np.inf
+        search.lost = lost
+        search.slopes = Slopes(u, jacobian, error, True, h)
+
+
+def _steep(change: Float[np.ndarray, "m"], r: Float[np.ndarray, "m"], share: float) -> bool:
+    """Whether a difference looks like noise."""
+    size = float(np.linalg.norm(change))
+    return not np.isfinite(size) or size > _STEEP * share * float(np.linalg.norm(r))

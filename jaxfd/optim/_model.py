@@ -1,0 +1,162 @@
+"""A model of residuals near a point: slopes and curvature, learnt from points and Jacobians.
+
+Each residual is a quadratic function. What its Jacobian and the points evaluated so far do not say,
+it takes from as small a change of slopes and curvature as explains them. This room must not know
+how points are chosen.
+
+Reference:
+    S. Wild, "Solving derivative-free nonlinear least squares problems with POUNDERS", in: Advances
+    and Trends in Optimization (2017), for models of least change of each residual; R. Schnabel and
+    T. Chow, "Tensor methods for unconstrained optimization using second derivatives", SIAM J.
+    Optimization 1 (1991) 293-315, for steps of models with curvature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+# Curvature is kept as long as it has no more entries than this.
+_MOST = 4_000_000
+# How far residuals are taken to be bent: in shares of the distance from the origin, in scaled
+# variables. A mild prior; fitted to none of the problems alone.
+_BEND = 0.5
+# How little the slopes at the centre change where they are known.
+_SURE = 1e-8
+# Points in nearly the same direction say the same: only the first of them counts.
+_DISTINCT = 1e-3
+
+
+class ResidualModel:
+    """Residuals near a centre.
+
+    Args:
+        u: the centre.
+        r: the residuals there.
+        jacobian: their slopes, shape ``(m, n)``.
+        curved: whether curvature is wanted.
+
+    Attributes:
+        u, r, jacobian: as given, as they are now.
+    """
+
+    def __init__(
+        self,
+        u: Float[np.ndarray, "n"],
+        r: Float[np.ndarray, "m"],
+        jacobian: Float[np.ndarray, "m n"],
+        curved: bool = True,
+    ) -> None:
+        self.u, self.r, self.jacobian = u, r, jacobian
+        m, n = jacobian.shape
+        self._curvature: Float[np.ndarray, "m n n"] | None = None
+        if curved and m * n * n <= _MOST:
+            self._curvature = np.zeros((m, n, n))
+        self._bent = False
+        self._last = u, jacobian
+
+    @property
+    def curved(self) -> bool:
+        """Whether it is more than linear."""
+        return self._bent
+
+    @property
+    def exact(self) -> bool:
+        """Whether the Jacobian is that of differences at this very centre."""
+        return self.u is self._last[0]
+
+    @property
+    def cost(self) -> float:
+        """The sum of squares at the centre."""
+        return float(self.r @ self.r)
+
+    def at(
+        self, p: Float[np.ndarray, "n"]
+    ) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m n"]]:
+        """Residuals and slopes that it promises at a step from the centre."""
+        if self._curvature is None or not self._bent:
+            return self.r + self.jacobian @ p, self.jacobian
+        bend = self._curvature @ p
+        return self.r + self.jacobian @ p + 0.5 * (bend @ p), self.jacobian + bend
+
+    def move(self, u: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"]) -> None:
+        """Makes another point its centre."""
+        self.jacobian = self.at(u - self.u)[1]
+        self.u, self.r = u, r
+
+    def learn(
+        self,
+        points: Sequence[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]],
+        scale: Float[np.ndarray, "n"],
+        reach: float,
+        noise: float = 0.0,
+    ) -> None:
+        """Takes in points, newest first: the least change that explains them.
+
+        Args:
+            points: points and their residuals, finite.
+            scale: what variables are multiplied by to be comparable.
+            reach: the size of the centre in scaled variables.
+            noise: the standard deviation of the length of the residuals.
+        """
+        rows: list[Float[np.ndarray, "n"]] = []
+        errors: list[Float[np.ndarray, "m"]] = []
+        basis: list[Float[np.ndarray, "n"]] = []
+        for u, r in points:
+            d = scale * (u - self.u)
+            length = float(np.linalg.norm(d))
+            if not np.isfinite(length) or length == 0:
+                continue
+            if len(rows) >= len(self.u):
+                break
+            apart = d / length
+            for b in basis:
+                apart = apart - (b @ apart) * b
+            left = float(np.linalg.norm(apart))
+            if rows and left < _DISTINCT:
+                continue
+            basis.append(apart / left)
+            rows.append(d)
+            errors.append(r - self.at(u - self.u)[0])
+        if not rows:
+            return
+        p, e = np.array(rows), np.array(errors)
+        gram = p @ p.T
+        bend = 1 / (_BEND * reach) ** 2 if self._curvature is not None and reach > 0 else 0.0
+        # Slopes are as doubtful as curvature makes them since they were differenced.
+        linear = 1.0
+        if bend:
+            gone = scale * (self.u - self._last[0])
+            linear = min(1.0, bend * float(gone @ gone) + _SURE)
+        kernel = linear * gram + 0.25 * bend * gram * gram + noise**2 * np.eye(len(p))
+        size = np.sqrt(np.diag(kernel))
+        w, v = np.linalg.eigh(kernel / size[:, None] / size)
+        inverse = np.where(w > 1e-10 * w[-1], 1 / np.where(w > 0, w, 1.0), 0.0)
+        shares = (v * inverse) @ (v.T @ (e / size[:, None])) / size[:, None]
+        q = p * scale
+        self.jacobian = self.jacobian + linear * (shares.T @ q)
+        if self._curvature is not None and bend:
+            pairs = (q[:, :, None] * q[:, None, :]).reshape(len(q), -1)
+            change = (0.5 * bend * shares.T) @ pairs
+            self._curvature = self._curvature + change.reshape(self._curvature.shape)
+            self._bent = True
+
+    def renew(self, jacobian: Float[np.ndarray, "m n"], scale: Float[np.ndarray, "n"]) -> None:
+        """Takes in a Jacobian at the centre: the curvature explains what changed since the last.
+
+        The change is the least symmetric one for each residual (Powell's symmetric Broyden update).
+        """
+        before, old = self._last
+        s = scale * (self.u - before)
+        length = float(s @ s)
+        if self._curvature is not None and length > 0:
+            gap = (jacobian - old - self._curvature @ (self.u - before)) / scale
+            along = gap @ s
+            change = gap[:, :, None] * s[None, None, :] + s[None, :, None] * gap[:, None, :]
+            change = change / length - (along / length**2)[:, None, None] * np.outer(s, s)[None]
+            self._curvature = self._curvature + change * np.outer(scale, scale)[None]
+            self._bent = True
+        self.jacobian = jacobian
+        self._last = self.u, jacobian

@@ -1,0 +1,131 @@
+"""What searches found, as a fit: the best of them in the user's numbers, with errors.
+
+It must not know how they searched, nor evaluate anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd.optim._errors import errors_of
+from jaxfd.optim._experiment import Experiment
+from jaxfd.optim._fit import Fit, Minimum
+from jaxfd.optim._jacobians import Slopes
+from jaxfd.optim._search import Search
+from jaxfd.optim._status import Status
+
+# Minima whose costs differ by less than this, or parameters by less than that share of their
+# sizes, are one.
+_SAME_COST, _SAME_PLACE = 1e-6, 1e-3
+
+
+def summary(
+    searches: Sequence[Search],
+    experiment: Experiment,
+    absolute: bool,
+    data: Any,
+    intervals: Float[np.ndarray, "p 2"] | None = None,
+) -> Fit:
+    """The fit.
+
+    Args:
+        searches: the searches, that from ``x0`` first.
+        experiment: what they asked.
+        absolute: whether the errors of the residuals are known.
+        data: what the user gave as data.
+        intervals: limits by profiling, if there are.
+    """
+    parameters, weighing = experiment.parameters, experiment.weighing
+    alive = [k for k, search in enumerate(searches) if search.model is not None]
+    k = min(alive, key=lambda k: searches[k].cost)
+    best = searches[k]
+    model = best.model
+    assert model is not None
+    u, names = model.u, parameters.names
+    slopes = best.slopes
+    done = slopes is not None and slopes.u is u
+    if slopes is None or not done:
+        unknown = np.full(model.jacobian.shape, np.nan)
+        slopes = Slopes(u, model.jacobian, unknown, False, np.zeros(len(u)))
+    rate = parameters.slope(u)
+    low, high = u <= parameters.lower, u >= parameters.upper
+    walls = low | high
+    lost = best.lost if done else np.zeros(len(u), bool)
+    cost = model.cost / 2
+    found = errors_of(slopes.jacobian, slopes.error, cost, absolute, walls, lost, names)
+    warnings = list(found.warnings)
+    if not done:
+        warnings.append("slopes were not differenced at the end: errors are rough")
+    if weighing.robust:
+        warnings.append("with a robust loss standard errors are rough")
+    status = best.status or Status.INTERRUPTED
+    if status not in (Status.CONVERGED, Status.NOISE) and best.status is not None:
+        warnings.append("errors are those at a point that is not known to be a minimum")
+    covariance = found.covariance * np.outer(rate, rate)
+    error = np.sqrt(np.diag(covariance))
+    values = experiment.known(u)
+    jacobian = weighing.unweighted(slopes.jacobian, values) / rate
+    raw_error = np.abs(weighing.unweighted(slopes.error, values)) / rate
+    row = parameters.outward(u)
+    message = best.message or "still going"
+    if best.status is Status.FAILED:
+        bad = ", ".join(n for n, b in zip(names, best.lost, strict=True) if b)
+        message = f"the runs for {bad} fail on both sides"
+    at_wall = [n for n, w in zip(names, walls, strict=True) if w]
+    if at_wall and best.status is Status.CONVERGED:
+        message += f" ({', '.join(at_wall)} at the bounds)"
+    return Fit(
+        x=parameters.tree(row),
+        residuals=weighing.tree(weighing.residuals(values)),
+        cost=cost,
+        names=tuple(names),
+        jacobian=jacobian,
+        jacobian_error=raw_error,
+        covariance=covariance,
+        standard_errors=parameters.tree(parameters.row_of(error, 0.0)),
+        degrees_of_freedom=weighing.count - len(u),
+        num_evaluations=experiment.evaluator.num_evaluations,
+        num_batches=experiment.evaluator.num_batches,
+        status=status,
+        message=message,
+        warnings=tuple(warnings),
+        history=np.array(best.history) / 2,
+        noise=best.noise / weighing.count**0.5,
+        intervals=intervals,
+        minima=_minima(searches, alive, experiment),
+        start=parameters.tree(parameters.layout.start),
+        free=parameters.free,
+        data=data,
+    )
+
+
+def _minima(
+    searches: Sequence[Search], alive: Sequence[int], experiment: Experiment
+) -> tuple[Minimum, ...]:
+    """The distinct ends of searches, best first."""
+    groups: list[list[int]] = []
+    for k in sorted(alive, key=lambda k: searches[k].cost):
+        for group in groups:
+            first = searches[group[0]]
+            size = np.maximum(np.abs(first.best), 1e-300)
+            near = np.all(np.abs(searches[k].best - first.best) <= _SAME_PLACE * size)
+            gap = searches[k].cost - first.cost
+            if near or gap <= _SAME_COST * first.cost:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    parameters = experiment.parameters
+    return tuple(
+        Minimum(
+            x=parameters.tree(parameters.outward(searches[g[0]].best)),
+            cost=searches[g[0]].cost / 2,
+            starts=tuple(sorted(g)),
+            status=searches[g[0]].status or Status.INTERRUPTED,
+        )
+        for g in groups
+    )
