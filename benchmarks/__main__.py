@@ -8,7 +8,7 @@ import sys
 TABLES = (
     *("speed", "accuracy", "directions", "network", "optimize"),
     *("blackbox", "runs", "resume", "hangs", "stress", "moves", "first_calls", "small_calls"),
-    *("bars", "second", "compositions", "minimize", "fit", "calculator", "imports"),
+    *("bars", "second", "checks", "compositions", "minimize", "fit", "calculator", "imports"),
 )
 
 

@@ -19,9 +19,11 @@ from jaxfd._arrays.dtype import (
     finfo as finfo,
     is_complex as is_complex,
     is_inexact as is_inexact,
+    is_tiny as is_tiny,
     own_arithmetic as own_arithmetic,
     promote as promote,
     real_of as real_of,
+    unknown as unknown,
     weakened as weakened,
     widest as widest,
 )

@@ -16,12 +16,27 @@ finfo: Any = jnp.finfo
 
 
 def promote(*dtypes: Any) -> Any:
-    """The dtype that holds all of the given ones."""
+    """The dtype that holds all of the given ones.
+
+    JAX promotes 8-bit floats to nothing of itself; beside others they count as float32.
+    """
+    if any(dtype != dtypes[0] for dtype in dtypes):
+        dtypes = tuple(np.dtype(np.float32) if is_tiny(dtype) else dtype for dtype in dtypes)
     with jax.numpy_dtype_promotion("standard"):
         result = dtypes[0]
         for dtype in dtypes[1:]:
             result = jnp.promote_types(result, dtype)
         return result
+
+
+def is_tiny(dtype: Any) -> bool:
+    """Whether this is a float of 8 bits or fewer."""
+    return bool(jnp.issubdtype(dtype, np.floating)) and int(finfo(dtype).bits) <= 8
+
+
+def unknown() -> float:
+    """What stands for an error that a method cannot tell: NaN, or infinite where JAX traps NaN."""
+    return np.inf if jax.debug_nans.value else np.nan
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays import constant, flatten, over
+from jaxfd._arrays import constant, flatten, is_tiny, over, unknown
 from jaxfd._estimate.analyticity import check_along, looks_unreal, moved_all, where_real
 from jaxfd._estimate.bars import Told, bars, lay_rays
 from jaxfd._estimate.estimator import Wish, derivatives
@@ -29,7 +29,9 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
     layout = lay(place, call, method.stencil(wish.order or 1))
     imaginary = layout.stencil.imaginary
     barred = wish.error and not imaginary and layout.stencil.derivative == 1
-    barred = barred and layout.points.count > 0
+    # Steps in floats of 8 bits hold too few digits for a bar.
+    tiny = is_tiny(layout.h.dtype)
+    barred = barred and layout.points.count > 0 and not tiny
 
     def reduce(centre: Any, outputs: list[Any], d: Any) -> Any:
         result = []
@@ -83,7 +85,8 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
                 bar = xp.where(over(layout.flat == 0, bar), np.inf, bar)
             errors.append(bar)
     elif wish.error:
-        errors = [xp.full_like(xp.abs(value), np.nan) for value in values]
+        missing = np.inf if tiny else unknown()
+        errors = [xp.full_like(xp.abs(value), missing) for value in values]
     return derivatives_by_leaf(
         place,
         real,

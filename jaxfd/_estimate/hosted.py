@@ -258,6 +258,11 @@ class HostProgram(Program):
 
     traced = False
 
+    def narrowed(self, arguments: Any, out: Any) -> HostProgram | None:
+        """The same function of fewer numbers, as `HostFunction.narrowed` makes it."""
+        function = self.function.narrowed(arguments)
+        return None if function is None else HostProgram(function, out)
+
     def reads(self) -> tuple[Any, ...]:
         return ()  # the function is asked whenever its program runs
 

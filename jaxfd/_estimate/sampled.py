@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, over, own_arithmetic
+from jaxfd._arrays import constant, is_complex, over, own_arithmetic, unknown
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
@@ -275,7 +275,7 @@ def _standard_errors(xp: Any, found: Sample, good: Any, shares: Sequence[Any]) -
         count = over(number, total).astype(total.dtype)
         variance = xp.maximum(count * square - total * total, 0) / xp.maximum(count - 1, 1)
         known = (count > 1) & (method.combine == "mean")
-        result.append(xp.where(known, xp.sqrt(variance), np.nan))
+        result.append(xp.where(known, xp.sqrt(variance), unknown()))
     return result
 
 

@@ -20,6 +20,7 @@ from jaxfd._estimate import Needs, Program, ProgramHolder, Value, check_call, pr
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
 from jaxfd._places import Schedule
+from jaxfd._system import ShortTracebacks
 from jaxfd._transforms import check_method, check_pair, schedule_of
 
 P = ParamSpec("P")
@@ -87,6 +88,12 @@ class Hooked(ProgramHolder):
                 fixed.add(number)
             inexact.append(number)
             number += 1
+        with ShortTracebacks():
+            return self._call(args, kwargs, frozen, tuple(inexact), frozenset(fixed))
+
+    def _call(
+        self, args: Any, kwargs: Any, frozen: Any, inexact: tuple[int, ...], fixed: frozenset[int]
+    ) -> Any:
         if self._bounds is not None:
             task, needs = Value("differentiable", everything=True), Needs(bounds=self._bounds)
             check_call(task, args, kwargs, needs)
@@ -94,8 +101,8 @@ class Hooked(ProgramHolder):
         hook = Hook(
             self.program,
             tree,
-            tuple(inexact),
-            frozenset(fixed),
+            inexact,
+            fixed,
             self._mode,
             self._schedule,
             frozen=self.program.traced and has_static(frozen),

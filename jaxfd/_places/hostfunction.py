@@ -101,6 +101,24 @@ class HostFunction:
         except Exception as error:
             raise self.runner.explain(error, *make())  # noqa: B904
 
+    def narrowed(self, arguments: Callable[..., Any]) -> HostFunction | None:
+        """The same function of fewer numbers; None where its points are run in a way of their own.
+
+        Args:
+            arguments: makes the function's arguments of those numbers and their leading axes.
+        """
+        runner = self.runner
+        if not runner.plain:
+            return None
+
+        def fun(numbers: Any) -> Any:
+            lead = numbers[0].shape[:1] if runner.vectorized else ()
+            return runner.fun(*arguments(numbers, lead))
+
+        return HostFunction(
+            Runner(fun, runner.name, runner.vectorized, chunk_size=runner.chunk_size)
+        )
+
     def accept(self, value: Any, declared: Declaration, batch: int | None) -> list[np.ndarray]:
         """Checks what the function returned against its declaration; returns copies, flat.
 

@@ -16,10 +16,12 @@ from jaxfd._reports import (
     AGREES,
     DIFFERS,
     UNCLEAR,
+    UNSEEN,
     GradCheck,
     Sensitivity,
     check_real,
     flat,
+    numbers,
 )
 from jaxfd._transforms import Estimate
 
@@ -34,6 +36,7 @@ _VERDICTS: dict[str, dict[str, Any]] = {
     AGREES: {"marker": "o", "color": BLUE},
     DIFFERS: {"marker": "X", "color": RED},
     UNCLEAR: {"marker": "s", "color": GREY, "mfc": "none"},
+    UNSEEN: {"marker": ".", "color": GREY},
 }
 
 
@@ -78,7 +81,7 @@ def check(result: GradCheck, ax: Axes) -> int:
     """Draws what claimed and estimated gradient differ by, beside the bar they may differ by."""
     names = [short(name) for name in entry_names(result.claimed)]
     bar = flat(result.bar)
-    gap = np.abs(flat(result.claimed) - flat(result.estimated))
+    gap = np.abs(numbers(result.claimed) - numbers(result.estimated))
     verdicts = flat(result.verdicts, dtype=np.str_)
     rows = np.arange(len(names))
     seen = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in (gap, bar)])

@@ -1,7 +1,7 @@
 """Reports: what is asked about gradients, on top of the transforms."""
 
 from jaxfd._reports.check import check_grads as check_grads
-from jaxfd._reports.entries import check_real as check_real, flat as flat
+from jaxfd._reports.entries import check_real as check_real, flat as flat, numbers as numbers
 from jaxfd._reports.noise import (
     Noise as Noise,
     choose as choose,
@@ -20,5 +20,6 @@ from jaxfd._reports.verdicts import (
     AGREES as AGREES,
     DIFFERS as DIFFERS,
     UNCLEAR as UNCLEAR,
+    UNSEEN as UNSEEN,
     GradCheck as GradCheck,
 )

@@ -29,6 +29,12 @@ def flat(tree: PyTree, lead: int = 0, dtype: Any = np.float64) -> Shaped[np.ndar
     return row
 
 
+def numbers(tree: PyTree) -> Shaped[np.ndarray, "n"]:
+    """All entries of a tree side by side: complex where one of them is, else in float64."""
+    some = any(np.iscomplexobj(leaf) for leaf in tree_util.tree_leaves(tree))
+    return flat(tree, dtype=np.complex128 if some else np.float64)
+
+
 def unflat(values: Shaped[np.ndarray, "*lead n"], like: PyTree) -> PyTree:
     """Undoes `flat`: leaves of shape ``(*lead, *shape)`` in the structure of ``like``."""
     leaves, tree = tree_util.tree_flatten(like)
@@ -40,8 +46,15 @@ def like(tree: PyTree, x: PyTree) -> PyTree:
     return tree_util.tree_map(lambda a, b: a.astype(jnp.result_type(b)), tree, x)
 
 
-def check_real(caller: str, x: PyTree) -> None:
-    """Raises TypeError unless every leaf holds floating numbers that are known by now."""
+def check_real(caller: str, x: PyTree, real: bool = True) -> None:
+    """Raises TypeError unless every leaf holds floating numbers that are known by now.
+
+    Args:
+        caller: what errors call the caller.
+        x: the leaves.
+        real: whether complex numbers are refused.
+    """
+    kinds = np.floating if real else np.inexact
     for path, leaf in tree_util.tree_flatten_with_path(x)[0]:
         name = leaf_name(path)
         if isinstance(leaf, jax.core.Tracer):
@@ -50,9 +63,10 @@ def check_real(caller: str, x: PyTree) -> None:
                 "and grad, or use jaxfd.estimate there."
             )
         dtype = jnp.result_type(leaf) if is_array(leaf) else type(leaf)
-        if not is_array(leaf) or not jnp.issubdtype(dtype, np.floating):
+        if not is_array(leaf) or not jnp.issubdtype(dtype, kinds):
             kind = dtype.__name__ if isinstance(dtype, type) else str(dtype)
             raise TypeError(
-                f"{caller} needs real floating numbers, but {name} is {leaf!r:.60} ({kind}): "
-                "convert it (2.0 in place of 2), or leave it out of x and let fun close over it."
+                f"{caller} needs {'real ' * real}floating numbers, but {name} is {leaf!r:.60} "
+                f"({kind}): convert it (2.0 in place of 2), or leave it out of x and let fun close "
+                "over it."
             )

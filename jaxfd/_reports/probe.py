@@ -24,14 +24,19 @@ from jaxfd._reports.entries import check_real
 from jaxfd._transforms import samples
 
 
-def leaves_of(name: str, x: PyTree) -> list[np.ndarray]:
+def leaves_of(name: str, x: PyTree, real: bool = True) -> list[np.ndarray]:
     """The leaves of ``x`` as arrays of the dtypes that JAX gives them.
+
+    Args:
+        name: what errors call the caller.
+        x: the argument.
+        real: whether complex numbers are refused.
 
     Raises:
         TypeError: a leaf is traced, or does not hold real floating numbers.
         ValueError: there is no number at all, or one is not finite.
     """
-    check_real(name, x)
+    check_real(name, x, real)
     leaves = [
         np.asarray(leaf, jax.dtypes.canonicalize_dtype(jnp.result_type(leaf)))
         for leaf in tree_util.tree_leaves(x)
@@ -53,38 +58,62 @@ def default_direction(leaves: Sequence[np.ndarray]) -> list[np.ndarray]:
     """A direction that moves every entry by 1/4 to 1 of ``max(|x|, 1)``, the same for every call.
 
     Signs and sizes look random, so that what entries do seldom cancels. Sizes have four binary
-    digits, so that points at powers of two along it are exact.
+    digits, so that points at powers of two along it are exact. Of a complex entry both parts move.
     """
     rng = np.random.default_rng(0)
-    return [
-        (size_of(x) * rng.choice([-1, 1], x.shape) * rng.integers(8, 16, x.shape) / 16).astype(
-            x.dtype
+
+    def part(x: np.ndarray) -> np.ndarray:
+        return np.asarray(
+            size_of(x) * rng.choice([-1, 1], x.shape) * rng.integers(8, 16, x.shape) / 16
         )
+
+    return [
+        (part(x.real) + 1j * part(x.imag) if np.iscomplexobj(x) else part(x)).astype(x.dtype)
         for x in leaves
     ]
 
 
+def rooms(
+    name: str,
+    args: tuple[Any, ...],
+    argnums: int | tuple[int, ...],
+    leaves: Sequence[np.ndarray],
+    bounds: tuple[PyTree, PyTree] | None,
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """How far every entry may go up and down, shaped as it is."""
+    if bounds is None:
+        free = [np.full(z.shape, np.inf) for z in leaves]
+        return free, free
+    walls = walls_of(bind(name, args, {}, argnums), bounds)
+    down, up = (
+        [
+            np.broadcast_to(abs(np.asarray(w, np.float64) - z.astype(np.float64)), z.shape)
+            for w, z in zip(side, leaves, strict=True)
+        ]
+        for side in walls
+    )
+    return up, down
+
+
 def line_within(
-    name: str, x: PyTree, leaves: Sequence[np.ndarray], bounds: tuple[PyTree, PyTree] | None
+    leaves: Sequence[np.ndarray], up: Sequence[np.ndarray], down: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], tuple[float, float]]:
     """A direction, and how far it may be followed forwards and backwards inside a box.
 
     It points to the roomier side of every entry, and leaves alone those that have no room.
     """
     line = default_direction(leaves)
-    if bounds is None:
-        return line, (math.inf, math.inf)
-    arguments = bind(name, (x,), {}, 0)
-    walls = zip(*walls_of(arguments, bounds), strict=True)
     forward, backward = math.inf, math.inf
-    for i, (z, (lower, upper)) in enumerate(zip(leaves, walls, strict=True)):
-        down, up = (abs(np.asarray(w, np.float64) - z.astype(np.float64)) for w in (lower, upper))
+    for i, (z, above, below) in enumerate(zip(leaves, up, down, strict=True)):
+        if np.all(np.isinf(above) & np.isinf(below)):
+            continue
         size = np.abs(line[i].astype(np.float64))
-        free = np.maximum(up, down) > 0
-        line[i] = np.where(free, np.where(up >= down, size, -size), 0).astype(z.dtype)
+        free = np.maximum(below, above) > 0
+        line[i] = np.where(free, np.where(above >= below, size, -size), 0).astype(z.dtype)
         # Points are rounded: they keep away from the wall.
-        forward = min(forward, np.min((np.maximum(up, down) / size)[free], initial=math.inf) / 2)
-        backward = min(backward, np.min((np.minimum(up, down) / size)[free], initial=math.inf) / 2)
+        long, short = np.maximum(below, above) / size, np.minimum(below, above) / size
+        forward = min(forward, np.min(long[free], initial=math.inf) / 2)
+        backward = min(backward, np.min(short[free], initial=math.inf) / 2)
     if not any(v.any() for v in line):
         return line, (0.0, 0.0)
     return line, (float(forward), float(backward))

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jax import tree_util
+from jaxtyping import Float
 
 from jaxfd._arrays import finfo
 from jaxfd._places import Schedule
-from jaxfd._reports.probe import eps_of, probe
+from jaxfd._reports.probe import eps_of
+from jaxfd._reports.question import Question
 
 # Distances run from a quarter of max(|x|, 1) to eps^(1/2), where the remainder of a smooth function
 # is lost in rounding.
@@ -57,7 +59,7 @@ class Taylor:
         kink: by how much the slopes to both sides differ; 0 where no kink is seen.
         noise: the standard deviation of the values about a smooth course at short distances.
         reach: how large ``|f(x + h v) - f(x)| / h`` is at the longest distance.
-        evaluations: the number of evaluations.
+        error: the error of ``g.v`` that is seen; 0 for none, NaN where that cannot be told.
     """
 
     verdict: str
@@ -66,82 +68,126 @@ class Taylor:
     kink: float
     noise: float
     reach: float
-    evaluations: int
+    error: float
+
+
+_UNKNOWN = Taylor("cannot tell", math.nan, math.inf, 0.0, 0.0, 0.0, math.nan)
 
 
 def taylor_test(
-    name: str,
-    fun: Callable[[PyTree], Any],
-    x: PyTree,
+    question: Question,
     direction: Sequence[np.ndarray],
-    slopes: Float[np.ndarray, "n"],
+    terms: Sequence[Float[np.ndarray, "n"]],
     room: tuple[float, float],
     rounding: float,
     rtol: float,
     schedule: Schedule,
-) -> Taylor:
-    """Tests a gradient against values on a line, to both sides of ``x``.
+    order: int = 1,
+) -> tuple[list[Taylor], int]:
+    """Tests a derivative against values on a line, to both sides of ``x``.
 
     With ``q(h) = (f(x + h v) - f(x)) / h - g.v``, the mean of ``q(h)`` and ``q(-h)`` falls like
     ``h^2`` for a right gradient, and tends to the error of ``g.v`` for a wrong one, so that the
     remainder ``h q`` falls like ``h``. Half of their difference falls like ``h``, or tends to half
-    a kink. Where there is room to one side only, ``q`` of that side is all there is.
+    a kink. Where there is room to one side only, ``q`` of that side is all there is. For a Hessian
+    ``q(h) = (f(x + h v) - 2 f(x) + f(x - h v)) / h^2 - v.H.v`` does as that mean does.
 
     Args:
-        name: what errors call the caller.
-        fun: the function.
-        x: the argument.
-        direction: ``v``, one leaf for each of ``x``.
-        slopes: the terms ``g_i v_i`` of the claimed ``g.v``.
+        question: function and point.
+        direction: ``v``, one leaf for each that moves.
+        terms: for each output the terms ``g_i v_i`` of the claimed ``g.v``, or those of ``v.H.v``.
         room: how far the line may go forwards and backwards, in directions.
-        rounding: the relative error that the claimed gradient may have in its dtype.
+        rounding: the relative error that the claimed derivative may have in its dtype.
         rtol: the relative error that counts as none.
         schedule: how many points are evaluated at once.
+        order: 1 for a gradient, 2 for a Hessian.
 
     Returns:
-        What it says.
+        What it says of each output, and the number of evaluations.
 
     Reference:
         P. Farrell, D. Ham, S. Funke and M. Rognes, SIAM J. Sci. Comput. 35 (2013) C369-C393.
     """
-    powers = np.linspace(_LONGEST, np.log2(eps_of(fun, direction)) / 2, _RUNGS)
+    eps = eps_of(question.fun, direction)
+    powers = np.linspace(_LONGEST, np.log2(eps) / 2, _RUNGS)
     h = 2.0 ** np.unique(np.round(powers))[::-1]
     sides = [h[h <= room[0]], -h[h <= room[1]]]
-    if not sum(map(len, sides)) or not np.all(np.isfinite(slopes)):
-        return Taylor("cannot tell", math.nan, math.inf, 0.0, 0.0, 0.0, 0)
-    value, change, moved = probe(name, fun, x, direction, np.concatenate(sides), schedule)
+    if not sum(map(len, sides)) or not any(np.all(np.isfinite(t)) for t in terms):
+        return [_UNKNOWN] * len(terms), 0
+    value, change, moved = question.along(direction, np.concatenate(sides), schedule)
+    dtypes = [leaf.dtype for leaf in tree_util.tree_leaves(question.out) for _ in range(leaf.size)]
+    found = []
+    for row, own in enumerate(terms):
+        if not np.all(np.isfinite(own)):
+            found.append(_UNKNOWN)
+            continue
+        line = _Line(h, sides, float(value[row]), change[:, row], moved)
+        wide = max(eps, eps_of(question.fun, [np.zeros(0, dtypes[row])]))
+        found.append(_test(line, own, wide, float(finfo(dtypes[row]).eps), rounding, rtol, order))
+    return found, len(moved) + 1
+
+
+class _Line(NamedTuple):
+    """Values of one output on the line: distances asked for, sides, centre, changes, moves."""
+
+    h: Float[np.ndarray, "h"]
+    sides: Sequence[Float[np.ndarray, "_"]]
+    value: float
+    change: Float[np.ndarray, "k"]
+    moved: Float[np.ndarray, "k"]
+
+
+def _test(
+    line: _Line,
+    terms: Float[np.ndarray, "n"],
+    eps: float,
+    returned: float,
+    rounding: float,
+    rtol: float,
+    order: int,
+) -> Taylor:
+    """The test of one output, as `taylor_test` describes it."""
+    h, change, moved = line.h, line.change, line.moved
     good = np.isfinite(change) & (moved != 0)
     ratio = np.full(len(change), np.nan)
     ratio[good] = change[good] / moved[good]
     seen = np.full((2, len(h)), np.nan)
-    for row, part in zip(seen, np.split(ratio, [len(sides[0])]), strict=True):
+    for row, part in zip(seen, np.split(ratio, [len(line.sides[0])]), strict=True):
         # A side with less room begins at a lower rung.
         row[len(h) - len(part) :] = part
     sizes = np.max(np.abs(np.where(np.isfinite(seen), seen, 0.0)), axis=0)
-    reach = float(sizes[np.flatnonzero(sizes)[0]]) if sizes.any() else 0.0
-    eps = eps_of(fun, [*direction, value])
-    scale = max(float(np.sum(np.abs(slopes))), vanishing(eps) * reach)
-    returned = float(finfo(value.dtype).eps)
+    slope = float(np.sum(terms))
     noise = _noise(change[good], moved[good], h[max(0, len(h) - _SHORT)])
-    floor = _ROUNDINGS * (eps * (abs(float(value)) + scale) + returned * sizes * h + noise)
-    q = seen - float(np.sum(slopes))
-    if np.sum(np.isfinite(q).all(axis=0)) >= _IN_A_ROW:
+    # What is divided by a power of h, and what is left to compare with.
+    power, rises = (h, seen) if order == 1 else (h**2, (seen[0] - seen[1])[None] / h)
+    steep = np.max(np.abs(np.where(np.isfinite(rises), rises, 0.0)), axis=0)
+    reach = float(steep[np.flatnonzero(steep)[0]]) if steep.any() else 0.0
+    scale = max(float(np.sum(np.abs(terms))), vanishing(eps) * reach)
+    floor = eps * (abs(line.value) + (scale if order == 1 else 0)) + returned * sizes * h + noise
+    floor = _ROUNDINGS * floor
+    q = rises - slope
+    if order == 2:
+        mean, half = q[0], 0 * h
+    elif np.sum(np.isfinite(q).all(axis=0)) >= _IN_A_ROW:
         mean, half = (q[0] + q[1]) / 2, (q[0] - q[1]) / 2
     else:
         mean, half = max(q, key=lambda side: int(np.sum(np.isfinite(side)))), 0 * h
     counts = (rtol + rounding) * scale
     none = RESOLUTION * rtol * scale
-    error = _limit(mean, h, floor, counts, none)
+    error = _limit(mean, power, floor, counts, none)
     # A kink that cannot be told from a bend is none.
     kink = float(np.nan_to_num(abs(_limit(half, h, floor, counts, np.inf))))
     verdict = "differs" if error else "agrees"
-    if kink or math.isnan(error) or (not error and _stairs(mean, h, floor, float(np.sum(slopes)))):
+    # Only a claim of nothing agrees with a flat step.
+    flat = not terms.any() and _flat(change[good], moved[good], _CLEAR * eps * abs(line.value))
+    stairs = flat or _stairs(mean, power, floor, slope)
+    if kink or math.isnan(error) or (not error and stairs):
         verdict = "cannot tell"
-    slope = _slope((np.abs(mean) + np.abs(half)) * h, h, floor)
+    fall = _slope((np.abs(mean) + np.abs(half)) * power, h, floor)
     # Far out a bounded function has no slope at all: only short distances know that of x.
     near = h <= h[len(h) // 2]
-    miss = _second(mean[near], h[near], floor[near])
-    return Taylor(verdict, slope, miss, 2 * kink, noise, reach, len(change) + 1)
+    miss = _second(mean[near], power[near], floor[near])
+    return Taylor(verdict, fall, miss, 2 * kink, noise, reach, error)
 
 
 def _limit(
@@ -198,6 +244,15 @@ def _stairs(
         if steady and abs(level - slope) > max(abs(level), abs(slope)) / 2:
             return True
     return False
+
+
+def _flat(change: Float[np.ndarray, "k"], moved: Float[np.ndarray, "k"], floor: float) -> bool:
+    """Whether nothing at all changes where a bowl as wide as the line would show."""
+    if not change.any():
+        return False
+    far = int(np.argmax(np.abs(moved)))
+    bowl = np.abs(change[far]) * (moved / moved[far]) ** 2
+    return bool(np.sum((change == 0) & (bowl > floor)) >= _IN_A_ROW)
 
 
 def _second(

@@ -14,19 +14,26 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from jaxfd._arrays import Column, PyTree, entry_names, register, table
-from jaxfd._reports.entries import flat
+from jaxfd._reports.entries import flat, numbers
 from jaxfd._reports.taylor import RESOLUTION
 
-AGREES, DIFFERS, UNCLEAR = "agrees", "differs", "cannot tell"
-_RANK = {DIFFERS: 0, UNCLEAR: 1, AGREES: 2}
+AGREES, DIFFERS, UNCLEAR, UNSEEN = "agrees", "differs", "cannot tell", "not looked at"
+_RANK = {DIFFERS: 0, UNCLEAR: 1, AGREES: 2, UNSEEN: 3}
+# Room for the longest of these words in an array.
+_WIDE = f"<U{max(map(len, _RANK))}"
 # A kink explains so much of itself.
 _SIDES = 2.0
 _ROWS = 20
-_MANY = {AGREES: "agree", DIFFERS: "differ", UNCLEAR: "cannot be told"}
+_MANY = {
+    AGREES: "agree",
+    DIFFERS: "differ",
+    UNCLEAR: "cannot be told",
+    UNSEEN: "were not looked at one by one",
+}
 _HEADS = {
-    AGREES: "The gradient is right.",
-    DIFFERS: "The gradient is wrong.",
-    UNCLEAR: "It cannot be told whether the gradient is right.",
+    AGREES: "The {} is right.",
+    DIFFERS: "The {} is wrong.",
+    UNCLEAR: "It cannot be told whether the {} is right.",
 }
 
 
@@ -36,19 +43,21 @@ class GradCheck:
     """What `check_grads` found. A pytree of NumPy arrays; prints as a table, worst entries first.
 
     Attributes:
-        claimed: the gradient under test, in float64, shaped as ``x``.
-        estimated: the gradient by differences.
+        claimed: the derivative under test, in float64 or complex128, shaped as it came.
+        estimated: that by differences; NaN for entries that were not looked at.
         bar: for each entry how far the two may be apart without saying anything: three times the
             error bound of the difference and the rounding of the claimed number.
-        verdicts: for each entry ``"agrees"``, ``"differs"`` or ``"cannot tell"``.
+        verdicts: for each entry ``"agrees"``, ``"differs"``, ``"cannot tell"``, or
+            ``"not looked at"`` where ``entries`` leaves it out.
         verdict: the overall one.
-        taylor: that of the Taylor test alone.
+        taylor: that of the Taylor test alone; of several outputs the worst.
         slope: the power with which the Taylor remainder falls: near 2 for a right gradient, 1 for
-            a wrong one or a kink, NaN where rounding hides it.
+            a wrong one or a kink, NaN where rounding hides it. Of a Hessian 4 and 2.
         worst: the name of the worst entry, leaf and index.
         kink: by how much the slopes to both sides of ``x`` differ on the line; 0 where no kink is
             seen.
         evaluations: the number of evaluations of the function.
+        what: what was checked: ``"gradient"``, ``"Jacobian"`` or ``"Hessian"``.
 
     Example:
         >>> import jax.numpy as jnp, jaxfd
@@ -67,6 +76,7 @@ class GradCheck:
     taylor: str = dataclasses.field(metadata={"static": True})
     worst: str = dataclasses.field(metadata={"static": True})
     evaluations: int = dataclasses.field(metadata={"static": True})
+    what: str = dataclasses.field(default="gradient", metadata={"static": True})
 
     @property
     def ok(self) -> bool:
@@ -79,31 +89,34 @@ class GradCheck:
         Returns:
             Columns of equal length: ``entry``, ``claimed``, ``estimated``, ``bar``, ``verdict``.
         """
-        numbers = {"claimed": self.claimed, "estimated": self.estimated, "bar": self.bar}
+        columns = {"claimed": self.claimed, "estimated": self.estimated, "bar": self.bar}
         return {
             "entry": entry_names(self.claimed),
-            **{name: flat(tree) for name, tree in numbers.items()},
+            **{name: numbers(tree) for name, tree in columns.items()},
             "verdict": flat(self.verdicts, dtype=np.str_),
         }
 
     def __str__(self) -> str:
         names = entry_names(self.claimed)
-        claimed, estimated, bar = map(flat, (self.claimed, self.estimated, self.bar))
+        claimed, estimated, bar = map(numbers, (self.claimed, self.estimated, self.bar))
         verdicts = flat(self.verdicts, dtype=np.str_)
         counts = {kind: int(np.sum(verdicts == kind)) for kind in _RANK}
         tally = ", ".join(f"{count} {_MANY[kind]}" for kind, count in counts.items() if count)
-        head = _HEADS[self.verdict]
-        if self.verdict == AGREES and counts[UNCLEAR]:
-            head = "The gradient is right along a line, as far as can be told."
+        head = _HEADS[self.verdict].format(self.what)
+        if self.verdict == AGREES and counts[UNCLEAR] + counts[UNSEEN]:
+            head = f"The {self.what} is right along a line, as far as can be told."
+        good = 4 if self.what == "Hessian" else 2
+        kink = ", a kink at x" if self.kink else ""
         lines = [
             f"{head} Of {len(names)} entries {tally}; the worst is {self.worst}.",
-            f"Taylor remainder: slope {self.slope:.2f} (2 where right, 1 where wrong), "
-            f"{self.taylor}{', a kink at x' if self.kink else ''}. {self.evaluations} evaluations.",
+            f"Taylor remainder: slope {self.slope:.2f} ({good} where right, {good // 2} where "
+            f"wrong), {self.taylor}{kink}. {self.evaluations} evaluations.",
         ]
         shown = order(claimed, estimated, bar, verdicts)[:_ROWS]
+        width = 34 if np.iscomplexobj(claimed) else 17
         columns = [
-            Column("claimed", 17, ".10g", claimed[shown]),
-            Column("estimated", 17, ".10g", estimated[shown]),
+            Column("claimed", width, ".10g", claimed[shown]),
+            Column("estimated", width, ".10g", estimated[shown]),
             Column("bar", 9, ".2g", bar[shown]),
         ]
         lines += table(
@@ -124,6 +137,7 @@ def compare(
     least: Float[np.ndarray, "n"],
     kink: Float[np.ndarray, "n"],
     rtol: float,
+    idle: Float[np.ndarray, "n"],
 ) -> Shaped[np.ndarray, "n"]:
     """A verdict for each entry.
 
@@ -134,13 +148,15 @@ def compare(
         least: the size below which an entry is small, and known well enough if it is for this size.
         kink: how far the slopes to both sides may be apart.
         rtol: the relative error that counts as none.
+        idle: the size below which an entry has no effect that shows.
     """
     gap, size = np.abs(claimed - estimated), np.maximum(np.abs(claimed), np.abs(estimated))
-    # Where nothing moves the function, there is no size to compare with and none is needed.
-    nothing = (claimed == 0) & (estimated == 0) & np.isfinite(bar)
+    # Where nothing moves the function, there is no size to compare with. But a flat step of stairs
+    # looks the same to a difference: the bar must be that of rounding.
+    nothing = (claimed == 0) & (estimated == 0) & (bar <= idle)
     known = nothing | (bar <= RESOLUTION * rtol * np.maximum(size, least))
     far = np.isfinite(bar) & (gap > bar + rtol * size)
-    verdicts = np.where(known & (gap <= bar + rtol * size), AGREES, UNCLEAR)
+    verdicts = np.where(known & (gap <= bar + rtol * size), AGREES, UNCLEAR).astype(_WIDE)
     verdicts[far & (gap > _SIDES * kink)] = DIFFERS
     verdicts[~np.isfinite(claimed)] = UNCLEAR
     verdicts[~np.isfinite(claimed) & np.isfinite(estimated)] = DIFFERS
@@ -153,7 +169,7 @@ def overall(verdicts: Shaped[np.ndarray, "n"], taylor: str, kink: bool) -> str:
         return DIFFERS
     if kink:
         return UNCLEAR
-    if UNCLEAR in verdicts:
+    if UNCLEAR in verdicts or UNSEEN in verdicts:
         return taylor
     # Entries that agree beside a line that does not: no gradient makes sense of both.
     return UNCLEAR if taylor == DIFFERS else AGREES

@@ -2,6 +2,7 @@
 
 from jaxfd._system import fenv as fenv
 from jaxfd._system.aside import aside as aside
+from jaxfd._system.frames import ShortTracebacks as ShortTracebacks
 from jaxfd._system.hostcalls import host_calls as host_calls
 from jaxfd._system.interrupt import ctrl_c as ctrl_c
 from jaxfd._system.threads import interrupt_thread as interrupt_thread

@@ -13,10 +13,12 @@ from jaxfd._transforms.first import (
     value_and_grad as value_and_grad,
 )
 from jaxfd._transforms.options import (
+    Argnums as Argnums,
     check as check,
     check_method as check_method,
     check_pair as check_pair,
     schedule_of as schedule_of,
+    static as static,
 )
 from jaxfd._transforms.result import Estimate as Estimate
 from jaxfd._transforms.second import (

@@ -15,6 +15,7 @@ from jaxfd._arrays import PyTree, check_integer, promote, real_of
 from jaxfd._estimate import FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method
 from jaxfd._places import Schedule
+from jaxfd._system import ShortTracebacks
 from jaxfd._transforms.options import along, check, check_order, door, tangent_leaves, with_aux
 
 
@@ -76,28 +77,35 @@ def samples(
     distances: Float[Any, "k"],
     name: str,
     schedule: Schedule = Schedule(),
+    argnums: int | tuple[int, ...] | None = None,
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
 
     Args:
-        fun: a function of one argument that returns an array or a pytree of arrays.
-        x: the argument.
-        tangent: of the same structure, shapes and dtypes.
+        fun: a function that returns an array or a pytree of arrays.
+        x: its argument; with ``argnums`` the tuple of its arguments.
+        tangent: of the structure, shapes and dtypes of what moves.
         distances: the ``t`` of the K points.
         name: who asks, for errors.
         schedule: how many points are evaluated at once.
+        argnums: which of the arguments move; None where ``x`` is the only one.
 
     Returns:
         The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
         black box; and the distances really stepped.
     """
-    leaves = tangent_leaves(name, (x,), (tangent,))
+    args = (x,) if argnums is None else tuple(x)
+    chosen = argnums if isinstance(argnums, tuple) else (argnums or 0,)
+    moved = tuple(tangent) if isinstance(argnums, tuple) else (tangent,)
+    leaves = tangent_leaves(name, tuple(args[i] for i in chosen), moved)
     distances = jnp.asarray(
         distances, promote(np.float32, *(real_of(leaf.dtype) for leaf in leaves))
     )
     program = program_of(fun, compiled=False)
     needs = Needs(tangents=leaves, distances=distances)
-    found = program.run(Sampling(name, schedule=schedule), (x,), {}, Central(), needs)
+    task = Sampling(name, argnums or 0, schedule=schedule)
+    with ShortTracebacks():
+        found = program.run(task, args, {}, Central(), needs)
     return found.value, found.change, found.distances
 
 

@@ -14,6 +14,7 @@ from jaxfd._arrays import PyTree, check_integer, positions
 from jaxfd._estimate import Answer, Needs, Task, check_call, program_of
 from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Schedule
+from jaxfd._system import ShortTracebacks
 
 Argnums = int | Sequence[int]
 
@@ -88,8 +89,9 @@ def door(
 
     @functools.wraps(fun, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        check_call(task, args, kwargs, needs)
-        return finish(program.run(task, args, kwargs, method, needs))
+        with ShortTracebacks():
+            check_call(task, args, kwargs, needs)
+            return finish(program.run(task, args, kwargs, method, needs))
 
     wrapped.__doc__ = _docstring(fun, task.name, method)
     return wrapped
@@ -117,9 +119,10 @@ def along(
     """Runs a task at given arguments, along tangents, once."""
     needs = Needs(check_pair(bounds), tangents=tangents)
     args = tuple(primals)
-    check_call(task, args, {}, needs)
-    answer: Answer = program_of(fun, compiled=False).run(task, args, {}, method, needs)
-    return answer
+    with ShortTracebacks():
+        check_call(task, args, {}, needs)
+        answer: Answer = program_of(fun, compiled=False).run(task, args, {}, method, needs)
+        return answer
 
 
 def with_aux(has_aux: bool) -> Callable[[Answer], Any]:

@@ -133,7 +133,7 @@ class TestReport:
 
 
 class TestArguments:
-    @pytest.mark.parametrize("x", [2, np.arange(3), 1j, "x", {}, np.zeros(0), np.array([np.inf])])
+    @pytest.mark.parametrize("x", [2, np.arange(3), "x", {}, np.zeros(0), np.array([np.inf])])
     def test_x(self, x):
         with pytest.raises((TypeError, ValueError), match="check_grads"):
             jaxfd.check_grads(lambda x: 1.0, x)
@@ -149,13 +149,12 @@ class TestArguments:
     @pytest.mark.parametrize(
         ("fun", "match"),
         [
-            (lambda x: x, r"one number, got the shape \(3,\): reduce it to one\.$"),
-            (lambda x: {"a": x[0]}, r"one number, got a dict: reduce"),
-            (lambda x: jax.lax.complex(x[0], x[1]), "real number, got complex128"),
+            (lambda x: None, "returns a number, got none"),
+            (lambda x: jax.lax.complex(x[0], x[1]), "real numbers, got complex128"),
             (lambda x: 3, "int64: return a floating dtype"),
             (np.sin, r"trace sin.*jaxfd\.blackbox"),
         ],
-        ids=["vector", "dict", "complex", "integer", "NumPy"],
+        ids=["None", "complex", "integer", "NumPy"],
     )
     def test_output(self, fun, match):
         with pytest.raises(TypeError, match=f"check_grads .*{match}"):

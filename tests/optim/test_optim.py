@@ -374,7 +374,28 @@ class TestSpsa:
         assert loss(found) < 1e-3
         assert int(state[0].evaluations) == 2000
 
-    @pytest.mark.parametrize("name", ["a", "c", "alpha", "gamma", "stability"])
+    @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+    def test_default_gains_suit_any_steepness(self, scale):
+        """One is the other in other units: the same path, to a few roundings."""
+        x = jnp.zeros(3)
+        found, _ = descend(spsa(jax.random.key(0)), x, 500, lambda x: scale * loss(x))
+        assert loss(found) < 1e-2
+        np.testing.assert_allclose(found, descend(spsa(jax.random.key(0)), x, 500)[0], rtol=1e-3)
+
+    def test_first_steps_are_as_long_as_asked(self):
+        optimizer = spsa(jax.random.key(0), step=0.02)
+        x = jnp.zeros(1)
+        state = optimizer.init(x)
+        updates, state = optimizer.update(x, state, x, value_fn=lambda x: jnp.sum(x) * 1e5)
+        assert np.mean(np.abs(updates)) == pytest.approx(0.02, rel=1e-5)
+        steep, state = optimizer.update(x, state, x, value_fn=lambda x: jnp.sum(x) * 1e9)
+        assert np.mean(np.abs(steep)) <= 0.0201
+        nothing, _ = optimizer.update(x, state, x, value_fn=lambda x: jnp.sum(x) * 0)
+        np.testing.assert_array_equal(nothing, np.zeros(1))
+        with pytest.raises(ValueError, match="a or step"):
+            spsa(jax.random.key(0), a=0.1, step=0.1)
+
+    @pytest.mark.parametrize("name", ["a", "c", "step", "alpha", "gamma", "stability"])
     def test_out_of_range(self, name):
         with pytest.raises(ValueError, match=f"^{name} must be"):
             spsa(jax.random.key(0), **{name: -1.0})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import constant, cut, flatten, is_complex, promote, real_of
+from jaxfd._arrays import constant, cut, flatten, is_complex, is_tiny, promote, real_of
 from jaxfd._estimate.bars import grid_of, sample
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
@@ -176,6 +176,11 @@ def survey(place: Place, call: Call, method: Adaptive) -> Ground:
         below.append(box.below)
         above.append(box.above)
         flat.append(box.flat(box.below + box.above > 0))
+    if any(is_tiny(x.dtype) for x in parts.real):
+        raise TypeError(
+            "Adaptive needs floats of 16 bits or more, got some of 8, whose steps hold no digits: "
+            "use Central(), or convert the argument."
+        )
     dtype = promote(np.float32, *(real_of(x.dtype) for x in parts.real))
     rows = [
         flatten(xp, row, axis).astype(dtype) if row else xp.zeros((*place.lead, 0), dtype)
