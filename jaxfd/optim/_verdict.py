@@ -110,7 +110,7 @@ def look_around(
         here = fun_near(p)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
-        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
+        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > 100 * floor:
             p = p * (-slope / bend)  # where the parabola through what was seen is lowest
             here = fun_near(p)
         if here < value - floor:
@@ -122,6 +122,8 @@ def look_around(
         for near in _NEAR if steep[i] > max(floor, 1e-3 * abs(value)) else ():
             p = np.where(np.arange(len(v)) == i, near * size, 0.0)
             new = landscape.fit(v + p)
+            if averaged or np.array_equal(new, v):
+                continue
             cost += 1
             here = fun(new)
             if here < value - floor:
