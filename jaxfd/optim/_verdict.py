@@ -117,7 +117,7 @@ def look_around(
             line = _onward(landscape, v, value, p, size, here, noise)
             return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
-    steep = np.where(free, reading.rise, 0.0)
+    steep = np.where(free & ~np.isfinite(reading.bend), reading.rise, 0.0)
     for i in np.argsort(-steep)[:_SINGLE]:
         for near in _NEAR if steep[i] > max(floor, 1e-3 * abs(value)) else ():
             p = np.where(np.arange(len(v)) == i, near * size, 0.0)
