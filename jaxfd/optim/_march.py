@@ -16,7 +16,7 @@ from jaxfd.optim._knowledge import begin
 from jaxfd.optim._landscape import Landscape
 from jaxfd.optim._loop import Run, least_of
 from jaxfd.optim._quasi import PATIENCE, QuasiNewton
-from jaxfd.optim._steps import ENDLESS, GOING
+from jaxfd.optim._steps import ENDLESS, GOING, NOISY
 
 _MOST = np.iinfo(np.int32).max
 
@@ -70,8 +70,8 @@ class March:
         step = self._steps.step(run.x, run.state, least, run.since > PATIENCE)
         value, noise = step.value, step.state.noise.at(step.value)
         noise = noise if math.isfinite(noise) else 0.0
-        # Among values that noise makes equal the last one is the best.
-        better = value <= run.best + 2 * noise
+        # Among values that noise makes equal the last one is the best; so is that which was judged.
+        better = value <= run.best + 2 * noise or step.status == NOISY
         moved = value < run.mark - max(least_of(tol, run.first, run.mark), noise)
         status = step.status
         if value * step.state.noise.eps < -abs(run.first) < 0:  # no digit of the first is left

@@ -251,8 +251,9 @@ class QuasiNewton:
         """Whether the values beside a seeming end change far more than beside a minimum."""
         least = max(floor, 100 * state.noise.at(state.value))
         if np.isfinite(reading.bend).any():  # points lie farther away
-            least = max(1e3 * least, 1e-3 * abs(state.value))
-        return bool(np.any(reading.rise[free] > least))
+            least = max(1e7 * floor, 1e-3 * abs(state.value))
+        # A start at 0 has no height to compare with.
+        return floor > 0 and bool(np.any(reading.rise[free] > least))
 
     def _away(self, v: Row, new: Row, state: State) -> int:
         """For how many steps x has moved by its own width, far from the start's digits."""

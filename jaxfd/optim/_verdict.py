@@ -110,18 +110,20 @@ def look_around(
         here = fun_near(p)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
-        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
+        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > 100 * floor:
             p = p * (-slope / bend)  # where the parabola through what was seen is lowest
             here = fun_near(p)
         if here < value - floor:
             line = _onward(landscape, v, value, p, size, here, noise)
             return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
-    steep = np.where(free, reading.rise, 0.0)
+    steep = np.where(free & ~np.isfinite(reading.bend), reading.rise, 0.0)
     for i in np.argsort(-steep)[:_SINGLE]:
         for near in _NEAR if steep[i] > max(floor, 1e-3 * abs(value)) else ():
             p = np.where(np.arange(len(v)) == i, near * size, 0.0)
             new = landscape.fit(v + p)
+            if averaged or np.array_equal(new, v):
+                continue
             cost += 1
             here = fun(new)
             if here < value - floor:
