@@ -21,7 +21,7 @@ from jaxfd._hook import blackbox
 from jaxfd._reports import check_one_number
 from jaxfd.optim._checkpoint import identity_of
 from jaxfd.optim._descent import Descent
-from jaxfd.optim._evaluator import Evaluator, _untraceable
+from jaxfd.optim._evaluator import Evaluator, untraceable
 from jaxfd.optim._executable import segment, value_of
 from jaxfd.optim._host_function import learnt, of_box
 from jaxfd.optim._landscape import HostLandscape, Landscape, TracedLandscape
@@ -278,13 +278,13 @@ def host_course(
 def is_traceable(fun: Callable[..., Any], x: PyTree) -> bool:
     """Whether JAX can trace a function; one that it cannot is asked once."""
     with contextlib.suppress(TypeError):
-        if fun in _untraceable:
+        if fun in untraceable:
             return False
     try:
         jax.eval_shape(fun, x)
     except Exception:
         # Whatever it is, the run on the host tells: there the function raises its own.
         with contextlib.suppress(TypeError):
-            _untraceable.add(fun)
+            untraceable.add(fun)
         return False
     return True

@@ -21,7 +21,7 @@ from jaxfd.optim._layout import Layout
 from jaxfd.optim._traced_function import TracedFunctionOfRows
 
 # Functions that JAX could not trace, so that it is not asked again.
-_untraceable: weakref.WeakSet[Any] = weakref.WeakSet()
+untraceable: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 class Evaluator(Protocol):
@@ -82,12 +82,12 @@ def evaluator_of(
         raise TypeError(f"{role} must be a function of one pytree, got {type(fun).__name__}.")
     known = False
     with contextlib.suppress(TypeError):  # it may be neither hashable nor weakly held
-        known = fun in _untraceable
+        known = fun in untraceable
     if not known:
         traced = TracedFunctionOfRows.of(fun, layout, role, chunk_size, keeper)
         if traced is not None:
             return traced
     made = learnt(fun, layout, role, keeper)
     with contextlib.suppress(TypeError):
-        _untraceable.add(fun)
+        untraceable.add(fun)
     return made
