@@ -18,6 +18,8 @@ from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
 _SIGMAS = (5.0, 5.0, 4.0)
 _SIGMA = 3.0
+# Where entries have one point each they tell no noise: it is known from the rays alone.
+_FROM_RAYS = 7.0
 # Noise that hides behind the function's own changes is so many times what one ray shows of it.
 _HIDDEN = 2.0
 # The rounding of one value, in its spacing.
@@ -32,6 +34,9 @@ _LEAST_SHARE = 0.1
 _ALIKE = 0.3
 # A ray that is no nearer than this many steps tells truncation.
 _NEAREST = 1.2
+# A ray that sees the slope itself errs too: what it tells is taken so many times, and where it
+# reaches nearly as far as the stencil, as if this share of the error were left at least.
+_SEEN, _LEFT = 1.5, 0.2
 # Differences that grow so much along a ray, where its slope errs so much less than they, are the
 # function's own.
 _GROWS, _CALM = 4.0, 5.0
@@ -157,6 +162,8 @@ def bars(
     # -- what that makes of an entry
     level = xp.expand_dims(noise, axis)
     sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
+    if len(t) < 2 and count > 1:
+        sigmas = _FROM_RAYS
     cut_off, seen_at_all = xp.zeros_like(single), xp.zeros(single.shape, bool)
     for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
         if ray.order < min(accuracy, 4):
@@ -167,6 +174,16 @@ def bars(
         shown = (r >= _NEAREST) & ~xp.expand_dims(s.lost, axis)
         cut_off = xp.maximum(cut_off, xp.where(shown, xp.abs(share), 0))
         seen_at_all = seen_at_all | shown
+    for ray, reach, s in zip(rays.every, rays.reach, seen, strict=True):
+        # A ray within the step, or a near one of a higher order, sees the slope itself.
+        r = over(reach, single)
+        better = s is near and ray.order > accuracy
+        sees = (r > 0) & ((r < 1) | better) & ~xp.expand_dims(s.lost, axis)
+        r = xp.where(sees, r, 1.0)
+        rest = xp.where(r < 1, xp.maximum(1 - r**ray.order, _LEFT), 1.0)
+        off = _SEEN * xp.expand_dims(s.off, axis) / (r * rest)
+        cut_off = xp.maximum(cut_off, xp.where(sees, off, 0))
+        seen_at_all = seen_at_all | sees
     # Entries that no ray moves far enough are taken for the worst of the others; without any, what
     # the highest difference itself makes of the slope.
     rough = xp.abs(xp.sum(c * changes, axis=0)) * xp.max(xp.abs(t), axis=0) ** (len(t) - 1)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from jaxfd._arrays import constant, cut, flatten
 from jaxfd._estimate.layout import Layout
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, weights
+from jaxfd._methods import Stencil, is_default, weights
 from jaxfd._places import Place
 from jaxfd._points import Box
 
@@ -32,6 +32,8 @@ _SECOND, _SECOND_HIGH = 16, 12
 _FAR, _LEAST = 0.03, 3.0
 # Where x is 0 in the eyes of the step they lie so many steps away.
 _FAR_AT_ZERO = 4096.0
+# With steps of the user's own an entry that is 0 in their eyes has so many steps of room at least.
+_LEAST_ROOM = 16.0
 # No ray goes farther than this share of |x|: it does not cross 0 where the stencil does not.
 _SHARE = 0.25
 
@@ -141,7 +143,9 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     alone = h.shape[-1] == 1
     both = not ((single and alone) or call.boxes is not None)
     every, whole = _every(stencil.accuracy > 2, both)
-    reach = _reaches(xp, h, _row(xp, real, axis, h, xp.abs), stencil, still=single and both)
+    size = _row(xp, real, axis, h, xp.abs)
+    wide = not is_default(call.method.step)
+    reach = _reaches(xp, h, size, stencil, wide, still=single and both)
     number = np.arange(h.shape[-1], dtype=np.uint32)
     towards = []
     for k in range(len(every)):
@@ -191,17 +195,29 @@ def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
     return flatten(xp, [constant(xp, of(leaf)).astype(like.dtype) for leaf in leaves], axis)
 
 
-def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil, still: bool) -> list[Any]:
-    """How far each ray reaches, in steps; entries at 0 stay there where they shall."""
-    own = size / xp.where(h > 0, h, 1)
+def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil, wide: bool, still: bool) -> list[Any]:
+    """How far each ray reaches, in steps.
+
+    Args:
+        xp: the array namespace.
+        h: the steps.
+        size: the size of each entry.
+        stencil: the stencil.
+        wide: whether steps may be as large as all that the function does.
+        still: whether entries at 0 stay there.
+    """
+    steps = xp.where(h > 0, h, 1)
+    own = size / steps
     free = own < max(abs(s) for s in stencil.offsets)
-    share = xp.where(free, np.inf, own * _SHARE)
+    room = xp.maximum(1 / steps, _LEAST_ROOM) if wide else np.inf
+    share = xp.where(free, room, own) * _SHARE
     if stencil.accuracy > 2:
         near = xp.minimum(_NEAR_HIGH, share / _SECOND_HIGH)
         reach = [near, _SECOND_HIGH * near]
     else:
         near = xp.minimum(_NEAR, share / _SECOND)
-        far = xp.where(free, _FAR_AT_ZERO, xp.maximum(own * _FAR, _LEAST))
+        at_zero = xp.clip(room * _FAR, _LEAST, _FAR_AT_ZERO)
+        far = xp.where(free, at_zero, xp.maximum(own * _FAR, _LEAST))
         reach = [near, _SECOND * near, far]
     if still:
         reach = [xp.where(free, 0, r) for r in reach]
