@@ -19,7 +19,7 @@ from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
 _SIGMAS = (5.0, 5.0, 4.0)
 _SIGMA = 3.0
 # Where entries have one point each they tell no noise: it is known from the rays alone.
-_FROM_RAYS = 7.0
+_FROM_RAYS = 8.0
 # Noise that hides behind the function's own changes is so many times what one ray shows of it.
 _HIDDEN = 2.0
 # The rounding of one value, in its spacing.
