@@ -100,10 +100,12 @@ def test_the_page_asks_for_its_token(path):
     with served(f"{path}:simulate", "--at", "a=1.0,b=2.5") as (_, address), chromium() as browser:
         bare = address.partition("?")[0]
         assert post(bare, "sensitivity", b'{"x.a": "1", "x.b": "1"}')[0] == 403
+        refused = browser.new_page()
+        refused.goto(bare)
+        assert "asks for the token" in refused.content()
+        refused.close()
         page, faults = browser.new_page(), []
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(bare)
-        assert "asks for the token" in page.content()
         page.on("console", lambda m: m.type == "error" and faults.append(m.text))
 
         def settle():
