@@ -1,15 +1,15 @@
 """Optimisation with estimated gradients: links for optax chains, and one call for everything.
 
-The only room that imports optax. `estimate_gradient` is the link; `spsa` and `minimize` are built
-on it.
+The only room that imports optax. `estimate_gradient` is the link; `spsa` and `minimize` with an
+optimiser are built on it. `minimize` without one, in `_quasi_newton`, and `least_squares`, in
+`_fits`, run on the host, on functions as `_rows`.
 """
 
-from jaxfd.optim._fit import Fit as Fit, Minimum as Minimum
+from jaxfd.optim._fits import Fit as Fit, Minimum as Minimum, least_squares as least_squares
 from jaxfd.optim._gradient import (
     EstimateState as EstimateState,
     estimate_gradient as estimate_gradient,
 )
-from jaxfd.optim._least_squares import least_squares as least_squares
 from jaxfd.optim._mezo import mezo as mezo
 from jaxfd.optim._minimize import minimize as minimize
 from jaxfd.optim._result import Result as Result

@@ -21,19 +21,24 @@ from jaxfd._hook import blackbox
 from jaxfd._reports import check_one_number
 from jaxfd.optim._checkpoint import identity_of
 from jaxfd.optim._descent import Descent
-from jaxfd.optim._evaluator import Evaluator, untraceable
 from jaxfd.optim._executable import segment, value_of
-from jaxfd.optim._host_function import learnt, of_box
-from jaxfd.optim._landscape import HostLandscape, Landscape, TracedLandscape
-from jaxfd.optim._layout import Layout
 from jaxfd.optim._loop import Run, begin, least_of, segment_of
-from jaxfd.optim._march import March, begin_at
-from jaxfd.optim._quasi import PATIENCE, QuasiNewton
-from jaxfd.optim._reading import Noise, read
+from jaxfd.optim._quasi_newton import (
+    PATIENCE,
+    HostLandscape,
+    Landscape,
+    March,
+    Noise,
+    QuasiNewton,
+    TracedLandscape,
+    begin_at,
+    look_around,
+    read,
+)
+from jaxfd.optim._rows import Evaluator, Layout, learnt, of_box, untraceable
 from jaxfd.optim._state import add, number
 from jaxfd.optim._steps import FOUND, STALLED, Steps
 from jaxfd.optim._vector import box_of
-from jaxfd.optim._verdict import look_around
 
 # A run of an optimiser that stalls is judged by a gradient of so many entries at most.
 _JUDGED = 200

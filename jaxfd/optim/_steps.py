@@ -1,8 +1,8 @@
 """What a loop and its steps say to each other.
 
 A step is a way to go from one point to the next: any optax optimiser in `_descent`. (Steps of the
-quasi-Newton method, in `_quasi`, run on the host and share only the words for an end.) The loop in
-`_loop` must not know which.
+quasi-Newton method, in `_quasi_newton`, run on the host and share only the words for an end.) The
+loop in `_loop` must not know which.
 """
 
 from __future__ import annotations

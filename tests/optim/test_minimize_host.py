@@ -14,7 +14,7 @@ from _tools import x64
 
 import jaxfd
 from jaxfd.optim import minimize
-from jaxfd.optim._metric import Metric
+from jaxfd.optim._quasi_newton.metric import Metric
 
 
 class Counted:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._model import ResidualModel
+from jaxfd.optim._fits.model import ResidualModel
 from jaxfd.optim._status import Status
 
 Rows = Float[np.ndarray, "k m"]

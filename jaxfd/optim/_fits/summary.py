@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._errors import errors_of
-from jaxfd.optim._experiment import Experiment
-from jaxfd.optim._fit import Fit, Minimum
-from jaxfd.optim._jacobians import Slopes
-from jaxfd.optim._search import Search
+from jaxfd.optim._fits.errors import errors_of
+from jaxfd.optim._fits.experiment import Experiment
+from jaxfd.optim._fits.fit import Fit, Minimum
+from jaxfd.optim._fits.jacobians import Slopes
+from jaxfd.optim._fits.search import Search
 from jaxfd.optim._status import Status
 
 # Minima whose costs differ by less than this, or parameters by less than that share of their

@@ -23,10 +23,9 @@ from jaxfd._functions import entry_of
 from jaxfd._methods import Method, Relative
 from jaxfd._reports import eps_of
 from jaxfd._transforms import counted, schedule_of
-from jaxfd.optim._differences import Slopes, one_sided, two_sided
-from jaxfd.optim._evaluator import Evaluator
 from jaxfd.optim._executable import Executable, value_of
-from jaxfd.optim._layout import Layout
+from jaxfd.optim._quasi_newton.differences import Slopes, one_sided, two_sided
+from jaxfd.optim._rows import Evaluator, Layout
 from jaxfd.optim._vector import Vectors
 
 Row = Float[np.ndarray, "n"]

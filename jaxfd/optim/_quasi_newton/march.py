@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from jaxfd.optim._knowledge import begin
-from jaxfd.optim._landscape import Landscape
 from jaxfd.optim._loop import Run, least_of
-from jaxfd.optim._quasi import PATIENCE, QuasiNewton
+from jaxfd.optim._quasi_newton.knowledge import begin
+from jaxfd.optim._quasi_newton.landscape import Landscape
+from jaxfd.optim._quasi_newton.quasi import PATIENCE, QuasiNewton
 from jaxfd.optim._steps import ENDLESS, GOING, NOISY
 
 _MOST = np.iinfo(np.int32).max

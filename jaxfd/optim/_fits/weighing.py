@@ -15,7 +15,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import check_positive
-from jaxfd.optim._parameters import spread
+from jaxfd.optim._fits.parameters import spread
 
 Rows = Float[np.ndarray, "*k m"]
 

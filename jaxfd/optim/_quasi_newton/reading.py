@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxfd._methods import Method
-from jaxfd.optim._differences import side
-from jaxfd.optim._landscape import Landscape
+from jaxfd.optim._quasi_newton.differences import side
+from jaxfd.optim._quasi_newton.landscape import Landscape
 
 Row = Float[np.ndarray, "n"]
 

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from jaxfd._estimate import HostProgram, ProgramHolder
-from jaxfd.optim._host_function import learnt, of_box
-from jaxfd.optim._keeper import Keeper
-from jaxfd.optim._layout import Layout
-from jaxfd.optim._traced_function import TracedFunctionOfRows
+from jaxfd.optim._rows.host_function import learnt, of_box
+from jaxfd.optim._rows.keeper import Keeper
+from jaxfd.optim._rows.layout import Layout
+from jaxfd.optim._rows.traced_function import TracedFunctionOfRows
 
 # Functions that JAX could not trace, so that it is not asked again.
 untraceable: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -22,9 +22,9 @@ from jaxfd._places import Schedule
 from jaxfd._primitives import host_call_p
 from jaxfd._system import host_calls
 from jaxfd.optim._checkpoint import identity_of
-from jaxfd.optim._host_function import check_real_output
-from jaxfd.optim._keeper import Keeper, KeptRows
-from jaxfd.optim._layout import Layout
+from jaxfd.optim._rows.host_function import check_real_output
+from jaxfd.optim._rows.keeper import Keeper, KeptRows
+from jaxfd.optim._rows.layout import Layout
 
 _DOUBLE = float(np.finfo(np.float64).eps)
 

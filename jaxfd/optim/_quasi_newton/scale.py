@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._differences import two_sided
-from jaxfd.optim._landscape import Landscape
-from jaxfd.optim._reading import Noise, Reading
+from jaxfd.optim._quasi_newton.differences import two_sided
+from jaxfd.optim._quasi_newton.landscape import Landscape
+from jaxfd.optim._quasi_newton.reading import Noise, Reading
 
 Row = Float[np.ndarray, "n"]
 

@@ -11,8 +11,8 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._jacobians import Differences
-from jaxfd.optim._standing import Standing
+from jaxfd.optim._fits.jacobians import Differences
+from jaxfd.optim._fits.standing import Standing
 
 Row = Float[np.ndarray, "n"]
 Rows = Float[np.ndarray, "k n"]

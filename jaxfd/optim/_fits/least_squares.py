@@ -19,19 +19,18 @@ from jaxfd._methods import Method
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import ctrl_c, host_calls
 from jaxfd._transforms import schedule_of
-from jaxfd.optim._conversations import converse
-from jaxfd.optim._evaluator import evaluator_of
-from jaxfd.optim._experiment import EndError, Experiment
-from jaxfd.optim._fit import Fit
-from jaxfd.optim._given_differences import stencil_of
-from jaxfd.optim._keeper import Keeper
-from jaxfd.optim._parameters import Parameters
-from jaxfd.optim._profile import profiled
-from jaxfd.optim._search import Search
-from jaxfd.optim._starts import starts_of
+from jaxfd.optim._fits.conversations import converse
+from jaxfd.optim._fits.experiment import EndError, Experiment
+from jaxfd.optim._fits.fit import Fit
+from jaxfd.optim._fits.given_differences import stencil_of
+from jaxfd.optim._fits.parameters import Parameters
+from jaxfd.optim._fits.profile import profiled
+from jaxfd.optim._fits.search import Search
+from jaxfd.optim._fits.starts import starts_of
+from jaxfd.optim._fits.summary import summary
+from jaxfd.optim._fits.weighing import Weighing
+from jaxfd.optim._rows import Keeper, evaluator_of
 from jaxfd.optim._status import Status
-from jaxfd.optim._summary import summary
-from jaxfd.optim._weighing import Weighing
 
 # Evaluations that a search may spend where nothing is said, in units of p + 1.
 _PATIENCE = 1000

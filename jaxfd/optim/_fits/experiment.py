@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._runs import Tally
-from jaxfd.optim._evaluator import Evaluator
-from jaxfd.optim._parameters import Parameters
+from jaxfd.optim._fits.parameters import Parameters
+from jaxfd.optim._fits.weighing import Weighing
+from jaxfd.optim._rows import Evaluator
 from jaxfd.optim._status import Status
-from jaxfd.optim._weighing import Weighing
 
 
 class EndError(Exception):

@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._knowledge import State, Step
-from jaxfd.optim._landscape import Landscape
-from jaxfd.optim._line import LineSearch, line_search
-from jaxfd.optim._metric import Metric
-from jaxfd.optim._noise import look_at_noise
-from jaxfd.optim._reading import TINY, Noise, Reading, read, read_by_method
-from jaxfd.optim._scale import learn_scales
+from jaxfd.optim._quasi_newton.knowledge import State, Step
+from jaxfd.optim._quasi_newton.landscape import Landscape
+from jaxfd.optim._quasi_newton.line import LineSearch, line_search
+from jaxfd.optim._quasi_newton.metric import Metric
+from jaxfd.optim._quasi_newton.noise import look_at_noise
+from jaxfd.optim._quasi_newton.reading import TINY, Noise, Reading, read, read_by_method
+from jaxfd.optim._quasi_newton.scale import learn_scales
+from jaxfd.optim._quasi_newton.verdict import look_around
 from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
-from jaxfd.optim._verdict import look_around
 
 Row = Float[np.ndarray, "n"]
 

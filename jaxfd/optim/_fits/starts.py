@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import check_integer, is_integer
-from jaxfd.optim._parameters import Parameters
+from jaxfd.optim._fits.parameters import Parameters
 
 # What x0 is multiplied by, for its order of magnitude may be wrong, and how far starts are drawn
 # around that, in shares of its entries: one after the other.

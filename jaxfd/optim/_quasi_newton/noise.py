@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._reports import Noise, choose, difference_table
-from jaxfd.optim._landscape import Landscape
+from jaxfd.optim._quasi_newton.landscape import Landscape
 
 _TICKS = np.array([-4, -3, -2, -1, 1, 2, 3, 4])
 _POWERS = (3 / 4, 11 / 24, 1 / 6)

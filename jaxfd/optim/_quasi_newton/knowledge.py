@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._landscape import Landscape
-from jaxfd.optim._metric import Metric
-from jaxfd.optim._reading import Noise
+from jaxfd.optim._quasi_newton.landscape import Landscape
+from jaxfd.optim._quasi_newton.metric import Metric
+from jaxfd.optim._quasi_newton.reading import Noise
 
 Row = Float[np.ndarray, "n"]
 

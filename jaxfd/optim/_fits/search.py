@@ -20,11 +20,11 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._given_differences import GivenDifferences, GivenStencil
-from jaxfd.optim._jacobians import Differences
-from jaxfd.optim._standing import Standing
+from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
+from jaxfd.optim._fits.jacobians import Differences
+from jaxfd.optim._fits.standing import Standing
+from jaxfd.optim._fits.trials import BAD, TAKEN, attempt
 from jaxfd.optim._status import Status
-from jaxfd.optim._trials import BAD, TAKEN, attempt
 
 Rows = Float[np.ndarray, "k m"]
 # Points are yielded, their residuals come back: NaN for those that failed.

@@ -18,8 +18,8 @@ from jaxfd._arrays import flatten, leaf_name
 from jaxfd._estimate import HostProgram
 from jaxfd._places import Declaration, Host, HostFunction, Schedule
 from jaxfd._runs import Runner, fingerprint
-from jaxfd.optim._keeper import Keeper
-from jaxfd.optim._layout import Layout
+from jaxfd.optim._rows.keeper import Keeper
+from jaxfd.optim._rows.layout import Layout
 
 # A vectorised function is given so many trial points at once.
 _VECTORIZED = 16

@@ -14,7 +14,7 @@ from jax import tree_util
 from jaxtyping import Bool, Float, PyTree
 
 from jaxfd._arrays import entry_names
-from jaxfd.optim._layout import Layout
+from jaxfd.optim._rows import Layout
 
 Row = Float[np.ndarray, "n"]
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._landscape import Landscape
-from jaxfd.optim._line import line_search
-from jaxfd.optim._reading import Reading
+from jaxfd.optim._quasi_newton.landscape import Landscape
+from jaxfd.optim._quasi_newton.line import line_search
+from jaxfd.optim._quasi_newton.reading import Reading
 from jaxfd.optim._steps import FAILED, FOUND, JUMPS
 
 Row = Float[np.ndarray, "n"]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._conversations import converse
-from jaxfd.optim._errors import errors_of, student_limit
-from jaxfd.optim._experiment import Experiment
-from jaxfd.optim._search import Search
+from jaxfd.optim._fits.conversations import converse
+from jaxfd.optim._fits.errors import errors_of, student_limit
+from jaxfd.optim._fits.experiment import Experiment
+from jaxfd.optim._fits.search import Search
 
 Talk = Generator[Float[np.ndarray, "k n"], Float[np.ndarray, "k m"], float]
 
