@@ -5,10 +5,11 @@ It must not know what a result means, and imports nothing of dask.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import os
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
 
 from jaxfd import _worker
@@ -33,9 +34,17 @@ class ClusterCrew(ExecutorCrew):
         self._again: collections.Counter[Job] = collections.Counter()
 
     def _start(self, calls: list[Invocation]) -> Any:
+        # Submitted as dask's executor does it, but for the answer: a result that gets lost while
+        # it is fetched ends the executor's own watch over it, and its future never comes.
+        client, options = self._executor._client, self._executor._kwargs
+        new = os.urandom(8)
         if self._trial is None:
-            return super()._start(calls)
-        return self._executor.submit(_worker.run_once, self._fun, calls, os.urandom(8))
+            future = client.submit(_worker.run, self._fun, calls, None, new, **options)
+        else:
+            future = client.submit(_worker.run_once, self._fun, calls, new, **options)
+        answer = _answer(future)
+        found: Future[Any] = asyncio.run_coroutine_threadsafe(answer, client.loop.asyncio_loop)
+        return found
 
     def _misfortune(self, job: Job, count: int, error: Exception) -> Failure | None:
         if type(error).__name__ == "KilledWorker":
@@ -50,3 +59,12 @@ class ClusterCrew(ExecutorCrew):
             return super()._misfortune(job, count, error)
         self.submit(job)
         return None
+
+
+async def _answer(future: Any) -> Any:
+    """What a dask future comes to; the future is cancelled with the wait for it."""
+    try:
+        return await future
+    except asyncio.CancelledError:
+        await future.cancel()
+        raise
