@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
@@ -30,21 +31,13 @@ class ClusterCrew(ExecutorCrew):
     """
 
     def __init__(self, fun: Callable[..., Any], calls: Calls, executor: Any) -> None:
-        super().__init__(fun, calls, executor)
+        super().__init__(fun, calls, _watched(executor))
         self._again: collections.Counter[Job] = collections.Counter()
 
     def _start(self, calls: list[Invocation]) -> Any:
-        # Submitted as dask's executor does it, but for the answer: a result that gets lost while
-        # it is fetched ends the executor's own watch over it, and its future never comes.
-        client, options = self._executor._client, self._executor._kwargs
-        new = os.urandom(8)
         if self._trial is None:
-            future = client.submit(_worker.run, self._fun, calls, None, new, **options)
-        else:
-            future = client.submit(_worker.run_once, self._fun, calls, new, **options)
-        answer = _answer(future)
-        found: Future[Any] = asyncio.run_coroutine_threadsafe(answer, client.loop.asyncio_loop)
-        return found
+            return super()._start(calls)
+        return self._executor.submit(_worker.run_once, self._fun, calls, os.urandom(8))
 
     def _misfortune(self, job: Job, count: int, error: Exception) -> Failure | None:
         if type(error).__name__ == "KilledWorker":
@@ -61,8 +54,24 @@ class ClusterCrew(ExecutorCrew):
         return None
 
 
-async def _answer(future: Any) -> Any:
-    """What a dask future comes to; the future is cancelled with the wait for it."""
+def _watched(executor: Any) -> Any:
+    """A dask executor whose futures always come to something.
+
+    Its own watch over a future ends where a result gets lost while it is fetched, and whoever
+    waits for the future then waits for ever (distributed 2026.8, ``_cascade_future``).
+    """
+    watched = copy.copy(executor)
+    watched._wrap_future = _watch
+    return watched
+
+
+def _watch(future: Any) -> Future[Any]:
+    """A future of `concurrent.futures` that comes to what a dask future comes to."""
+    return asyncio.run_coroutine_threadsafe(_outcome(future), future.client.loop.asyncio_loop)
+
+
+async def _outcome(future: Any) -> Any:
+    """The result of a dask future, which is cancelled with the wait for it."""
     try:
         return await future
     except asyncio.CancelledError:
