@@ -44,8 +44,12 @@ def _against_vmap(n: int, dtype: Any, whole: bool) -> float:
     x = _x(n, dtype)
     h = float(jnp.finfo(x.dtype).eps) ** (1 / 3) * jnp.maximum(jnp.abs(x), 1.0)
     points = jnp.concatenate([x + jnp.diag(h), x - jnp.diag(h)])
-    batched = jax.jit(jax.vmap(rosenbrock))
-    gradient = jax.jit(jaxfd.grad(rosenbrock))
+
+    def fun(x: jax.Array) -> jax.Array:  # new each time: programs are kept with their functions
+        return rosenbrock(x)
+
+    batched = jax.jit(jax.vmap(fun))
+    gradient = jax.jit(jaxfd.grad(fun))
     least = kernel._LEAST_FOLLOWED
     kernel._LEAST_FOLLOWED = 2**62 if whole else least
     try:
