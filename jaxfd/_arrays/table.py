@@ -33,6 +33,7 @@ def table(
     columns: Sequence[Column],
     *,
     total: int,
+    of: str = "entry",
     width: int = 0,
     head: str = "",
     remarks: Iterable[str] | None = None,
@@ -43,6 +44,7 @@ def table(
         names: the entries that are shown, in their order.
         columns: what is said of them, in numbers; what they have beyond the names is not shown.
         total: how many entries there are; how many of them are missing is said at the end.
+        of: what the names are names of.
         width: how many characters a name takes at least.
         head: what stands above the remarks.
         remarks: what is said behind the numbers of each row.
@@ -55,9 +57,9 @@ def table(
         >>> print("|".join(lines))
         entry    slope|x[0]         1|x[1]       2.5|... 1 more
     """
-    width = max([width, len("entry"), *map(len, names)])
+    width = max([width, len(of), *map(len, names)])
     heads = (f"{column.head:>{column.width}}" for column in columns)
-    lines = [_line(f"{'entry':<{width}}", heads, head)]
+    lines = [_line(f"{of:<{width}}", heads, head)]
     # The names come first: what they do not reach in an endless column is not even asked for.
     behind = [""] * len(names) if remarks is None else remarks
     for name, remark, *numbers in zip(names, behind, *(c.values for c in columns), strict=False):

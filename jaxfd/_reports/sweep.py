@@ -104,8 +104,21 @@ class StepSweep:
             Column("default step", 12, ".1e", flat(self.default_step)),
             Column("error", 9, ".1e", flat(self.default_error)),
         ]
-        head = f"{count} steps, {self.evaluations} evaluations"
-        return "\n".join([head, *table(names[:_ROWS], columns, total=len(names))])
+        lines = [f"{count} steps, {self.evaluations} evaluations"]
+        lines += table(names[:_ROWS], columns, total=len(names))
+        if len(names) == 1:
+            lines += ["", *self._branches()]
+        return "\n".join(lines)
+
+    def _branches(self) -> list[str]:
+        """A line for each step of the only entry, or for as many as fit on a screen."""
+        rows = slice(None, None, 1 + len(flat(self.steps, 1)) // (2 * _ROWS))
+        columns = [
+            Column("derivative", 14, ".6g", flat(self.derivative, 1)[rows, 0]),
+            Column("error", 9, ".1e", flat(self.error, 1)[rows, 0]),
+        ]
+        names = [f"{h:.1e}" for h in flat(self.steps, 1)[rows, 0]]
+        return table(names, columns, total=len(names), of="step")
 
 
 def step_sweep(
@@ -137,7 +150,7 @@ def step_sweep(
         chunk_size: how many points of one step are evaluated at once, as for `grad`.
 
     Returns:
-        A `StepSweep`. Print it for a table, or `plot` it.
+        A `StepSweep`. Print it for a table, of a single entry with its steps, or `plot` it.
 
     Raises:
         TypeError: ``x`` holds integers, complex or traced numbers, or ``method`` has no step to

@@ -273,6 +273,19 @@ class TestText:
         assert [line.split()[0] for line in text[2:]] == ["a", "b[0]", "b[1]"]
         assert len({len(line) for line in text[1:]}) == 1
 
+    def test_one_entry_has_a_line_for_each_step(self):
+        steps = [1e-3, 1e-2, 0.5]
+        sweep = jaxfd.step_sweep(box(np.sin), 1.0, steps=steps, exact=np.cos(1.0))
+        rows = [line.split() for line in str(sweep).splitlines()]
+        assert rows[4] == ["step", "derivative", "error"]
+        np.testing.assert_allclose([float(row[0]) for row in rows[5:]], steps, rtol=0.05)
+        np.testing.assert_allclose([float(row[2]) for row in rows[5:]], sweep.error, rtol=0.05)
+
+    def test_one_entry_fits_on_a_screen(self):
+        steps = np.geomspace(1e-6, 1.0, 200)
+        text = str(jaxfd.step_sweep(box(np.sin), 1.0, steps=steps, exact=0.5))
+        assert 25 <= len(text.splitlines()) <= 46
+
     def test_long(self):
         x = {"a_name_of_more_than_usual_length": np.ones(30)}
         text = str(jaxfd.step_sweep(box(lambda x: np.sum(*x.values())), x, steps=[1e-3, 1e-2]))
