@@ -112,12 +112,13 @@ class StepSweep:
 
     def _branches(self) -> list[str]:
         """A line for each step of the only entry, or for as many as fit on a screen."""
-        rows = slice(None, None, 1 + len(flat(self.steps, 1)) // (2 * _ROWS))
+        numbers = self.to_dict()
+        rows = slice(None, None, 1 + len(numbers["step"]) // (2 * _ROWS))
         columns = [
-            Column("derivative", 14, ".6g", flat(self.derivative, 1)[rows, 0]),
-            Column("error", 9, ".1e", flat(self.error, 1)[rows, 0]),
+            Column("derivative", 14, ".6g", numbers["derivative"][rows]),
+            Column("error", 9, ".1e", numbers["error"][rows]),
         ]
-        names = [f"{h:.1e}" for h in flat(self.steps, 1)[rows, 0]]
+        names = [f"{h:.1e}" for h in numbers["step"][rows]]
         return table(names, columns, total=len(names), of="step")
 
 
