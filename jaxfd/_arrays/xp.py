@@ -7,6 +7,7 @@ many lines, as a namespace is: that it lies apart from who asks is on purpose.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def constant(xp: Any, x: Any) -> Any:
 def apply(xp: Any, matrix: np.ndarray, data: Float[Any, "m *s"]) -> Float[Any, "c *s"]:
     """Sums of the first axis of ``data``, weighted by the rows of a matrix, at full precision."""
     if xp is np:
-        return np.tensordot(matrix.astype(data.dtype), data, axes=1)
+        flat = data.reshape(len(data), math.prod(data.shape[1:]))
+        return (matrix.astype(data.dtype) @ flat).reshape(len(matrix), *data.shape[1:])
     weights = jnp.asarray(matrix, data.dtype)
     return jnp.tensordot(weights, data, axes=1, precision=lax.Precision.HIGHEST)
 

@@ -37,6 +37,9 @@ _IN_A_KERNEL = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 # A search moves points along the real axis.
 _REAL = Method()
 
+# The quickest way from NumPy's arrays to JAX's.
+_same = jax.jit(lambda arrays: arrays)
+
 
 class HostSearch:
     """Runs tasks on the host whose method searches.
@@ -152,6 +155,8 @@ def _on_device(result: Any, device: Any) -> Any:
         for i, leaf in enumerate(flat)
         if not isinstance(leaf, jax.Array) and leaf.dtype != jax.dtypes.float0
     ]
-    for i, leaf in zip(moved, jax.device_put([flat[i] for i in moved], device), strict=True):
+    numbers = [flat[i] for i in moved]
+    numbers = _same(numbers) if device is None else jax.device_put(numbers, device)
+    for i, leaf in zip(moved, numbers, strict=True):
         flat[i] = leaf
     return jax.tree.unflatten(tree, flat)

@@ -42,7 +42,7 @@ class Batches:
 
     def centre(self, key: Any, x: Sequence[Any], rest: Any, home: Any = None) -> list[Any]:
         """All outputs at ``x``, the auxiliary ones too."""
-        return list(self._centre(key, jax.device_put(list(x), home), rest))
+        return list(self._centre(key, _placed(list(x), home), rest))
 
     def line(
         self,
@@ -55,7 +55,7 @@ class Batches:
         home: Any = None,
     ) -> tuple[list[Any] | None, list[Any]]:
         """Outputs at a few points given whole, and at ``x`` if that rides; see `Place.line`."""
-        given = jax.device_put((list(x), list(points)), home)
+        given = _placed((list(x), list(points)), home)
         found: tuple[list[Any] | None, list[Any]] = self._line(key, schedule, ride, *given, rest)
         return found
 
@@ -92,7 +92,7 @@ class Batches:
             the points, of the length of the ids, of which the first ``count`` say something.
         """
         chunks = np.int32(-(-count // size))
-        described = jax.device_put((list(x), list(ids), list(values), chunks), home)
+        described = _placed((list(x), list(ids), list(values), chunks), home)
         found: tuple[list[Any] | None, list[Any]]
         found = self._chunks(key, schedule, block, size, rest, *described)
         return found
@@ -160,3 +160,8 @@ class Batches:
             empty = [jnp.zeros((room, *o.shape), o.dtype) for o in program.out]
             outputs = lax.fori_loop(np.int32(0), chunks, step, empty)
         return None if following is None else following.at_x, outputs
+
+
+def _placed(tree: Any, home: Any) -> Any:
+    """Arrays where they are committed to; others go there with the call, which takes less."""
+    return tree if home is None else jax.device_put(tree, home)

@@ -65,6 +65,12 @@ class Fits:
     freedom: np.ndarray
     derivative: int
 
+    @functools.cached_property
+    def quantiles(self) -> np.ndarray:
+        """For 1, 2, ... sets of points, what makes a bound of each fit's standard error."""
+        sets = range(1, MOST_SETS + 1)
+        return np.array([[student(f * n) for f in self.freedom] for n in sets])
+
 
 def _fits(
     nodes: Sequence[Fraction],
@@ -262,10 +268,9 @@ def judge(xp: Any, fits: Fits, evidence: Evidence, floor: Float[Any, "*s"]) -> B
     gain, freedom = column(fits.gain, unit), column(fits.freedom, unit)
     spread = xp.sqrt(constant(xp, evidence.energy) / (freedom * sets))
     spread = xp.where(evidence.lost > 0, np.inf, xp.maximum(spread, floor / unit))
-    table = np.array([[student(f * n) for f in fits.freedom] for n in range(1, MOST_SETS + 1)])
-    quantile: Any = column(table[-1], unit)
+    quantile: Any = column(fits.quantiles[-1], unit)
     for n in range(MOST_SETS - 1, 0, -1):
-        quantile = xp.where(sets <= n, column(table[n - 1], unit), quantile)
+        quantile = xp.where(sets <= n, column(fits.quantiles[n - 1], unit), quantile)
     excess = xp.maximum(spread**2 - xp.min(spread, axis=0) ** 2, 0)
     noise = (quantile * spread) ** 2
     error = gain * xp.sqrt((noise + column(fits.bias, unit) ** 2 * excess * sets) / weight)

@@ -113,7 +113,7 @@ class Explored(NamedTuple):
         search: the search.
         centre: the outputs at ``x``, the auxiliary ones too.
         value: the derivative, shape ``(*lead, N, O)``, all outputs in one row.
-        error: a bound of its error.
+        error: a bound of its error; None where not wanted.
         side: to which side of ``x`` the points lie, 0 for both, shape ``(*lead, N)``.
         radius: the radius of the last fit.
         step: how far the points of the best one go.
@@ -136,53 +136,69 @@ class Explored(NamedTuple):
 def search(method: Adaptive, place: Place, call: Call, wish: Wish) -> Derivatives:
     """Finds the derivative along every coordinate, and how far it can be trusted.
 
-    See `derivatives`; the outputs at ``x`` and the errors come along whether wanted or not.
+    See `derivatives`; the outputs at ``x`` come along whether wanted or not.
     """
     with np.errstate(all="ignore"), advised(place, call):
-        told = explore(method, place, call, wish.order or 1)
+        told = explore(method, place, call, wish.order or 1, barred=wish.error)
         ground, base = told.search.ground, told.search.centre
         return derivatives_by_leaf(
             place,
             call.parts.real,
             centre=told.centre,
             values=ground.restore(told.value, base),
-            errors=ground.restore(told.error, base),
+            errors=ground.restore(told.error, base) if wish.error else [],
             step=told.step,
             one_sided=told.side != 0,
             evaluations=told.evaluations,
         )
 
 
-def explore(method: Adaptive, place: Place, call: Call, derivative: int) -> Explored:
-    """Looks for the derivative of an order along every coordinate."""
+def explore(
+    method: Adaptive, place: Place, call: Call, derivative: int, barred: bool = True
+) -> Explored:
+    """Looks for the derivative of an order along every coordinate.
+
+    Args:
+        method: the method.
+        place: where points are evaluated.
+        call: the call.
+        derivative: the order.
+        barred: whether bounds of the errors are wanted.
+    """
     ground = survey(place, call, method)
     found, centre, start = begin(ground, method.noise, derivative)
     climbed = climb(found, start)
     state = refine(found, _fit(found, climbed, centre))
     xp = place.xp
     best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
-    value, error = state.best.value, BAR * best.error
-    vague = climbed.unresolved
-    error = (
-        xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype) * error
-    )
-    error = xp.maximum(error, xp.where(vague[..., None], climbed.doubt, 0))
-    for more in (_of_slopes if derivative == 1 else _of_curves)(found, climbed, state, best):
-        error = xp.maximum(error, more)
-    error = xp.where(state.jump | ~xp.isfinite(value), np.inf, error)
+    value = state.best.value
     flat = ground.flat.astype(found.dtype)[..., None]
     reach = xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype)
     return Explored(
         search=found,
         centre=centre,
         value=xp.where(flat == 0, 0, value * flat),
-        error=xp.where(flat == 0, 0, error),
+        error=xp.where(flat == 0, 0, _bar(found, climbed, state, best)) if barred else None,
         side=state.side,
         radius=state.radius,
         step=state.radius * reach,
         spread=best.error / found.per_radius(best.gain, state.radius) / _QUANTILE,
         evaluations=(xp.sum(state.spent, axis=-1) * ground.repeats + 1).astype(np.int32),
     )
+
+
+def _bar(search: Search, climbed: Climb, state: Round, best: BestFit) -> Any:
+    """A bound of the error of the derivative."""
+    xp, vague = search.xp, climbed.unresolved
+    error = BAR * best.error
+    error = (
+        xp.where((vague & (state.side != 0))[..., None], _VAGUE, 1.0).astype(error.dtype) * error
+    )
+    error = xp.maximum(error, xp.where(vague[..., None], climbed.doubt, 0))
+    of_order = _of_slopes if search.derivative == 1 else _of_curves
+    for more in of_order(search, climbed, state, best):
+        error = xp.maximum(error, more)
+    return xp.where(state.jump | ~xp.isfinite(state.best.value), np.inf, error)
 
 
 def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:

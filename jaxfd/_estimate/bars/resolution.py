@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import power_of_two
+from jaxfd._arrays import column, power_of_two
 
 # The standard deviation of what rounding to a grid of 1 does.
 UNIFORM = 0.29
@@ -44,15 +44,15 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
         xp.where(good, lowest / power_of_two(xp, xp.where(good, size, 1)), np.inf), axis=0
     )
     binary = xp.maximum(binary, xp.where(good[0], share * power_of_two(xp, size[0]), 0))
-    decimal = xp.zeros_like(binary)
     largest = xp.max(size, axis=0)
-    for k in range(int(-np.log10(kind.eps)), _COARSEST - 1, -1):
-        scaled = size * (10.0**k)
-        off = xp.abs(scaled - xp.round(scaled))
-        fits = xp.all(off <= 4 * kind.eps * scaled, axis=0)
-        # Where rounding alone would hide the grid, it says nothing.
-        seen = largest * (10.0**k) * kind.eps < 0.01
-        decimal = xp.where(fits & seen, 10.0**-k, decimal)
+    powers = range(int(-np.log10(kind.eps)), _COARSEST - 1, -1)
+    times = column(np.array([10.0**k for k in powers]), size)
+    scaled = size * times
+    fits = xp.all(xp.abs(scaled - xp.round(scaled)) <= 4 * kind.eps * scaled, axis=1)
+    # Where rounding alone would hide the grid, it says nothing.
+    seen = largest * times[:, 0] * kind.eps < 0.01
+    grids = column(np.array([10.0**-k for k in powers]), largest)
+    decimal = xp.max(xp.where(fits & seen, grids, 0), axis=0)
     grid = xp.maximum(xp.where(xp.isfinite(binary), binary, 0), decimal)
     return xp.where(largest > 0, grid, 0).astype(every.dtype)
 
