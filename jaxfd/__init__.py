@@ -43,6 +43,7 @@ if _typing.TYPE_CHECKING:
     )
     from jaxfd._reports.sensitivity import sensitivity
     from jaxfd._runs import Journal, Progress, Runs
+    from jaxfd._system import JaxfdWarning
     from jaxfd._transforms import (
         Estimate,
         derivative,
@@ -55,7 +56,6 @@ if _typing.TYPE_CHECKING:
         jvp,
         value_and_grad,
     )
-    from jaxfd._warning import JaxfdWarning
 
     __version__: str
 
@@ -119,11 +119,11 @@ _FOLDERS = {
         *("check_grads", "estimate_noise", "sensitivity", "step_sweep"),
     ),
     "_runs": ("Journal", "Progress", "Runs"),
+    "_system": ("JaxfdWarning",),
     "_transforms": (
         *("Estimate", "derivative", "estimate", "grad", "hessian", "hessian_diagonal", "hvp"),
         *("jacobian", "jvp", "value_and_grad"),
     ),
-    "_warning": ("JaxfdWarning",),
 }
 _FOLDER_OF = {name: folder for folder, names in _FOLDERS.items() for name in names}
 
@@ -156,7 +156,7 @@ def _version() -> str:
 
 
 if _version() == "0.10.2":
-    from jaxfd._warning import JaxfdWarning as _JaxfdWarning
+    from jaxfd._system import JaxfdWarning as _JaxfdWarning
 
     _warnings.warn(
         "jax 0.10.2 on CPU computes differences such as sum(f(s) - f(-s)) wrongly under jit "

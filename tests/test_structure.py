@@ -20,16 +20,7 @@ TESTS = Path(__file__).parent
 # The folders, from the ground up: one imports from itself and from those before it. This is the
 # only list of layers that there is.
 LAYERS = (
-    *(
-        "_warning",
-        "_worker",
-        "_arrays",
-        "_functions",
-        "_system",
-        "_primitives",
-        "_jaxpr",
-        "_methods",
-    ),
+    *("_worker", "_arrays", "_functions", "_system", "_primitives", "_jaxpr", "_methods"),
     *("_points", "_random"),
     *("_runs", "_places", "_estimate", "_transforms", "_hook", "_networks", "_reports", "_plot"),
     *("optim", "calculator"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._warning import JaxfdWarning
+from jaxfd._system import JaxfdWarning
 from jaxfd._worker import Failure
 
 _IN_WORKER = "In the worker it was:\n"

@@ -27,8 +27,7 @@ from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
 from jaxfd._runs.threads import ThreadCrew, waits_for_itself
-from jaxfd._system import host_calls
-from jaxfd._warning import JaxfdWarning
+from jaxfd._system import JaxfdWarning, host_calls
 from jaxfd._worker import Failure
 
 

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxfd._system import host_calls
-from jaxfd._warning import JaxfdWarning
+from jaxfd._system import JaxfdWarning, host_calls
 
 _APPLICATION = 0x6A667864  # "jfxd"
 _WAIT = 10.0  # seconds to wait for another program's lock

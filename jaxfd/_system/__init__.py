@@ -1,4 +1,4 @@
-"""The process around a host call: Ctrl-C, the end of the program, subnormal numbers."""
+"""The process around a host call: Ctrl-C, the end of the program, subnormal numbers, warnings."""
 
 from jaxfd._system import fenv as fenv
 from jaxfd._system.aside import aside as aside
@@ -6,3 +6,4 @@ from jaxfd._system.frames import ShortTracebacks as ShortTracebacks
 from jaxfd._system.hostcalls import host_calls as host_calls
 from jaxfd._system.interrupt import ctrl_c as ctrl_c
 from jaxfd._system.threads import interrupt_thread as interrupt_thread
+from jaxfd._system.warning import JaxfdWarning as JaxfdWarning

@@ -1,6 +1,6 @@
 """The one kind of warning that the library gives, so that users can tell it from others'.
 
-It lies beneath all rooms, and comes without JAX: worker processes and the front door need none.
+It must not know what is warned of.
 """
 
 
