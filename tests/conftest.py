@@ -4,6 +4,8 @@ Both are set around each test and not for the process, so that the doctests of t
 library, which share it, see JAX as its users do.
 """
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,20 @@ settings.register_profile(
 settings.load_profile("jaxfd")
 
 
+# Most programs of the tests run once: XLA takes longer to optimise them than they to run.
+_QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+
+
 def pytest_configure(config):
-    """Keeps what is compiled, for the other worker and for the next run."""
+    """Compiles quickly, and keeps what is compiled for the other worker and for the next run.
+
+    The heavy tests, which run for long, are compiled as users' programs are.
+    """
+    if config.option.markexpr == "not heavy":
+        os.environ.setdefault("XLA_FLAGS", _QUICK_COMPILATION)
     if config.pluginmanager.has_plugin("cacheprovider"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
