@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _tools import name
 
 import jaxfd
 
@@ -45,3 +46,26 @@ def test_no_point_lies_far_beyond_a_long_step():
     )
     jaxfd.estimate(box, method=jaxfd.Central(step=0.7))(0.2)
     assert max(np.abs(seen)) < 10
+
+
+class TestEntriesThatAreFew:
+    """Of many entries only some are looked at for the grid: what moves the value is among them."""
+
+    @pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @pytest.mark.parametrize("entry", [0, 63, 64, 100, 199])
+    @pytest.mark.parametrize("method", [jaxfd.Adaptive(), jaxfd.Central()], ids=name)
+    def test_one_entry_alone_moves_a_round_value(self, method, entry, outer):
+        estimate = outer(jaxfd.estimate(lambda x, i: 0.5 + jnp.sin(x[i]), method=method))
+        found = estimate(jnp.zeros(200), jnp.int32(entry))
+        wanted = np.zeros(200)
+        wanted[entry] = 1
+        error = np.abs(found.grad - wanted)
+        assert np.all(error <= found.error)
+        assert np.max(found.error) < 1e-9
+
+    def test_each_output_has_its_own(self):
+        found = jaxfd.estimate(lambda x: 0.25 + jnp.sin(x[60:70]), method=jaxfd.Adaptive())(
+            jnp.zeros(130)
+        )
+        np.testing.assert_allclose(found.grad, np.eye(130)[60:70], atol=1e-13)
+        assert np.max(found.error) < 1e-12

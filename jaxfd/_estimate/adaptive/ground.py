@@ -119,11 +119,12 @@ class Ground:
         for output in outputs:
             count = int(np.prod(output.shape[axis + 2 :], dtype=int))
             rows.append(output.reshape(*output.shape[: axis + 2], count))
-        row = xp.moveaxis(sample(_in_a_row(xp, rows, dtype), axis + 1), axis + 1, 0)
-        base = self.at_centre(centre, dtype)[..., 0, :]
-        every = constant(
-            xp, xp.concatenate([base[None], row.reshape(row.shape[0] * row.shape[1], *base.shape)])
-        )
+        still, base = constant(xp, _in_a_row(xp, rows, dtype)), self.at_centre(centre, dtype)
+        base = constant(xp, base)
+        row = xp.moveaxis(sample(xp, still, base, axis + 1), axis + 1, 0)
+        base = base[..., 0, :]
+        row = row.reshape(row.shape[0] * row.shape[1], *base.shape)
+        every = xp.concatenate([base[None], row])
         return xp.expand_dims(grid_of(xp, every), axis)
 
     def at_centre(self, centre: Sequence[Any], dtype: Any) -> Float[Any, "*lead 1 o"]:

@@ -268,7 +268,8 @@ def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any
 
 def _grid(xp: Any, axis: int, told: Told) -> Any:
     """The grid that the values lie on."""
-    some = xp.moveaxis(sample(told.values, axis + 1), axis + 1, 0)
+    base = xp.expand_dims(told.centre, axis)
+    some = xp.moveaxis(sample(xp, told.values, base, axis + 1), axis + 1, 0)
     every = [told.centre[None], told.along, some.reshape(-1, *told.centre.shape)]
     return grid_of(xp, xp.concatenate(every))
 

@@ -22,9 +22,27 @@ _COARSEST = -4
 _ENOUGH = 64
 
 
-def sample(values: Any, axis: int) -> Any:
-    """Some of the entries along an axis: enough to tell the grid."""
-    return values[(slice(None),) * axis + (slice(0, _ENOUGH),)]
+def sample(xp: Any, values: Float[Any, "k *lead n *out"], base: Any, axis: int) -> Any:
+    """Some of the entries along an axis, enough to tell the grid: such as change the value.
+
+    Of every 64th entry the first that does, so that one which alone does is among them.
+
+    Args:
+        xp: the array namespace.
+        values: values at the points along the entries.
+        base: the value at ``x``, broadcastable to ``(*lead, n, *out)``.
+        axis: which axis the entries are.
+    """
+    count = values.shape[axis]
+    if count <= _ENOUGH:
+        return values
+    every = np.minimum(np.arange(-(-count // _ENOUGH) * _ENOUGH), count - 1)
+    moves = xp.any(xp.isfinite(values) & (values != base), axis=0)
+    moves = xp.take(moves, every.reshape(-1, _ENOUGH), axis=axis - 1)
+    first = xp.argmax(moves, axis=axis - 1)
+    own = np.arange(_ENOUGH).reshape(-1, *(1,) * (values.ndim - axis - 1))
+    which = xp.minimum(first * _ENOUGH + own, count - 1)
+    return xp.take_along_axis(values, which[None], axis=axis)
 
 
 def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
