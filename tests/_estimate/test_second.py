@@ -382,7 +382,10 @@ class TestBars:
         assert "hessian" in str(found)
 
     @pytest.mark.parametrize("level", [1e-11, 1e-9, 1e-7, 1e-5])
-    @pytest.mark.parametrize("method", [Central(), Adaptive(), Central(step=0.02)])
+    @pytest.mark.parametrize(
+        "method",
+        [Central(), pytest.param(Adaptive(), marks=pytest.mark.heavy), Central(step=0.02)],
+    )
     def test_bars_hold_with_noise(self, method, level):
         held = []
         for seed in range(12):

@@ -36,7 +36,15 @@ class TestJit:
     def test_outside(self):
         np.testing.assert_allclose(jax.jit(gradient)(X), exact(X), rtol=1e-8)
 
-    @pytest.mark.parametrize("method", [Central(), Central(4), Forward(2), ComplexStep()], ids=name)
+    @pytest.mark.parametrize(
+        "method",
+        [
+            Central(),
+            *(pytest.param(method, marks=pytest.mark.heavy) for method in (Central(4), Forward(2))),
+            ComplexStep(),
+        ],
+        ids=name,
+    )
     def test_same_numbers_as_eagerly(self, method, dtype):
         """The compiler does not simplify the steps away."""
         x = jnp.asarray(X, dtype)
