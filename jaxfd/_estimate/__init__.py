@@ -8,6 +8,7 @@ place evaluates points, the estimator of the method's kind lays them and weighs 
 
 from jaxfd._estimate.adaptive import search as search, search_pairs as search_pairs
 from jaxfd._estimate.along import Line as Line, Sampling as Sampling
+from jaxfd._estimate.bars import UNIFORM as UNIFORM, grid_of as grid_of
 from jaxfd._estimate.estimator import (
     Wish as Wish,
     derivatives as derivatives,

@@ -10,11 +10,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd._estimate import UNIFORM, grid_of
 from jaxfd._runs import Tally
 from jaxfd.optim._fits.parameters import Parameters
 from jaxfd.optim._fits.weighing import Weighing
 from jaxfd.optim._rows import Evaluator
 from jaxfd.optim._status import Status
+
+# Values of fewer digits than this are rounded.
+_DIGITS = 1e-10
 
 
 class EndError(Exception):
@@ -80,6 +84,23 @@ class Experiment:
     def known(self, u: Float[np.ndarray, "p"]) -> Float[np.ndarray, "m"]:
         """What the function returned at a point that was asked for."""
         return self._known[u.tobytes()]
+
+    def coarse(self) -> float:
+        """The length of what rounding to digits or decimals did to what is squared.
+
+        As far as the values show that are still known; 0 where fewer than half of them do.
+        """
+        rows = np.array(list(self._known.values()))
+        rows = rows[np.isfinite(rows).all(1)]
+        if len(rows) < 2:
+            return 0.0
+        grid = UNIFORM * grid_of(np, rows)
+        size = np.max(np.abs(rows), axis=0)
+        if np.median(grid / np.where(size > 0, size, 1)) <= _DIGITS:
+            return 0.0
+        with np.errstate(all="ignore"):
+            moved = self.weighing(rows[0] + grid) - self.weighing(rows[0])
+        return float(np.linalg.norm(moved[np.isfinite(moved)]))
 
     def forget(self, but: Sequence[Float[np.ndarray, "p"]]) -> None:
         """Forgets what the function returned at other points than these and the last batch.

@@ -32,6 +32,14 @@ _STEEP = 10.0
 _BESIDE = 1e-7
 # The noise that is worth knowing, in shares of the residuals.
 _NOISE = 1e-9
+# The noise of a second difference, over the first one: that of a curve is far smaller.
+_SCATTERED = 1e-2
+# A difference of fewer times the rounding of its values tells no slope; so many times are wanted.
+_DROWNED, _CLEAR = 30.0, 1e6
+# Steps that had grown shrink again where a difference is so many times clearer than wanted.
+_PLAIN = 1e4
+# How often steps grow by how much at most where a difference is drowned.
+_GROWTHS, _GROWTH = 4, 1e4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +73,21 @@ class Searching(Protocol):
     upper: Float[np.ndarray, "n"]
     lost: Bool[np.ndarray, "n"]
     noise: float
+    floor: Float[np.ndarray, "n"]
+    least_sizes: Float[np.ndarray, "n"] | None
+    usual: Float[np.ndarray, "n"] | None
+    scale: Float[np.ndarray, "n"] | None
     width: int
     curved: bool
     known: Float[np.ndarray, "m n"] | None
 
     def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
 
+    def heights(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]: ...
+
     def eps(self) -> float: ...
+
+    def coarse(self) -> float: ...
 
 
 class Differences:
@@ -114,20 +130,56 @@ class Differences:
         # Only now is it known how coarse the values are.
         coarse = max(_STEP, search.eps() ** 0.5)
         model = search.model = ResidualModel(u, r, np.zeros((len(r), n)), search.curved)
-        steep = _steep(rows[1] - r, r, self._share)
-        if steep or coarse > self._share:
-            self._share = coarse
-            second = yield (u + 2 * h[0] * np.eye(n)[:1])
-            self._measure(r, rows[1], second[0])
-            if self._share > coarse or coarse > _STEP:
-                yield from self.renew(measure=False)
-                return
+        coarser, self._share = coarse > self._share, coarse
+        if (yield from self._steps_grow(r, rows[1:], h, coarser)):
+            yield from self.renew(measure=False)
+            return
         if not whole:
             others = yield points[1:]
+            if (yield from self._steps_grow(r, others, h, False, 1)):
+                yield from self.renew(measure=False)
+                return
             rows = np.concatenate([rows, others])
+        before = search.floor
         yield from self._weigh_forward(u, r, h, rows[1:])
         model.jacobian = search.slopes.jacobian if search.slopes is not None else model.jacobian
         model.renew(model.jacobian, np.ones(n))
+        # What is seen only farther away may be a jump from one digit to the next.
+        grown = bool((search.floor > before).any())
+        if grown and (yield from self.look_at_noise()):
+            yield from self.renew(measure=False)
+
+    def _steps_grow(
+        self,
+        r: Float[np.ndarray, "m"],
+        rows: Rows,
+        h: Float[np.ndarray, "n"],
+        coarser: bool,
+        first: int = 0,
+    ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Looks for noise where the first differences look like it; whether it needs longer steps.
+
+        Args:
+            r: the residuals at the start.
+            rows: at points beside it.
+            h: the steps.
+            coarser: whether values turned out to be coarser than assumed.
+            first: which entry the first of these points moves.
+        """
+        search = self._search
+        change = np.linalg.norm(rows - r, axis=1)
+        steep = [k for k in range(len(rows)) if _steep(rows[k] - r, r, self._share)]
+        if not (coarser or steep or (change == 0).any()):
+            return False
+        height, coarse = float(np.linalg.norm(r)), search.coarse()
+        before = self._share
+        if height > 0 and coarse > _NOISE * height:
+            self._suit(coarse, height)
+        elif coarser or steep:
+            k = steep[0] if steep else 0
+            second = yield (search.u + 2 * h[first + k] * np.eye(len(h))[first + k : first + k + 1])
+            self._measure(r, rows[k], second[0])
+        return self._share > before or coarser
 
     def around(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n n"]:
         """The points for forward differences at a point that is not the centre yet."""
@@ -152,10 +204,10 @@ class Differences:
             points = u + np.diag(h)
             noisy = search.noise > 0 and measure
             if noisy:
-                points = np.concatenate([points, u + 2 * h[0] * np.eye(n)[:1]])
+                points = np.concatenate([points, (u + h)[None]])
             rows = yield points
             if noisy:
-                self._measure(r, rows[0], rows[n])
+                self._measure_together(r, (rows[:n] - r).sum(0), rows[n], n)
             yield from self._weigh_forward(u, r, h, rows[:n])
         self._renew_model()
 
@@ -174,16 +226,15 @@ class Differences:
         slopes = search.slopes
         if slopes is None or slopes.u is not model.u or slopes.central:
             return False
-        moved = np.linalg.norm(slopes.jacobian * slopes.steps, axis=0)
-        k = int(np.argmin(np.where(moved > 0, moved, np.inf)))
-        point = model.u.copy()
-        point[k] += 2 * slopes.steps[k]
-        if not search.lower[k] <= point[k] <= search.upper[k]:
-            return False
-        rows = yield point[None]
-        before = self._share
-        first = model.r + slopes.jacobian[:, k] * slopes.steps[k]
-        self._measure(model.r, first, rows[0])
+        before, n = self._share, len(model.u)
+        # All entries at once: noise may follow any of them.
+        h = np.where(search.lost, 0.0, slopes.steps)
+        rows = yield (model.u + (h if n > 1 else 2 * h))[None]
+        if n > 1:
+            change = (slopes.jacobian * h).sum(1)
+            self._measure_together(model.r, change, rows[0], n)
+        else:
+            self._measure(model.r, model.r + slopes.jacobian[:, 0] * h[0], rows[0])
         return self._share > 2 * before
 
     def measure_again(self) -> Talk:
@@ -215,9 +266,33 @@ class Differences:
         if worth or self._search.noise > 0:
             self._suit(sigma, height)
 
+    def _measure_together(
+        self,
+        r: Float[np.ndarray, "m"],
+        change: Float[np.ndarray, "m"],
+        together: Float[np.ndarray, "m"],
+        n: int,
+    ) -> None:
+        """Takes the noise from a point where all entries moved, and the changes of each alone."""
+        if n == 1:
+            return
+        gap = float(np.linalg.norm(together - r - change))
+        height = float(np.linalg.norm(r))
+        if not np.isfinite(gap) or height == 0:
+            return
+        sigma = gap / (1.0 + n + (n - 1) ** 2) ** 0.5
+        worth = sigma > _NOISE * height and gap > 1e-3 * float(np.linalg.norm(together - r))
+        if worth or self._search.noise > 0:
+            self._suit(sigma, height)
+
     def _suit(self, sigma: float, height: float) -> None:
         """Takes notice of the noise of residuals of this length, and steps as far as suits it."""
-        self._search.noise = sigma
+        search = self._search
+        search.noise = sigma
+        # Entries were taken for larger where noise was taken for rounding.
+        search.floor = (
+            np.zeros_like(search.floor) if search.least_sizes is None else search.least_sizes
+        )
         least = max(_STEP, self._search.eps() ** 0.5)
         self._share = min(max(least, 2 * (sigma / height) ** 0.5), _FARTHEST)
 
@@ -251,13 +326,68 @@ class Differences:
                 h[inside] = -h[inside]
             bad = np.asarray(~np.isfinite(rows).all(1))
         search.lost = bad
+        yield from self._out_of_rounding(u, r, h, rows)
         old = self._model().jacobian
         jacobian = ((rows - r) / h[:, None]).T
         jacobian[:, bad] = old[:, bad]
-        blur = search.eps() * np.abs(r) + search.noise / len(r) ** 0.5
+        blur = search.eps() * search.heights(jacobian) + search.noise / len(r) ** 0.5
         error = np.abs(jacobian) * self._share + (blur[:, None] / np.abs(h))
         error[:, bad] = np.inf
         search.slopes = Slopes(u, jacobian, error, False, h)
+
+    def _out_of_rounding(
+        self,
+        u: Float[np.ndarray, "n"],
+        r: Float[np.ndarray, "m"],
+        h: Float[np.ndarray, "n"],
+        rows: Rows,
+    ) -> Talk:
+        """Moves entries farther whose differences are drowned; steps and rows change in place."""
+        for _ in range(_GROWTHS):
+            drowned = self._drowned(u, r, h, rows, self._share)
+            if not drowned.any():
+                return
+            new = np.where(drowned, self._steps(u, self._share), h)
+            found = yield (u + np.diag(new))[drowned]
+            which = np.flatnonzero(drowned)[np.isfinite(found).all(1)]
+            rows[which], h[which] = found[np.isfinite(found).all(1)], new[which]
+            if len(which) < drowned.sum():
+                return
+
+    def _drowned(
+        self,
+        u: Float[np.ndarray, "n"],
+        r: Float[np.ndarray, "m"],
+        h: Float[np.ndarray, "n"],
+        rows: Rows,
+        share: float,
+    ) -> Bool[np.ndarray, "n"]:
+        """Entries whose differences are drowned in the rounding of the values.
+
+        An entry near 0 has no scale of its own that a share of it would be right for. It is taken
+        for larger from now on, until that is too much.
+        """
+        search, none = self._search, np.zeros(len(u), bool)
+        if search.noise > 0 or search.scale is not None:
+            return none
+        size = search.sizes(u)
+        change = np.linalg.norm(rows - r, axis=1)
+        with np.errstate(all="ignore"):
+            terms = np.abs(rows - r) / np.abs(h)[:, None] * np.abs(u)[:, None]
+            need = search.eps() * float(np.linalg.norm(np.abs(r) + np.nansum(terms, axis=0)))
+            factor = _CLEAR * need / change
+        if not np.isfinite(need):
+            return none
+        usual = np.abs(u) if search.usual is None else search.usual
+        most = np.maximum(usual, np.abs(u) * _FARTHEST / share)
+        small = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
+        large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
+        larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
+        least = 0.0 if search.least_sizes is None else search.least_sizes
+        smaller = np.maximum(least, search.floor * _PLAIN * np.minimum(factor, 1.0))
+        search.floor = np.where(small, larger, np.where(large, smaller, search.floor))
+        drowned: np.ndarray = small
+        return drowned
 
     def _central(self) -> Talk:
         """Differences from both sides; where parameters are hard to tell apart, of order four."""
@@ -285,7 +415,7 @@ class Differences:
         a, b, c, d = rows.reshape(4, int(room.sum()), -1).transpose(0, 2, 1)
         found = (8 * (c - b) - (d - a)) / (12 * h[room])
         known = np.isfinite(found).all(0)
-        blur = (search.eps() * np.abs(model.r))[:, None] / h[room]
+        blur = (search.eps() * search.heights(slopes.jacobian))[:, None] / h[room]
         jacobian, error = slopes.jacobian.copy(), slopes.error.copy()
         which = np.flatnonzero(room)[known]
         with np.errstate(invalid="ignore"):
@@ -294,13 +424,27 @@ class Differences:
         error[:, which] = (gap * _WIDE + blur)[:, known]
         search.slopes = dataclasses.replace(slopes, jacobian=jacobian, error=error)
 
-    def _both_sides(self) -> Talk:
-        """Differences from both sides, or where a wall or a failure forbids, from one."""
-        search, model = self._search, self._model()
-        u, r, n = model.u, model.r, len(model.u)
+    def _scatters(
+        self, u: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"], ahead: Rows, back: Rows
+    ) -> bool:
+        """Whether second differences show noise, where curvature would show nothing so close by."""
+        bend = np.linalg.norm(ahead + back - 2 * r, axis=1)
+        own = np.isfinite(bend) & (self._search.sizes(u) <= np.abs(u))
+        own &= bend > _SCATTERED * np.linalg.norm(ahead - back, axis=1)
         height = float(np.linalg.norm(r))
-        noise = max(search.eps(), search.noise / height if height > 0 else 0.0)
-        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * _FARTHEST)
+        if not own.any() or height == 0:
+            return False
+        sigma = float(np.median(bend[own])) / 6**0.5
+        if sigma <= _NOISE * height:
+            return False
+        self._suit(sigma, height)
+        return True
+
+    def _pairs(
+        self, u: Float[np.ndarray, "n"], share: float
+    ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+        """Two steps of each entry, to both sides where walls allow it; and their size."""
+        search = self._search
         h = share * search.sizes(u)
         above, below = search.upper - u, u - search.lower
         both = (above >= h) & (below >= h)
@@ -308,9 +452,33 @@ class Differences:
         h = np.where(both, h, np.minimum(h, np.maximum(above, below) / 2))
         one = np.where(both, h, side * h)
         two = np.where(both, -h, 2 * side * h)
-        one, two = (u + one) - u, (u + two) - u
+        return (u + one) - u, (u + two) - u, h
+
+    def _both_sides(self) -> Talk:
+        """Differences from both sides, or where a wall or a failure forbids, from one."""
+        search, model = self._search, self._model()
+        u, r, n = model.u, model.r, len(model.u)
+        height = float(np.linalg.norm(r))
+        noise = max(search.eps(), search.noise / height if height > 0 else 0.0)
+        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * _FARTHEST)
+        one, two, h = self._pairs(u, share)
         rows = yield np.concatenate([u + np.diag(one), u + np.diag(two)])
-        first, second = rows[:n].T, rows[n:].T
+        ahead, back = rows[:n].copy(), rows[n:].copy()
+        for _ in range(_GROWTHS):
+            drowned = self._drowned(u, r, one, ahead, share)
+            if not drowned.any():
+                break
+            fresh = self._pairs(u, share)
+            points = [(u + np.diag(t))[drowned] for t in fresh[:2]]
+            found = yield np.concatenate(points)
+            ahead[drowned], back[drowned] = np.split(found, 2)
+            one, two, h = (
+                np.where(drowned, new, old) for new, old in zip(fresh, (one, two, h), strict=True)
+            )
+        if search.noise == 0 and self._scatters(u, r, ahead, back):
+            yield from self._both_sides()
+            return
+        first, second = ahead.T, back.T
         known = np.isfinite(first).all(0), np.isfinite(second).all(0)
         with np.errstate(all="ignore"):
             s1, s2 = (first - r[:, None]) / one, (second - r[:, None]) / two
@@ -320,7 +488,7 @@ class Differences:
         jacobian = np.where(known[0] & known[1], jacobian, np.where(known[0], s1, s2))
         lost: np.ndarray = np.asarray(~known[0] & ~known[1])
         jacobian[:, lost] = model.jacobian[:, lost]
-        blur = search.eps() * np.abs(r) + search.noise / len(r) ** 0.5
+        blur = search.eps() * search.heights(jacobian) + search.noise / len(r) ** 0.5
         error = np.where(known[0] & known[1], bend * share, np.abs(jacobian) * share)
         error = error + blur[:, None] / h
         error[:, lost] = np.inf

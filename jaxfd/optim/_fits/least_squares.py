@@ -161,10 +161,13 @@ def least_squares(
             parameters.lower,
             parameters.upper,
             parameters.size,
+            parameters.usual,
+            np.where(parameters.log[parameters.free], 1.0, 0.0),
             scale=parameters.scale,
             tol=float(tol),
             width=max(1, evaluator.width // len(beginnings)),
             eps=lambda: evaluator.eps,
+            coarse=experiment.coarse,
             stencil=stencil,
         )
         for u in beginnings

@@ -77,7 +77,8 @@ class Parameters:
         names: the names of those.
         lower: their walls in the search's numbers.
         upper: the same above.
-        size: how large those of 0 are taken to be, in the search's numbers.
+        size: how large they are at the start, in the search's numbers.
+        usual: how large those of 0 are taken to be.
         scale: fixed units, if there are.
 
     Raises:
@@ -205,6 +206,7 @@ class Parameters:
         u, logs = self.start, self.log[self.free]
         width = self.upper - self.lower
         size = np.where(np.isfinite(width) & (width > 0), 0.1 * width, 1.0)
+        self.usual: Row = np.where(logs, 1.0, size)
         size = np.where(logs, 1.0, np.where(u != 0, np.abs(u), size))
         if isinstance(x_scale, str):
             if x_scale != "jac":

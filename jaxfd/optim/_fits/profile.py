@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxfd.optim._fits.conversations import converse
 from jaxfd.optim._fits.errors import errors_of, student_limit
@@ -74,6 +74,8 @@ def limit(
                 best.lower[others],
                 best.upper[others],
                 best.size[others],
+                None if best.usual is None else best.usual[others],
+                best.floor[others],
                 scale=None if best.scale is None else best.scale[others],
                 tol=_TOL,
                 width=1,
@@ -119,15 +121,23 @@ def profiled(
     m, p = slopes.jacobian.shape
     walls = (best.best <= best.lower) | (best.best >= best.upper)
     cost = best.cost / 2
-    covariance = errors_of(
-        slopes.jacobian, slopes.error, cost, absolute, walls, best.lost, parameters.names
-    ).covariance
+
+    def spread(fixed: Bool[np.ndarray, "p"]) -> Float[np.ndarray, "p p"]:
+        """A first guess of how entries vary together, those at walls held or not."""
+        found = errors_of(
+            slopes.jacobian, slopes.error, cost, absolute, fixed, best.lost, parameters.names
+        ).covariance
+        known = np.isfinite(np.diag(found))
+        return np.where(known[:, None] & known, found, np.where(np.eye(p) > 0, np.nan, 0.0))
+
+    held, open_ = spread(walls), spread(np.zeros_like(walls))
     dof = m - p
     if dof <= 0 and not absolute:
         return np.full((p, 2), np.nan)
     variance, bound = (1.0, 1.959963984540054) if absolute else (2 * cost / dof, student_limit(dof))
     rise = variance * bound**2
-    talks = [limit(best, covariance, k, side, rise) for k in range(p) for side in (-1, 1)]
+    guesses = [open_ if walls[k] else held for k in range(p)]
+    talks = [limit(best, guesses[k], k, side, rise) for k in range(p) for side in (-1, 1)]
     found = np.array(converse(talks, experiment)).reshape(p, 2)
     logs = parameters.log[parameters.free]
     with np.errstate(over="ignore"):

@@ -38,8 +38,6 @@ _FAILS = 2
 _SHORTER = 0.125
 # Steps shorter than this share of the point itself polish nothing.
 _POLISHED = 1e-10
-# Residuals of this share of the first ones are zero.
-_ZERO = 1e-14
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # The first ball, in shares of the size of the start.
 _FIRST = 1.0
@@ -66,18 +64,20 @@ class Search(Standing):
         self.rescale(first=True)
         self.note()
         radius, fails = _FIRST * self.reach, 0
-        start, trusted, looked = model.cost, 0.0, False
+        trusted, looked = 0.0, False
         # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
         while self.status is None:
-            if model.cost <= _ZERO**2 * start or model.cost == 0:
+            if self._is_zero():
                 if self.known is None:
                     yield from self._finish(differences)
-                self.end(Status.CONVERGED, "the residuals are zero to rounding")
-                return
+                # By slopes that were differenced here: those that were learnt may be far too large.
+                if self._is_zero():
+                    self.end(Status.CONVERGED, "the residuals are zero to rounding")
+                    return
             q, promised, cut = self.step(radius, self.doubt >= _DOUBT)
             gain, length = model.cost - promised, math.sqrt(q @ q)
-            if gain <= self.least() or length <= _ROUNDING * self.reach:
+            if gain <= self.least() or self._is_still(q):
                 if self.known is not None:
                     self.end(Status.CONVERGED, "the model promises no better")
                     return
@@ -123,6 +123,17 @@ class Search(Standing):
                     yield from self._stuck(differences)
                     return
 
+    def _is_zero(self) -> bool:
+        """Whether residuals are no larger than the rounding of what they are differences of."""
+        model = self.model
+        assert model is not None
+        terms = np.abs(model.jacobian) @ np.abs(model.u)
+        return model.cost <= _ROUNDING**2 * float(terms @ terms)
+
+    def _is_still(self, q: Float[np.ndarray, "n"]) -> bool:
+        """Whether a step moves no entry by more than its rounding."""
+        return bool(np.all(np.abs(q / self.units) <= _ROUNDING * self.sizes(self.best)))
+
     def _probe(
         self, differences: Differences, q: Float[np.ndarray, "n"], gain: float, cut: bool
     ) -> Generator[Float[np.ndarray, "k n"], Rows, float]:
@@ -148,12 +159,18 @@ class Search(Standing):
         if self.noise > 0 and self.tol * model.cost < gain <= self.least():
             # It is noise that says so: what was measured far from here may be wrong.
             yield from differences.measure_again()
-        if gain > self.least() and math.sqrt(q @ q) > _ROUNDING * self.reach:
+        if gain > self.least() and not self._is_still(q):
             return False
         if self.noise == 0 and leash == 1.0:
             yield from self._polish(q)
         if self.lost.any():
             self.end(Status.FAILED, "")
+        elif self.refused:
+            self.end(
+                Status.FAILED, "steps that promise to lower the sum of squares lead to failed runs"
+            )
+        elif model.cost > 0 and not model.jacobian.any():
+            self.end(Status.STUCK, "no step that was tried changes the residuals")
         elif gain > self.tol * model.cost and self.noise > 0:
             self.end(Status.NOISE, "what steps promise is less than the noise of the residuals")
         else:

@@ -21,6 +21,9 @@ from jaxfd.optim._status import Status
 
 Rows = Float[np.ndarray, "k m"]
 
+# Units of a variable are those of its steepest slope so far, but for ones so many times as steep.
+_STALE = 1e6
+
 
 @dataclasses.dataclass
 class Standing:
@@ -30,12 +33,16 @@ class Standing:
         u: the start.
         lower: the lower walls.
         upper: the upper walls.
-        size: how large entries of 0 are taken to be.
+        size: how large entries are at the start.
+        usual: how large entries of 0 are taken to be; None for as large as at the start.
+        least_sizes: how small entries are at least, logarithms say; None for no limit.
         scale: fixed units of the variables, None to take them from the Jacobian.
         tol: what a step must promise, as a share of the sum of squares.
         width: how many points take as long as one.
         curved: whether models have curvature.
         eps: the relative spacing of the coarsest values so far.
+        coarse: the length of what rounding to digits or decimals did to the residuals, as far as
+            the values seen so far tell.
         on_step: called after every step.
         known: a Jacobian of nearby, in place of the first differences; then the search is content
             with what its model says in the end.
@@ -48,17 +55,22 @@ class Standing:
         history: the sum of squares after every step.
         lost: entries whose differences failed on both sides.
         noise: the standard deviation of the length of the residuals, as far as is known.
+        floor: how small entries are taken to be at least; see `Differences`.
+        refused: whether the last steps led to where runs fail.
     """
 
     u: Float[np.ndarray, "n"]
     lower: Float[np.ndarray, "n"]
     upper: Float[np.ndarray, "n"]
     size: Float[np.ndarray, "n"]
+    usual: Float[np.ndarray, "n"] | None = None
+    least_sizes: Float[np.ndarray, "n"] | None = None
     scale: Float[np.ndarray, "n"] | None = None
     tol: float = 1e-12
     width: int = 1
     curved: bool = True
     eps: Callable[[], float] = lambda: float(np.finfo(np.float64).eps)
+    coarse: Callable[[], float] = lambda: 0.0
     on_step: Callable[[Any], None] = lambda search: None
     known: Float[np.ndarray, "m n"] | None = None
 
@@ -71,6 +83,9 @@ class Standing:
         self.path: list[Float[np.ndarray, "n"]] = []
         self.lost: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.noise = 0.0
+        none = np.zeros(len(self.u))
+        self.floor: Float[np.ndarray, "n"] = none if self.least_sizes is None else self.least_sizes
+        self.refused = False
         self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
         # How often in a row the curvature promised worse than slopes alone.
@@ -90,7 +105,15 @@ class Standing:
         """How large the entries of a point are."""
         if self.scale is not None:
             return self.scale
-        found: np.ndarray = np.where(u != 0, np.abs(u), self.size)
+        usual = self.size if self.usual is None else self.usual
+        found: np.ndarray = np.maximum(np.where(u != 0, np.abs(u), usual), self.floor)
+        return found
+
+    def heights(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
+        """How large what residuals are differences of may be, whose rounding they have."""
+        model = self.model
+        assert model is not None
+        found: np.ndarray = np.abs(model.r) + np.abs(jacobian) @ np.abs(model.u)
         return found
 
     @property
@@ -135,7 +158,7 @@ class Standing:
         return point
 
     def rescale(self, first: bool = False) -> None:
-        """Takes the units of the variables from the Jacobian; they only ever shrink."""
+        """Takes the units of the variables from the Jacobian; they hardly ever grow."""
         model = self.model
         assert model is not None
         columns = np.linalg.norm(model.jacobian, axis=0)
@@ -145,7 +168,8 @@ class Standing:
             self.units = most / self.scale
             return
         new = np.where(columns > 1e-12 * most / size, columns, most / size)
-        self.units = new if first else np.maximum(self.units, new)
+        # Where slopes were beyond measure once, their units would hold an entry for ever.
+        self.units = new if first else np.clip(self.units, new, _STALE * new)
 
     def note(self) -> None:
         model = self.model

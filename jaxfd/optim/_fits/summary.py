@@ -18,9 +18,11 @@ from jaxfd.optim._fits.jacobians import Slopes
 from jaxfd.optim._fits.search import Search
 from jaxfd.optim._status import Status
 
-# Minima whose costs differ by less than this, or parameters by less than that share of their
-# sizes, are one.
-_SAME_COST, _SAME_PLACE = 1e-6, 1e-3
+# Minima are one where parameters differ by less than this share of their own sizes, or of those at
+# the start; and in a valley: where costs differ by less than the first share, and slopes foretell
+# no higher rise between them than the second.
+_SAME_PLACE, _SAME_ZERO = 1e-3, 1e-6
+_SAME_COST, _FLAT = 1e-6, 1e-2
 
 
 def summary(
@@ -72,7 +74,7 @@ def summary(
     raw_error = np.abs(weighing.unweighted(slopes.error, values)) / rate
     row = parameters.outward(u)
     message = best.message or "still going"
-    if best.status is Status.FAILED:
+    if best.status is Status.FAILED and best.lost.any():
         bad = ", ".join(n for n, b in zip(names, best.lost, strict=True) if b)
         message = f"the runs for {bad} fail on both sides"
     at_wall = [n for n, w in zip(names, walls, strict=True) if w]
@@ -111,10 +113,16 @@ def _minima(
     for k in sorted(alive, key=lambda k: searches[k].cost):
         for group in groups:
             first = searches[group[0]]
-            size = np.maximum(np.abs(first.best), 1e-300)
-            near = np.all(np.abs(searches[k].best - first.best) <= _SAME_PLACE * size)
-            gap = searches[k].cost - first.cost
-            if near or gap <= _SAME_COST * first.cost:
+            apart = searches[k].best - first.best
+            size = np.maximum(_SAME_PLACE * np.abs(first.best), _SAME_ZERO * first.size)
+            near = np.all(np.abs(apart) <= size)
+            assert first.model is not None
+            rise = float(np.sum((first.model.jacobian @ apart) ** 2))
+            valley = (
+                searches[k].cost - first.cost <= _SAME_COST * first.cost
+                and rise <= _FLAT * first.cost
+            )
+            if near or valley:
                 group.append(k)
                 break
         else:

@@ -70,7 +70,8 @@ def attempt(
         # Where the next slopes are known already.
         k = 0
     rho = (model.cost - sums[k] + slack) / (gains[k] + slack)
-    if not np.isfinite(sums[k]):
+    standing.refused = not np.isfinite(sums[k])
+    if standing.refused:
         return -np.inf, steps[k]
     if model.curved and sums[k] <= _ABSURD * model.cost:
         p = steps[k] / standing.units

@@ -21,11 +21,15 @@ Rows = Float[np.ndarray, "*k m"]
 
 # ``rho(z)`` of `scipy.optimize.least_squares`, with ``z = (f / C)^2``.
 _LOSSES: dict[str, Callable[[Any], Any]] = {
-    "soft_l1": lambda z: 2 * (np.sqrt(1 + z) - 1),
+    "soft_l1": lambda z: 2 * z / (np.sqrt(1 + z) + 1),  # as 2 (sqrt(1 + z) - 1), for any z
     "huber": lambda z: np.where(z <= 1, z, 2 * np.sqrt(z) - 1),
     "cauchy": np.log1p,
     "arctan": np.arctan,
 }
+
+
+# A user's loss is made of its slope below this.
+_SMALL = 1e-5
 
 
 class Weighing:
@@ -63,9 +67,14 @@ class Weighing:
                 f"{loss!r}."
             )
         check_positive(f_scale, "f_scale")
+        if np.ndim(f_scale):
+            raise ValueError(
+                f"f_scale must be one number, got the shape {np.shape(f_scale)}: give residuals "
+                "errors of their own by sigma."
+            )
         self.robust = loss != "linear"
         self._scale = float(f_scale)
-        own = (lambda z: np.asarray(loss(z))[0]) if callable(loss) else None
+        own = _rho_of(loss) if callable(loss) else None
         self._rho = own or _LOSSES.get(loss if isinstance(loss, str) else "")
 
     def _row(self, spec: Any, what: str) -> Float[np.ndarray, "m"]:
@@ -95,7 +104,8 @@ class Weighing:
         if len(self._shapes) == 1 and np.shape(sigma) == (m, m) and self._shapes[0] != (m, m):
             matrix = np.asarray(sigma, float)
             try:
-                if not np.allclose(matrix, matrix.T):
+                far = 1e-8 * float(np.max(np.abs(matrix), initial=0.0))
+                if not np.allclose(matrix, matrix.T, rtol=1e-5, atol=far):
                     raise np.linalg.LinAlgError
                 self._root = np.linalg.cholesky(matrix)
             except np.linalg.LinAlgError:
@@ -167,3 +177,31 @@ class Weighing:
             parts.append(row[start:stop].reshape(shape))
             start = stop
         return tree_util.tree_unflatten(self._tree, parts)
+
+
+def _rho_of(loss: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The user's ``rho``, without the rounding that most formulas for it have near 0."""
+
+    def rows(z: Any) -> Any:
+        found = np.asarray(loss(z), float)
+        if found.shape != (3, *np.shape(z)):
+            raise ValueError(
+                f"loss returned the shape {found.shape} for {np.shape(z)} numbers: it must return "
+                "rho(z) and its first and second derivative as three rows, as in "
+                "scipy.optimize.least_squares."
+            )
+        return found
+
+    def of_point(z: Any) -> Any:
+        value = rows(z)[0]
+        small = z < _SMALL
+        if small.any():
+            # As scipy, which asks the slopes alone: z times the slope half-way, exact to z^2 / 24.
+            value = np.where(small, z * rows(z / 2)[1], value)
+        return value
+
+    def rho(z: Any) -> Any:
+        points = np.asarray(z, float).reshape(-1, np.shape(z)[-1])
+        return np.array([of_point(point) for point in points]).reshape(np.shape(z))
+
+    return rho

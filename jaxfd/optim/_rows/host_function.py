@@ -203,7 +203,10 @@ def learnt(
         runner = keeper.runner(runner, fingerprint(fun))
     args = layout.build([leaf[()] for leaf in layout.leaves(layout.start.copy())])
     try:
-        value = plain(args) if keeper is None else keeper.first(lambda: plain(args), plain.take)
+        if keeper is None:
+            value = plain(args)
+        else:
+            value = keeper.first(layout.start, lambda: plain(args), plain.take)
     except Exception as error:
         start = layout.build([leaf[()] for leaf in layout.leaves(layout.start)])
         raise runner.explain(error, (start,), {}) from error.__cause__

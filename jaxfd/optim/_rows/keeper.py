@@ -7,6 +7,7 @@ JAX traces batch by batch. This room must not know what is fitted.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import struct
@@ -123,14 +124,17 @@ class Keeper:
         """Where a traced function keeps its points."""
         return KeptRows(self._folder / "batches.bin", identity)
 
-    def first(self, run: Callable[[], Any], take: Callable[[Any], Any]) -> Any:
-        """What a plain function returned at first, from which its output is learnt.
+    def first(
+        self, start: Float[np.ndarray, "n"], run: Callable[[], Any], take: Callable[[Any], Any]
+    ) -> Any:
+        """What a plain function returned at its start, from which its output is learnt.
 
         Args:
+            start: where that is; other starts have files of their own.
             run: runs it.
             take: takes a value that it returned before.
         """
-        path = self._folder / "first.pickle"
+        path = self._folder / f"first-{hashlib.sha256(start.tobytes()).hexdigest()[:16]}.pickle"
         if path.exists():
             return take(pickle.loads(path.read_bytes()))
         value = run()
