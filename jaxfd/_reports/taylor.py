@@ -34,6 +34,8 @@ _SHORT = 6
 _CLEAR = 10.0
 # Rounding of a value, of a point, and what the function adds to it.
 _ROUNDINGS = 4.0
+# Errors of either sign add up to so many times the length of what they are shares of.
+_STRAY = 3.0
 # What agrees must be known this many times better than `rtol`, for which it stands up to 1e-3.
 RESOLUTION = 5.0
 
@@ -173,8 +175,11 @@ def _test(
     else:
         mean, half = max(q, key=lambda side: int(np.sum(np.isfinite(side)))), 0 * h
     counts = (rtol + rounding) * scale
+    # What errors of single entries add up to if each is small enough, and of either sign.
+    peak = float(np.max(np.abs(terms), initial=0.0)) or 1.0  # no square overflows
+    stray = _STRAY * (rtol + rounding) * peak * float(np.linalg.norm(terms / peak))
     none = RESOLUTION * rtol * scale
-    error = _limit(mean, power, floor, counts, none)
+    error = _limit(mean, power, floor, counts, none, stray)
     # A kink that cannot be told from a bend is none.
     kink = float(np.nan_to_num(abs(_limit(half, h, floor, counts, np.inf))))
     verdict = "differs" if error else "agrees"
@@ -196,6 +201,7 @@ def _limit(
     floor: Float[np.ndarray, "k"],
     counts: float,
     none: float,
+    stray: float = math.inf,
 ) -> float:
     """Where ``q`` tends to as ``h`` falls.
 
@@ -205,6 +211,8 @@ def _limit(
         floor: how much of ``h q`` rounding and noise explain.
         counts: the size from which a limit counts.
         none: the size up to which it is none.
+        stray: the size from which a limit that does not count is not none either: it may be the
+            error of one entry among many.
 
     Returns:
         The limit, 0 for none, or NaN where that cannot be told.
@@ -223,6 +231,8 @@ def _limit(
         owned = np.sum(np.abs(q[: last + 1]) < abs(level) / 2) <= 1
         if steady and on and owned and abs(level) > counts:
             return level
+        if steady and on and owned and abs(level) > stray:
+            return math.nan
     if len(q) < _IN_A_ROW:
         return math.nan
     # A constant has no scale that it could be small for, and needs none.
