@@ -35,7 +35,9 @@ from jaxfd._places import Place, Schedule
 from jaxfd._points import Box
 
 _BY_MEMORY = Schedule()
-_WITH_ALLOW_INT = ("grad", "value_and_grad", "jacobian")
+# Which transforms have the options that errors advise.
+_WITH_ALLOW_INT = _WITH_HOLOMORPHIC = ("grad", "value_and_grad", "jacobian")
+_WITH_AUX = (*_WITH_HOLOMORPHIC, "hessian", "hessian_diagonal", "jvp", "estimate")
 
 LEAF = tree_util.tree_structure(0)
 
@@ -194,7 +196,8 @@ class Task(abc.ABC):
         if call.out_tree == LEAF and call.out[0].shape == ():
             return
         got = f"the shape {call.out[0].shape}" if call.out_tree == LEAF else f"a {call.out_tree}"
-        advice = "." if self.has_aux else ", or set has_aux=True if it returns (value, aux)."
+        offered = self.name in _WITH_AUX and not self.has_aux
+        advice = ", or set has_aux=True if it returns (value, aux)." if offered else "."
         raise TypeError(
             f"{self.name} needs a function with a scalar output, got {got}: reduce it to one "
             f"number, use jaxfd.jacobian{advice}"
@@ -214,10 +217,11 @@ class Task(abc.ABC):
             )
         one_by_one = real or any(is_complex(leaf) for leaf in call.arguments.leaves)
         if is_complex(declared) and one_by_one and not imaginary and not self.holomorphic:
+            offered = self.name in _WITH_HOLOMORPHIC
+            advice = ", or set holomorphic=True if the function is holomorphic." if offered else "."
             raise TypeError(
-                f"{self.name} needs real outputs, got {declared.dtype}: set holomorphic=True "
-                "if the function is holomorphic, or differentiate its real and imaginary "
-                "parts one by one."
+                f"{self.name} needs real outputs, got {declared.dtype}: differentiate the real and "
+                f"imaginary parts of the function one by one{advice}"
             )
 
 

@@ -453,3 +453,31 @@ def test_a_failed_call_does_not_spoil_the_next():
     with pytest.raises(TypeError, match="argument 0 is int"):
         gradient(jnp.arange(2))
     np.testing.assert_allclose(gradient(X), 2 * X, rtol=1e-9)
+
+
+def _product(z):
+    return z[0] * z[1]
+
+
+@pytest.mark.parametrize(
+    ("run", "offers"),
+    [
+        (lambda z: jaxfd.grad(_product)(z), True),
+        (lambda z: jaxfd.estimate(_product)(z), False),
+        (lambda z: jaxfd.hessian(_product)(z), False),
+        (lambda z: jaxfd.hessian_diagonal(_product)(z), False),
+        (lambda z: jaxfd.hvp(_product, (z,), (z,)), False),
+        (lambda z: jaxfd.check_grads(_product, z, z[::-1]), False),
+    ],
+)
+def test_only_options_that_there_are_get_advised(run, offers):
+    with pytest.raises(TypeError, match="needs real outputs") as caught:
+        run(jnp.array([1 + 1j, 0.3 - 0.2j]))
+    assert ("holomorphic=True" in str(caught.value)) == offers
+
+
+def test_no_auxiliary_output_is_advised_where_there_is_none():
+    x = jnp.ones(2)
+    with pytest.raises(TypeError, match="needs a function with a scalar output") as caught:
+        jaxfd.hvp(lambda x: (jnp.sum(x), x), (x,), (x,))
+    assert "has_aux" not in str(caught.value)
