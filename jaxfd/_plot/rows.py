@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Bars shorter than this share of the axis are hidden by the marker they belong to.
 _VISIBLE = 0.006
+# Where axes say whose rows they have.
+_NAMES = "_jaxfd_names"
 # So many wrong entries are named above the picture.
 _NAMED = 3
 _VERDICTS: dict[str, dict[str, Any]] = {
@@ -144,6 +146,13 @@ def _label(ax: Axes, names: list[str]) -> int:
     """Names the rows where there is room, the first on top; returns how much room they want."""
     if not names:
         raise ValueError("plot has nothing to draw: there are no entries.")
+    before = getattr(ax, _NAMES, names)
+    if before != names:
+        raise ValueError(
+            f"plot: these axes have rows for {', '.join(before[:_NAMED])}, and the result to be "
+            f"drawn has {', '.join(names[:_NAMED])}, or another order: give each its own axes."
+        )
+    setattr(ax, _NAMES, names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     if len(names) <= ROWS:
         ax.set_yticks(np.arange(len(names)), names)

@@ -474,3 +474,16 @@ class TestTheVerb:
         monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
         with pytest.raises(ImportError, match=r"pip install 'jaxfd\[plot\]'"):
             jaxfd.plot([1.0])
+
+
+def test_rows_of_other_entries_are_not_drawn_over():
+    axes = plt.subplots()[1]
+
+    def slope_of(first, second):
+        return jaxfd.estimate(lambda d: d[first] - 2 * d[second])({first: 1.0, second: 1.0})
+
+    jaxfd.plot(slope_of("a", "b"), axes)
+    jaxfd.plot(slope_of("a", "b"), axes)
+    with pytest.raises(ValueError, match="these axes have rows for a, b"):
+        jaxfd.plot(slope_of("b", "c"), axes)
+    plt.close(axes.figure)
