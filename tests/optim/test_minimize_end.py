@@ -98,3 +98,20 @@ class TestStuck:
             assert found.status == "no progress"
             assert "enable x64" in found.message
             assert found.value < 1e-4
+
+
+HILLS = {
+    "top of a wave": (lambda x: np.cos(x[0]), [0.0], -1.0),
+    "between two wells": (lambda x: (x[0] ** 2 - 1) ** 2, [0.0], 0.0),
+    "a saddle": (lambda x: 1 + x[0] ** 2 - x[1] ** 2 + x[1] ** 4, [0.0, 0.0], 0.75),
+    "a saddle of pairs": (lambda x: 3 + x[0] * x[1] + (x**4).sum() / 10, [0.0, 0.0], 1.75),
+    "a value of 0 on top": (lambda x: 0.1 * (x[0] - 2) ** 4 - (x[0] - 2) ** 2, [2.0], -2.5),
+}
+
+
+@pytest.mark.parametrize("hill", HILLS)
+def test_no_slope_is_not_yet_a_minimum(hill):
+    fun, start, least = HILLS[hill]
+    found = minimize(lambda x: float(fun(np.asarray(x, float))), np.array(start))
+    assert found.converged
+    assert found.value == pytest.approx(least, abs=1e-6)

@@ -116,6 +116,16 @@ def look_around(
         if here < value - floor:
             line = _onward(landscape, v, value, p, size, here, noise)
             return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
+    # On top of a hill or a saddle there is no slope: curvature alone shows the way down.
+    bend = np.where(free & np.isfinite(reading.bend), reading.bend, np.inf) / scale**2
+    for p in _hills(bend, size, floor):
+        for move in (p, -p):
+            if np.array_equal(landscape.fit(v + move), v):
+                continue
+            here = fun_near(move)
+            if here < value - floor:
+                line = _onward(landscape, v, value, move, size, here, noise)
+                return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
     steep = np.where(free & ~np.isfinite(reading.bend), reading.rise, 0.0)
     for i in np.argsort(-steep)[:_SINGLE]:
@@ -171,6 +181,19 @@ def _moves(g: Row, size: Row, curvature: Row, floor: float) -> list[Row]:
     for i in np.argsort(-gain)[:_SINGLE]:
         if gain[i] > floor and len(g) > 1:
             found.append(np.where(np.arange(len(g)) == i, -np.sign(g) * each, 0.0))
+    return found
+
+
+def _hills(bend: Row, size: Row, floor: float) -> list[Row]:
+    """Moves that go down where the function is bent downwards, each of them to both sides."""
+    step = _STEP * size
+    each = np.arange(len(bend))
+    sag = -bend * step**2 / 2
+    found = [np.where(each == i, step, 0.0) for i in np.argsort(-sag)[:_SINGLE] if sag[i] > floor]
+    # Where single entries are flat, two of them together may not be.
+    flat = bend * step**2 / 2 <= floor
+    if flat.sum() > 1:
+        found += [np.where(flat, step, 0.0), np.where(flat, step * (-1.0) ** each, 0.0)]
     return found
 
 
