@@ -20,6 +20,7 @@ from jaxtyping import Bool, Shaped
 from jaxfd._arrays import is_inexact, promote
 from jaxfd._jaxpr import TracedFunction, follow, primitives
 from jaxfd._places.chunks import Chunks
+from jaxfd._places.meshes import axes_of, on_devices, vary_along, varying_alike
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule, each
 from jaxfd._points import Block, Cloud, Coordinates
@@ -167,12 +168,16 @@ class Kernel:
 
         def skip(first: Any) -> list[Any]:
             del first
-            return [
+            lost = [
                 jnp.full((size, nodes, *o.shape), np.nan if is_inexact(o) else 0, o.dtype)
                 for o in self.program.out
             ]
+            return [vary_along(o, own) for o, own in zip(lost, axes, strict=True)]
 
         starts = np.arange(0, count, size, dtype=np.int32)
+        axes = (
+            axes_of(run, starts[0]) if on_devices() else [frozenset[str]()] * len(self.program.out)
+        )
         if size < count:
             found = lax.map(lambda first: lax.cond(first < number, run, skip, first), starts)
             found = [o.reshape(-1, *o.shape[2:]) for o in found]
@@ -214,6 +219,8 @@ class Kernel:
         self, body: Callable[[Any], Any], state: Any, times: int, going: Callable[[Any], Any]
     ) -> Any:
         """Runs ``body`` on a state, up to so many times, while ``going`` holds."""
+
+        state, body = varying_alike(body, state)
 
         def step(state: Any, _: None) -> tuple[Any, None]:
             return lax.cond(going(state), body, lambda state: state, state), None
