@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxfd._estimate.bars import UNIFORM
 
@@ -36,5 +36,10 @@ def scatter_of_digits(values: Float[Any, "m *s"]) -> Float[Any, "*s"]:
     # Numbers of few bits.
     short = np.all(values.astype(np.float32) == values, axis=0)
     grid = np.where(short, np.maximum(grid, np.finfo(np.float32).eps * size), grid)
-    # All of them 0: nothing is known of digits.
+    # All of them 0: nothing is known of digits; see `is_blank`.
     return np.where(size > 0, UNIFORM * grid, 0)
+
+
+def is_blank(values: Float[Any, "m *s"]) -> Bool[Any, "*s"]:
+    """Whether values are all 0, which says nothing of the digits that they have, nor of noise."""
+    return np.all(values == 0, axis=0)

@@ -23,6 +23,7 @@ from jaxfd._arrays import (
     stack,
 )
 from jaxfd._estimate.task import Call
+from jaxfd._estimate.walls import shrunk
 from jaxfd._methods import Stencil, is_default, mended, shifted, shifted_slopes, steps
 from jaxfd._places import Place
 from jaxfd._points import Coordinates, own_row
@@ -207,6 +208,7 @@ def lay(
     parts: Parts | None = None,
     derivative: int | None = None,
     stretch: float = 1.0,
+    beside: float = 0.0,
 ) -> Layout:
     """Lays a stencil along every coordinate: the step, the points, the distances.
 
@@ -217,6 +219,9 @@ def lay(
         parts: real leaves in place of those of the call, in the same boxes.
         derivative: the order of derivative that the step is to suit; None for the stencil's.
         stretch: what steps are multiplied by.
+        beside: how many times the step beside a near wall is that which suits a function whose
+            scale is the way to it, for a second look; 0 for the usual step. See
+            `jaxfd._estimate.walls`.
     """
     xp, axis = place.xp, len(place.lead)
     boxes = call.boxes
@@ -225,7 +230,8 @@ def lay(
         stencil = stencil.beside_walls()
     order = derivative or stencil.derivative
     power = 2.0 if stencil.imaginary else 1.0 / (stencil.accuracy + order)
-    # A smaller step costs higher derivatives more than it gains where the scale is the usual one.
+    # A smaller step costs higher derivatives more than it gains where the scale is the usual one:
+    # they are looked at a second time there.
     shrinks = is_default(call.method.step) and order == 1
     eps = [place.eps(x.dtype) for x in parts.real]
     sizes = steps(xp, call.arguments, call.method.step, parts.real, parts.owner, eps, power)
@@ -248,6 +254,8 @@ def lay(
             box = dataclasses.replace(boxes[number], x=still)
             if shrinks:
                 h = box.near(h, stencil.moving, 1 - order * power)
+            elif beside:
+                h = shrunk(box, h, stencil.moving, eps[number] ** power, beside)
             row = box.fit(h, stencil.moving)
             h = realise(still, row.h)
             steps_of = [s * h for s in offsets_of_row(xp, stencil, row.which, x.dtype)]
