@@ -2,37 +2,37 @@
 
 It holds what the function's compiled code does, and what that code reads from outside of it:
 other functions of its module, numbers, texts and arrays. Comments, layout, docstrings and names of
-local variables are no part of it, nor is where the file lies. This room must not know what a
-fingerprint is compared with.
+local variables are no part of it, nor is where the file lies, nor what the function itself changes.
+This room must not know what a fingerprint is compared with.
 """
 
 from __future__ import annotations
 
-import dis
-import enum
 import functools
 import hashlib
+import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+from jaxfd._runs.compiled import LOADS, LOADS_ATTRIBUTE, code_text, instructions
+from jaxfd._runs.effects import Effects, Origin, effects
+from jaxfd._runs.values import (
+    attributes,
+    inside,
+    is_library,
+    is_mutable,
+    module_of,
+    text_of,
+    unwrapped,
+)
 
-# Compiled code of one version of Python says nothing about that of another.
-PYTHON = "{}.{}".format(*sys.version_info)
+# Compiled code of one version of Python says nothing about that of another, and fingerprints that
+# are made in one way nothing about those made in another: the second number is that of the way.
+PYTHON = "{}.{}, 2".format(*sys.version_info)
 
-_EXACT = (str, bytes, int, float, complex, bool, type(None), type(...))
-_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
-_STORES = {"STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "DELETE_GLOBAL", "DELETE_DEREF"}
-# What changes an object in place, and may change one from outside.
-_ATTRIBUTES = {"STORE_ATTR", "DELETE_ATTR"}
-_WRITES = {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", *_ATTRIBUTES}
-_METHODS = {
-    *("add", "append", "appendleft", "clear", "discard", "extend", "fill", "insert", "itemset"),
-    *("pop", "popitem", "popleft", "put", "remove", "reverse", "setdefault", "sort", "update"),
-}
-_HAS_DOCSTRING = 0x4000000
+_Function = types.FunctionType
 
 
 def fingerprint(fun: Callable[..., Any]) -> dict[str, str]:
@@ -44,160 +44,271 @@ def fingerprint(fun: Callable[..., Any]) -> dict[str, str]:
     Returns:
         A digest for each part, by what the part is; empty for what has no code to look at.
     """
-    reader = _Reader(getattr(fun, "__module__", None))
+    reader = _Reader(set(_modules(fun)))
     reader.read_call("", fun)
-    return reader.parts
+    reader.settle()  # what the functions change is known only now
+    reader.read_call("", fun)
+    return {what: _digest(" ".join(found)) for what, found in reader.parts.items()}
+
+
+def _modules(fun: Any) -> Iterator[str | None]:
+    """The modules whose functions are looked at."""
+    if isinstance(fun, functools.partial):
+        for part in (fun.func, *fun.args, *fun.keywords.values()):
+            if isinstance(part, functools.partial) or callable(part):
+                yield from _modules(part)
+    elif not is_library(unwrapped(fun)):
+        yield module_of(fun)
 
 
 class _Reader:
-    """Reads a function, and those of its module that it calls.
+    """Reads a function, and those of its module that it calls; twice.
+
+    Args:
+        modules: the modules whose functions are read.
 
     Attributes:
         parts: the digests so far.
     """
 
-    def __init__(self, module: str | None) -> None:
-        self.parts: dict[str, str] = {}
-        self._module = module
-        self._seen: set[int] = set()
+    def __init__(self, modules: set[str | None]) -> None:
+        self.parts: dict[str, list[str]] = {}
+        self._modules = modules
+        self._seen: set[tuple[int, int]] = set()
+        self._settled = False
+        self._read: list[tuple[_Function, Any, Effects]] = []
+        # What the functions change: things, attributes of things, and names.
+        self._changed: set[int] = set()
+        self._set: set[tuple[int, str]] = set()
+        self._loose: set[str] = set()
+        self._rebound: set[Any] = set()
 
     def read_call(self, where: str, fun: Any) -> None:
         """Reads what is called."""
-        while hasattr(fun, "__wrapped__") and not isinstance(fun, types.FunctionType):
-            fun = fun.__wrapped__  # what a decorator made an object of
+        fun = unwrapped(fun)
         if isinstance(fun, functools.partial):
-            self.read_call(where, fun.func)
-            self._put(f"the arguments of the partial{where}", (fun.args, fun.keywords))
-        elif isinstance(fun, types.MethodType):
-            self._read_state(where, fun.__self__, fun.__func__)
-        elif isinstance(fun, types.FunctionType):
-            self._read_function(where, fun)
-        elif isinstance(call := type(fun).__call__, types.FunctionType):
-            self._read_state(where, fun, call)
-
-    def _read_state(self, where: str, owner: Any, method: Any) -> None:
-        """Reads a method, and the attributes of its object."""
-        if not isinstance(method, types.FunctionType):
-            return
-        self._read_function(where, method)
-        if isinstance(owner, type) or _writes(_instructions(method.__code__)):
-            return
-        for name, value in getattr(owner, "__dict__", {}).items():
-            self._put(f"the attribute {name}", value)
-
-    def _read_function(self, where: str, fun: types.FunctionType) -> None:
-        if id(fun) in self._seen:
-            return
-        self._seen.add(id(fun))
-        code = fun.__code__
-        self.parts[f"the code{where}"] = _digest(_code_text(code))
-        self._put(f"the defaults{where}", (fun.__defaults__, fun.__kwdefaults__))
-        instructions = _instructions(code)
-        written = {i.argval for i in instructions if i.opname in _STORES}
-        steady = not _writes(instructions)
-        # What sets attributes keeps a state of its own, and what it reads may be part of that.
-        stateful = any(i.opname in _ATTRIBUTES for i in instructions)
-        cells = dict(zip(code.co_freevars, fun.__closure__ or (), strict=True))
-        for name in sorted({i.argval for i in instructions if i.opname in _LOADS} - written):
-            if name in cells:
-                try:
-                    value = cells[name].cell_contents
-                except ValueError:  # not given yet
-                    continue
-            elif name in fun.__globals__:
-                value = fun.__globals__[name]
+            if self._is_own(fun.func):
+                self.read_call(where, fun.func)
             else:
-                continue
-            if name.startswith("__"):
-                continue  # __file__ and its like say where the file lies
-            self._read_value(name, value, None if stateful else steady)
+                self._put(f"the function of the partial{where}", fun.func)
+            for name, value in [*enumerate(fun.args), *sorted(fun.keywords.items())]:
+                self._note(f"the argument {name} of the partial{where}", value)
+        elif isinstance(fun, types.MethodType):
+            self._read_method(where, fun.__self__, fun.__func__)
+        elif isinstance(fun, _Function):
+            self._read_function(where, fun)
+        elif isinstance(call := type(fun).__call__, _Function):
+            self._read_method(where, fun, call)
 
-    def _read_value(self, name: str, value: Any, steady: bool | None) -> None:
+    def settle(self) -> None:
+        """Takes together what the functions change, before the second reading."""
+        # Functions that change what they are given, and the attributes that they set on it.
+        changers: dict[int, set[str]] = {}
+        for fun, owner, found in self._read:
+            own = _given(fun) if owner is not None else None
+            for origin in found.changed:
+                for thing in _things(fun, owner, origin):
+                    self._changed.update(map(id, inside(thing)))
+                if origin[0] == "argument" and origin[1] != own:
+                    changers.setdefault(id(fun), set())
+            for origin, name in found.sets:
+                self._set |= {(id(thing), name) for thing in _things(fun, owner, origin)}
+                if origin[0] == "argument" and origin[1] != own:
+                    changers.setdefault(id(fun), set()).add(name)
+            self._rebound |= {_key(fun, name) for name in found.rebound}
+            if not found.known:
+                self._loose |= found.attributes
+        size = -1
+        while size != (size := sum(1 + len(names) for names in changers.values())):
+            for fun, owner, found in self._read:
+                for called, given in found.passed:
+                    for thing in [t for o in called for t in _things(fun, owner, o)]:
+                        names = changers.get(id(unwrapped(thing)))
+                        if names is not None:
+                            self._pass(fun, owner, given, names, changers)
+        self._settled = True
+        self._seen.clear()
+
+    def _pass(
+        self,
+        fun: _Function,
+        owner: Any,
+        given: frozenset[Origin],
+        names: set[str],
+        changers: dict[int, set[str]],
+    ) -> None:
+        """A function gives something to one that changes it."""
+        own = _given(fun) if owner is not None else None
+        for origin in given:
+            for thing in _things(fun, owner, origin):
+                self._changed.update(map(id, inside(thing)))
+                self._set |= {(id(thing), name) for name in names}
+            if origin[0] == "argument" and origin[1] != own:
+                changers.setdefault(id(fun), set()).update(names)
+
+    def _read_method(self, where: str, owner: Any, method: Any) -> None:
+        """Reads a method, and the attributes of its object."""
+        method = unwrapped(method)
+        if not isinstance(method, _Function):
+            return
+        self._read_function(where, method, owner)
+        if isinstance(owner, type):
+            return
+        kind = type(owner)
+        for name, value in sorted(attributes(owner).items()):
+            member = inspect.getattr_static(kind, name, None)
+            if not isinstance(member, functools.cached_property):
+                self._note_attribute(name, value, owner)
+
+    def _read_function(self, where: str, fun: _Function, owner: Any = None) -> None:
+        if (id(fun), id(owner)) in self._seen:
+            return
+        self._seen.add((id(fun), id(owner)))
+        code = fun.__code__
+        found = effects(code)
+        if not self._settled:
+            self._read.append((fun, owner, found))
+        loaded = instructions(code)
+        if owner is None or fun.__module__ in self._modules or not where:
+            self._add(f"the code{where}", code_text(code))
+            for name, value in _defaults(fun).items():
+                self._note(f"the default {name}{where}", value, loose=not found.known)
+            names = {i.argval for i in loaded if i.opname in LOADS} - found.rebound
+            # Where it sets attributes outside, what it reads there may be part of that state.
+            outer = [origin for origin, _ in found.sets if origin[0] == "outer"]
+            # What a class made is new.
+            stateful = any(
+                not isinstance(thing, type) for o in outer for thing in _things(fun, None, o)
+            )
+            for name in sorted(names):
+                key = _key(fun, name)
+                if not name.startswith("__") and key not in self._rebound:
+                    # __file__ and its like say where the file lies.
+                    for value in _things(fun, None, ("outer", name, "")):
+                        self._note(name, value, loose=not found.known, functions=stateful)
+        if owner is not None:
+            loads = {i.argval for i in loaded if i.opname in LOADS_ATTRIBUTE}
+            calls_base = any(i.opname in LOADS and i.argval == "super" for i in loaded)
+            for name in sorted(loads):
+                self._read_members(name, owner, calls_base)
+
+    def _read_members(self, name: str, owner: Any, all_bases: bool) -> None:
+        """Reads what an object's classes have under a name."""
+        if not isinstance(owner, type) and name in attributes(owner):
+            kind = inspect.getattr_static(type(owner), name, None)
+            if not isinstance(kind, (property, functools.cached_property)):
+                return
+        for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
+            if base is object or name not in vars(base):
+                continue
+            member = vars(base)[name]
+            for name_of in ("__func__", "fget", "func"):
+                member = getattr(member, name_of, member)
+            inner = unwrapped(member)
+            if isinstance(inner, _Function):
+                self._read_function(f" of {base.__name__}.{name}", inner, owner)
+            elif base.__module__ in self._modules and not name.startswith("__"):
+                self._note_attribute(name, member, owner, base)
+            if not all_bases:
+                return
+
+    def _note_attribute(self, name: str, value: Any, *owners: Any) -> None:
+        """Reads an attribute, unless it is set by what is read."""
+        if callable(value) and self._is_own(value):
+            return  # what a model is given to call is an object as others are
+        is_set = any((id(o), n) in self._set for o in owners for n in (name, ""))
+        if not is_set and name not in self._loose:
+            known = all(found.known for _, owner, found in self._read if owner is owners[0])
+            self._note(f"the attribute {name}", value, name, loose=not known)
+
+    def _note(
+        self,
+        what: str,
+        value: Any,
+        name: str = "",
+        loose: bool = False,
+        functions: bool = False,
+    ) -> None:
         """Reads something from outside of a function.
 
         Args:
-            name: what it is called there.
-            value: what it is.
-            steady: whether the function leaves containers as they are; None where nothing but
-                functions is to be read.
+            what: what it is.
+            value: its value.
+            name: what it is called; as `what` where that is empty.
+            loose: whether the function may have changed it in place.
+            functions: whether nothing but functions is read.
         """
-        inner = getattr(value, "__wrapped__", value)
-        if isinstance(inner, types.FunctionType):
-            if inner.__module__ == self._module:
-                self._read_function(f" of {name}", inner)
-        elif isinstance(value, functools.partial | types.MethodType):
-            self.read_call(f" of {name}", value)
-        elif steady is None:
-            return
-        elif steady or isinstance(value, (*_EXACT, np.generic, enum.Enum)):
-            self._put(name, value)
+        for inner in inside(value):
+            if self._is_own(inner):
+                self.read_call(f" of {name or what}", inner)
+        if not (functions or self._is_own(value) or (loose and is_mutable(value))):
+            self._put(what, value)
 
     def _put(self, what: str, value: Any) -> None:
-        text = _text(value)
-        if text is not None:
-            self.parts[what] = _digest(text)
+        if self._settled:
+            text = text_of(value, self._changed, self._is_own)
+            if text is not None:
+                self._add(what, text)
+
+    def _add(self, what: str, text: str) -> None:
+        if self._settled and (digest := _digest(text)) not in self.parts.setdefault(what, []):
+            self.parts[what].append(digest)
+
+    def _is_own(self, value: Any) -> bool:
+        """Whether something that is called is read, not only named."""
+        inner = unwrapped(value)
+        if isinstance(inner, functools.partial):
+            return True
+        if isinstance(inner, types.MethodType):
+            return isinstance(inner.__func__, _Function) and not is_library(inner.__func__)
+        if isinstance(inner, _Function):
+            return inner.__module__ in self._modules
+        call = getattr(type(inner), "__call__", None)  # noqa: B004
+        return isinstance(call, _Function) and type(inner).__module__ in self._modules
 
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
 
 
-def _instructions(code: types.CodeType) -> list[dis.Instruction]:
-    """The instructions of a function, and of those that are defined inside of it."""
-    found = list(dis.get_instructions(code))
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found += _instructions(constant)
-    return found
+def _defaults(fun: _Function) -> dict[str, Any]:
+    code, given = fun.__code__, fun.__defaults__ or ()
+    names = code.co_varnames[code.co_argcount - len(given) : code.co_argcount]
+    return {**dict(zip(names, given, strict=True)), **(fun.__kwdefaults__ or {})}
 
 
-def _writes(instructions: Iterable[dis.Instruction]) -> bool:
-    """Whether something may be changed in place."""
-    return any(
-        i.opname in _WRITES or (i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in _METHODS)
-        for i in instructions
-    )
+def _given(fun: _Function) -> str | None:
+    """The name of a method's object."""
+    return fun.__code__.co_varnames[0] if fun.__code__.co_argcount else None
 
 
-def _code_text(code: types.CodeType) -> str:
-    """What compiled code does, without where it stands and how its variables are called."""
-    arguments = code.co_argcount + code.co_kwonlyargcount
-    flags = code.co_flags & ~_HAS_DOCSTRING
-    lines = [f"{code.co_varnames[:arguments]} {code.co_argcount} {code.co_posonlyargcount} {flags}"]
-    for i in dis.get_instructions(code):
-        value = i.argval
-        if isinstance(value, types.CodeType):
-            value = _code_text(value)
-        elif i.opcode in dis.hasconst:
-            value = _text(value)
-        elif "FAST" in i.opname:
-            value = i.arg  # a local variable, by number
-        lines.append(f"{i.opname} {value}")
-    return "\n".join(lines)
+def _key(fun: _Function, name: str) -> Any:
+    """What tells a variable outside of a function from others."""
+    cells = dict(zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True))
+    return id(cells[name]) if name in cells else (id(fun.__globals__), name)
 
 
-def _text(value: Any) -> str | None:
-    """A text that tells a value from others; None where there is none."""
-    kind = type(value)
-    if kind in _EXACT:
-        return f"{kind.__name__} {value!r}"
-    if isinstance(value, enum.Enum):
-        return f"{kind.__qualname__}.{value.name}"
-    if kind in (tuple, list):
-        return _joined(kind, [_text(part) for part in value])
-    if kind in (set, frozenset):
-        parts = [_text(part) for part in value]
-        return None if None in parts else _joined(kind, sorted(p for p in parts if p is not None))
-    if kind is dict:
-        return _joined(kind, [_text(pair) for pair in value.items()])
-    if isinstance(value, np.generic):
-        value = np.asarray(value)
-    if type(value) is np.ndarray and not value.dtype.hasobject:
-        raw = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=12).hexdigest()
-        return f"array {value.dtype} {value.shape} {raw}"
-    return None
-
-
-def _joined(kind: type, parts: Sequence[str | None]) -> str | None:
-    known = [part for part in parts if part is not None]
-    return f"{kind.__name__}({', '.join(known)})" if len(known) == len(parts) else None
+def _things(fun: _Function, owner: Any, origin: Origin) -> list[Any]:
+    """What comes from an origin: one thing, or nothing that is known."""
+    kind, name, attribute = origin
+    cells = dict(zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True))
+    values: dict[str, Any] = {}
+    if kind == "argument":
+        values = _defaults(fun)
+        if owner is not None and name == _given(fun):
+            values = {name: owner}
+    elif kind == "outer" and name in cells:
+        try:
+            values = {name: cells[name].cell_contents}
+        except ValueError:  # not given yet
+            return []
+    elif kind == "outer":
+        values = fun.__globals__
+    if name not in values:
+        return []
+    if not attribute:
+        return [values[name]]
+    found = attributes(values[name]).get(attribute)
+    if found is None:
+        found = inspect.getattr_static(values[name], attribute, None)
+    return [getattr(found, "__func__", found)]
