@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._methods import FiniteDifference, Method, Relative
-from jaxfd.optim._fits.jacobians import Differences, Rows, Slopes, Talk
+from jaxfd.optim._fits.jacobians import Differences
 from jaxfd.optim._fits.model import ResidualModel
 from jaxfd.optim._fits.parameters import Parameters
+from jaxfd.optim._fits.slopes import Rows, Slopes, Talk
 from jaxfd.optim._status import Status
 
 Row = Float[np.ndarray, "n"]

@@ -8,86 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from jaxfd.optim._fits.model import ResidualModel
+from jaxfd.optim._fits.rounding import drowned
+from jaxfd.optim._fits.scatter import NOISE, Scatter
+from jaxfd.optim._fits.slopes import FARTHEST, Rows, Searching, Slopes, Talk
 from jaxfd.optim._status import Status
 
-Rows = Float[np.ndarray, "k m"]
-Talk = Generator[Float[np.ndarray, "k n"], Rows, None]
-
-# Forward steps of a function without noise, in shares of an entry's size: far from rounding, and
-# their bias is harmless.
-_STEP = 1e-6
-# The largest step under noise, and that of central differences without.
-_FARTHEST, _CENTRAL = 0.1, 6e-6
+# Central differences without noise.
+_CENTRAL = 6e-6
 # Steps of order four, and how alike columns must be for them.
 _WIDE, _HARD = 5e-4, 1e-4
-# A difference of more than this many times the step, in shares of the residuals, is suspicious.
-_STEEP = 10.0
 # How far beside a point its noise is looked at, in shares of an entry's size.
 _BESIDE = 1e-7
-# The noise that is worth knowing, in shares of the residuals.
-_NOISE = 1e-9
-# The noise of a second difference, over the first one: that of a curve is far smaller.
-_SCATTERED = 1e-2
-# A difference of fewer times the rounding of its values tells no slope; so many times are wanted.
-_DROWNED, _CLEAR = 30.0, 1e6
-# Steps that had grown shrink again where a difference is so many times clearer than wanted.
-_PLAIN = 1e4
-# How often steps grow by how much at most where a difference is drowned.
-_GROWTHS, _GROWTH = 4, 1e4
-
-
-@dataclasses.dataclass(frozen=True)
-class Slopes:
-    """A Jacobian by differences.
-
-    Attributes:
-        u: the point.
-        jacobian: shape ``(m, n)``.
-        error: an estimate of the error of each entry.
-        central: whether both sides were seen.
-        steps: how far each entry was moved.
-    """
-
-    u: Float[np.ndarray, "n"]
-    jacobian: Float[np.ndarray, "m n"]
-    error: Float[np.ndarray, "m n"]
-    central: bool
-    steps: Float[np.ndarray, "n"]
-
-
-class Searching(Protocol):
-    """What is asked of a search here."""
-
-    model: ResidualModel | None
-    slopes: Slopes | None
-    status: Status | None
-    message: str
-    u: Float[np.ndarray, "n"]
-    lower: Float[np.ndarray, "n"]
-    upper: Float[np.ndarray, "n"]
-    lost: Bool[np.ndarray, "n"]
-    noise: float
-    floor: Float[np.ndarray, "n"]
-    least_sizes: Float[np.ndarray, "n"] | None
-    usual: Float[np.ndarray, "n"] | None
-    scale: Float[np.ndarray, "n"] | None
-    width: int
-    curved: bool
-    known: Float[np.ndarray, "m n"] | None
-
-    def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
-
-    def heights(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]: ...
-
-    def eps(self) -> float: ...
-
-    def coarse(self) -> float: ...
+# How often steps grow where a difference is drowned.
+_GROWTHS = 4
 
 
 class Differences:
@@ -99,8 +37,7 @@ class Differences:
 
     def __init__(self, search: Searching) -> None:
         self._search = search
-        self._share = _STEP
-        self._third: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None
+        self._scatter = Scatter(search)
 
     def _model(self) -> ResidualModel:
         assert self._search.model is not None
@@ -117,8 +54,8 @@ class Differences:
             else:
                 search.status = Status.FAILED
             return
-        self._share = max(_STEP, search.eps() ** 0.5)
-        h = self._steps(u, self._share)
+        self._scatter.share = self._scatter.least()
+        h = self._steps(u, self._scatter.share)
         points = u + np.diag(h)
         whole = search.width > 1 or n == 1
         batch = [u[None], points] if whole else [u[None], points[:1]]
@@ -128,9 +65,9 @@ class Differences:
             search.status = Status.FAILED
             return
         # Only now is it known how coarse the values are.
-        coarse = max(_STEP, search.eps() ** 0.5)
+        coarse = self._scatter.least()
         model = search.model = ResidualModel(u, r, np.zeros((len(r), n)), search.curved)
-        coarser, self._share = coarse > self._share, coarse
+        coarser, self._scatter.share = coarse > self._scatter.share, coarse
         if (yield from self._steps_grow(r, rows[1:], h, coarser)):
             yield from self.renew(measure=False)
             return
@@ -168,22 +105,22 @@ class Differences:
         """
         search = self._search
         change = np.linalg.norm(rows - r, axis=1)
-        steep = [k for k in range(len(rows)) if _steep(rows[k] - r, r, self._share)]
+        steep = [k for k in range(len(rows)) if self._scatter.is_steep(rows[k] - r, r)]
         if not (coarser or steep or (change == 0).any()):
             return False
         height, coarse = float(np.linalg.norm(r)), search.coarse()
-        before = self._share
-        if height > 0 and coarse > _NOISE * height:
-            self._suit(coarse, height)
+        before = self._scatter.share
+        if height > 0 and coarse > NOISE * height:
+            self._scatter.suit(coarse, height)
         elif coarser or steep:
             k = steep[0] if steep else 0
             second = yield (search.u + 2 * h[first + k] * np.eye(len(h))[first + k : first + k + 1])
-            self._measure(r, rows[k], second[0])
-        return self._share > before or coarser
+            self._scatter.in_a_row(r, rows[k], second[0])
+        return self._scatter.share > before or coarser
 
     def around(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n n"]:
         """The points for forward differences at a point that is not the centre yet."""
-        points: np.ndarray = u + np.diag(self._steps(u, self._share))
+        points: np.ndarray = u + np.diag(self._steps(u, self._scatter.share))
         return points
 
     def weigh(self, rows: Rows) -> Talk:
@@ -200,14 +137,14 @@ class Differences:
         if central:
             yield from self._central()
         else:
-            h = self._steps(u, self._share)
+            h = self._steps(u, self._scatter.share)
             points = u + np.diag(h)
             noisy = search.noise > 0 and measure
             if noisy:
                 points = np.concatenate([points, (u + h)[None]])
             rows = yield points
             if noisy:
-                self._measure_together(r, (rows[:n] - r).sum(0), rows[n], n)
+                self._scatter.together(r, (rows[:n] - r).sum(0), rows[n], n)
             yield from self._weigh_forward(u, r, h, rows[:n])
         self._renew_model()
 
@@ -226,16 +163,16 @@ class Differences:
         slopes = search.slopes
         if slopes is None or slopes.u is not model.u or slopes.central:
             return False
-        before, n = self._share, len(model.u)
+        before, n = self._scatter.share, len(model.u)
         # All entries at once: noise may follow any of them.
         h = np.where(search.lost, 0.0, slopes.steps)
         rows = yield (model.u + (h if n > 1 else 2 * h))[None]
         if n > 1:
             change = (slopes.jacobian * h).sum(1)
-            self._measure_together(model.r, change, rows[0], n)
+            self._scatter.together(model.r, change, rows[0], n)
         else:
-            self._measure(model.r, model.r + slopes.jacobian[:, 0] * h[0], rows[0])
-        return self._share > 2 * before
+            self._scatter.in_a_row(model.r, model.r + slopes.jacobian[:, 0] * h[0], rows[0])
+        return self._scatter.share > 2 * before
 
     def measure_again(self) -> Talk:
         """Spends two evaluations beside the centre on the noise as it is there."""
@@ -247,54 +184,7 @@ class Differences:
         bend = float(np.linalg.norm(rows[0] - 2 * model.r + rows[1]))
         height = float(np.linalg.norm(model.r))
         if np.isfinite(bend) and height > 0:
-            self._suit(bend / 6**0.5, height)
-
-    def _measure(
-        self,
-        r: Float[np.ndarray, "m"],
-        first: Float[np.ndarray, "m"],
-        second: Float[np.ndarray, "m"],
-    ) -> None:
-        """Takes the noise from three points in a row, and steps that suit it."""
-        bend = float(np.linalg.norm(second - 2 * first + r))
-        height = float(np.linalg.norm(r))
-        if not np.isfinite(bend) or height == 0:
-            return
-        sigma = bend / 6**0.5
-        share = sigma / height
-        worth = share > _NOISE and bend > 1e-3 * float(np.linalg.norm(first - r))
-        if worth or self._search.noise > 0:
-            self._suit(sigma, height)
-
-    def _measure_together(
-        self,
-        r: Float[np.ndarray, "m"],
-        change: Float[np.ndarray, "m"],
-        together: Float[np.ndarray, "m"],
-        n: int,
-    ) -> None:
-        """Takes the noise from a point where all entries moved, and the changes of each alone."""
-        if n == 1:
-            return
-        gap = float(np.linalg.norm(together - r - change))
-        height = float(np.linalg.norm(r))
-        if not np.isfinite(gap) or height == 0:
-            return
-        sigma = gap / (1.0 + n + (n - 1) ** 2) ** 0.5
-        worth = sigma > _NOISE * height and gap > 1e-3 * float(np.linalg.norm(together - r))
-        if worth or self._search.noise > 0:
-            self._suit(sigma, height)
-
-    def _suit(self, sigma: float, height: float) -> None:
-        """Takes notice of the noise of residuals of this length, and steps as far as suits it."""
-        search = self._search
-        search.noise = sigma
-        # Entries were taken for larger where noise was taken for rounding.
-        search.floor = (
-            np.zeros_like(search.floor) if search.least_sizes is None else search.least_sizes
-        )
-        least = max(_STEP, self._search.eps() ** 0.5)
-        self._share = min(max(least, 2 * (sigma / height) ** 0.5), _FARTHEST)
+            self._scatter.suit(bend / 6**0.5, height)
 
     def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:
         """Steps with a sign: forwards where there is room."""
@@ -331,7 +221,7 @@ class Differences:
         jacobian = ((rows - r) / h[:, None]).T
         jacobian[:, bad] = old[:, bad]
         blur = search.eps() * search.heights(jacobian) + search.noise / len(r) ** 0.5
-        error = np.abs(jacobian) * self._share + (blur[:, None] / np.abs(h))
+        error = np.abs(jacobian) * self._scatter.share + (blur[:, None] / np.abs(h))
         error[:, bad] = np.inf
         search.slopes = Slopes(u, jacobian, error, False, h)
 
@@ -344,50 +234,15 @@ class Differences:
     ) -> Talk:
         """Moves entries farther whose differences are drowned; steps and rows change in place."""
         for _ in range(_GROWTHS):
-            drowned = self._drowned(u, r, h, rows, self._share)
-            if not drowned.any():
+            small = drowned(self._search, u, r, h, rows, self._scatter.share)
+            if not small.any():
                 return
-            new = np.where(drowned, self._steps(u, self._share), h)
-            found = yield (u + np.diag(new))[drowned]
-            which = np.flatnonzero(drowned)[np.isfinite(found).all(1)]
+            new = np.where(small, self._steps(u, self._scatter.share), h)
+            found = yield (u + np.diag(new))[small]
+            which = np.flatnonzero(small)[np.isfinite(found).all(1)]
             rows[which], h[which] = found[np.isfinite(found).all(1)], new[which]
-            if len(which) < drowned.sum():
+            if len(which) < small.sum():
                 return
-
-    def _drowned(
-        self,
-        u: Float[np.ndarray, "n"],
-        r: Float[np.ndarray, "m"],
-        h: Float[np.ndarray, "n"],
-        rows: Rows,
-        share: float,
-    ) -> Bool[np.ndarray, "n"]:
-        """Entries whose differences are drowned in the rounding of the values.
-
-        An entry near 0 has no scale of its own that a share of it would be right for. It is taken
-        for larger from now on, until that is too much.
-        """
-        search, none = self._search, np.zeros(len(u), bool)
-        if search.noise > 0 or search.scale is not None:
-            return none
-        size = search.sizes(u)
-        change = np.linalg.norm(rows - r, axis=1)
-        with np.errstate(all="ignore"):
-            terms = np.abs(rows - r) / np.abs(h)[:, None] * np.abs(u)[:, None]
-            need = search.eps() * float(np.linalg.norm(np.abs(r) + np.nansum(terms, axis=0)))
-            factor = _CLEAR * need / change
-        if not np.isfinite(need):
-            return none
-        usual = np.abs(u) if search.usual is None else search.usual
-        most = np.maximum(usual, np.abs(u) * _FARTHEST / share)
-        small = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
-        large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
-        larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
-        least = 0.0 if search.least_sizes is None else search.least_sizes
-        smaller = np.maximum(least, search.floor * _PLAIN * np.minimum(factor, 1.0))
-        search.floor = np.where(small, larger, np.where(large, smaller, search.floor))
-        drowned: np.ndarray = small
-        return drowned
 
     def _central(self) -> Talk:
         """Differences from both sides; where parameters are hard to tell apart, of order four."""
@@ -424,22 +279,6 @@ class Differences:
         error[:, which] = (gap * _WIDE + blur)[:, known]
         search.slopes = dataclasses.replace(slopes, jacobian=jacobian, error=error)
 
-    def _scatters(
-        self, u: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"], ahead: Rows, back: Rows
-    ) -> bool:
-        """Whether second differences show noise, where curvature would show nothing so close by."""
-        bend = np.linalg.norm(ahead + back - 2 * r, axis=1)
-        own = np.isfinite(bend) & (self._search.sizes(u) <= np.abs(u))
-        own &= bend > _SCATTERED * np.linalg.norm(ahead - back, axis=1)
-        height = float(np.linalg.norm(r))
-        if not own.any() or height == 0:
-            return False
-        sigma = float(np.median(bend[own])) / 6**0.5
-        if sigma <= _NOISE * height:
-            return False
-        self._suit(sigma, height)
-        return True
-
     def _pairs(
         self, u: Float[np.ndarray, "n"], share: float
     ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
@@ -460,22 +299,22 @@ class Differences:
         u, r, n = model.u, model.r, len(model.u)
         height = float(np.linalg.norm(r))
         noise = max(search.eps(), search.noise / height if height > 0 else 0.0)
-        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * _FARTHEST)
+        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * FARTHEST)
         one, two, h = self._pairs(u, share)
         rows = yield np.concatenate([u + np.diag(one), u + np.diag(two)])
         ahead, back = rows[:n].copy(), rows[n:].copy()
         for _ in range(_GROWTHS):
-            drowned = self._drowned(u, r, one, ahead, share)
-            if not drowned.any():
+            small = drowned(search, u, r, one, ahead, share)
+            if not small.any():
                 break
             fresh = self._pairs(u, share)
-            points = [(u + np.diag(t))[drowned] for t in fresh[:2]]
+            points = [(u + np.diag(t))[small] for t in fresh[:2]]
             found = yield np.concatenate(points)
-            ahead[drowned], back[drowned] = np.split(found, 2)
+            ahead[small], back[small] = np.split(found, 2)
             one, two, h = (
-                np.where(drowned, new, old) for new, old in zip(fresh, (one, two, h), strict=True)
+                np.where(small, new, old) for new, old in zip(fresh, (one, two, h), strict=True)
             )
-        if search.noise == 0 and self._scatters(u, r, ahead, back):
+        if search.noise == 0 and self._scatter.shows(u, r, ahead, back):
             yield from self._both_sides()
             return
         first, second = ahead.T, back.T
@@ -494,9 +333,3 @@ class Differences:
         error[:, lost] = np.inf
         search.lost = lost
         search.slopes = Slopes(u, jacobian, error, True, h)
-
-
-def _steep(change: Float[np.ndarray, "m"], r: Float[np.ndarray, "m"], share: float) -> bool:
-    """Whether a difference looks like noise."""
-    size = float(np.linalg.norm(change))
-    return not np.isfinite(size) or size > _STEEP * share * float(np.linalg.norm(r))

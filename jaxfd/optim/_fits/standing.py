@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jaxfd.optim._fits.jacobians import Slopes
 from jaxfd.optim._fits.model import ResidualModel
+from jaxfd.optim._fits.slopes import Slopes
 from jaxfd.optim._fits.trust_region import model_step
 from jaxfd.optim._status import Status
 

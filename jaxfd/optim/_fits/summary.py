@@ -14,8 +14,8 @@ from jaxtyping import Float
 from jaxfd.optim._fits.errors import errors_of
 from jaxfd.optim._fits.experiment import Experiment
 from jaxfd.optim._fits.fit import Fit, Minimum
-from jaxfd.optim._fits.jacobians import Slopes
 from jaxfd.optim._fits.search import Search
+from jaxfd.optim._fits.slopes import Slopes
 from jaxfd.optim._status import Status
 
 # Minima are one where parameters differ by less than this share of their own sizes, or of those at

@@ -118,13 +118,13 @@ def look_around(
             return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # On top of a hill or a saddle there is no slope: curvature alone shows the way down.
     bend = np.where(free & np.isfinite(reading.bend), reading.bend, np.inf) / scale**2
-    for p in _hills(bend, size, floor):
-        for move in (p, -p):
-            if np.array_equal(landscape.fit(v + move), v):
+    for hill in _hills(bend, size, floor):
+        for p in (hill, -hill):
+            if np.array_equal(landscape.fit(v + p), v):
                 continue
-            here = fun_near(move)
+            here = fun_near(p)
             if here < value - floor:
-                line = _onward(landscape, v, value, move, size, here, noise)
+                line = _onward(landscape, v, value, p, size, here, noise)
                 return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
     steep = np.where(free & ~np.isfinite(reading.bend), reading.rise, 0.0)

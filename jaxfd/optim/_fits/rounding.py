@@ -1,0 +1,61 @@
+"""Differences that are drowned in the rounding of the values that they are made of.
+
+It must not know who makes the differences.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxfd.optim._fits.slopes import FARTHEST, Rows, Searching
+
+# A difference of fewer times the rounding of its values tells no slope; so many times are wanted.
+_DROWNED, _CLEAR = 30.0, 1e6
+# Steps that had grown shrink again where a difference is so many times clearer than wanted.
+_PLAIN = 1e4
+# By how much at most steps grow at once.
+_GROWTH = 1e4
+
+
+def drowned(
+    search: Searching,
+    u: Float[np.ndarray, "n"],
+    r: Float[np.ndarray, "m"],
+    h: Float[np.ndarray, "n"],
+    rows: Rows,
+    share: float,
+) -> Bool[np.ndarray, "n"]:
+    """Entries whose differences are drowned in the rounding of the values.
+
+    An entry near 0 has no scale of its own that a share of it would be right for. It is taken for
+    larger from now on, until that is too much.
+
+    Args:
+        search: the search, whose floor is raised.
+        u: the point.
+        r: the residuals there.
+        h: the steps.
+        rows: the residuals after each of them.
+        share: what share of the entries' sizes they are.
+    """
+    none = np.zeros(len(u), bool)
+    if search.noise > 0 or search.scale is not None:
+        return none
+    size = search.sizes(u)
+    change = np.linalg.norm(rows - r, axis=1)
+    with np.errstate(all="ignore"):
+        terms = np.abs(rows - r) / np.abs(h)[:, None] * np.abs(u)[:, None]
+        need = search.eps() * float(np.linalg.norm(np.abs(r) + np.nansum(terms, axis=0)))
+        factor = _CLEAR * need / change
+    if not np.isfinite(need):
+        return none
+    usual = np.abs(u) if search.usual is None else search.usual
+    most = np.maximum(usual, np.abs(u) * FARTHEST / share)
+    small: np.ndarray = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
+    large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
+    larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
+    least = 0.0 if search.least_sizes is None else search.least_sizes
+    smaller = np.maximum(least, search.floor * _PLAIN * np.minimum(factor, 1.0))
+    search.floor = np.where(small, larger, np.where(large, smaller, search.floor))
+    return small
