@@ -88,11 +88,11 @@ class Journal:
             the function computes changes.
         changed: what to do where a function is not the one whose runs there are: ``"raise"``, or
             ``"keep"`` them, because it computes the same. Seen are its compiled code (no comments,
-            no layout, no docstrings), that of functions of its module that it calls, its defaults,
-            and the numbers, texts, NumPy arrays and plain containers that it reads from outside of
-            itself. Not seen are helpers in other modules, objects, data files, executables,
-            containers where a function writes to any, and nothing that it reads where it sets
-            attributes.
+            no layout, no docstrings), that of functions of its module and methods of its own
+            object that it calls, its defaults and a partial's arguments, and the numbers, texts,
+            arrays and plain containers that it reads from outside of itself or from its object.
+            Not seen are code in other modules, methods of other objects, data files, executables,
+            and what the function itself changes.
 
     Raises:
         FileNotFoundError: there is no such folder, or on reading, no such file.
