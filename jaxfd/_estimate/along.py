@@ -50,8 +50,7 @@ class Line(Task):
             ]
             laid = [(rows, h[None])]
         else:
-            power = 1.0 / (stencil.accuracy + stencil.derivative)
-            taken = ways(place, call, tangents, stencil, power)
+            taken = ways(place, call, tangents, stencil, stencil.derivative)
             laid = [way.points(place, x, stencil, call.boxes) for way in taken]
         points = laid[0][0]
         if len(laid) > 1:

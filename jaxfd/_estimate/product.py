@@ -93,9 +93,8 @@ def _noise_of(
     place: Place, call: Call, stencil: Stencil, tangents: Sequence[Any], apart: Any
 ) -> Any:
     """The noise of values that makes products differ so much between two steps."""
-    power = 1.0 / (stencil.accuracy + 2)
     h = lay(place, call, stencil, derivative=2).h
-    way = ways(place, call, tangents, stencil, power)[0]
+    way = ways(place, call, tangents, stencil, 2)[0]
     return np.sqrt(np.mean((apart * h * over(way.h, h)) ** 2, axis=-1))
 
 
@@ -114,7 +113,7 @@ def _differenced(
     xp, x = place.xp, list(call.parts.real)
     total: Any = None
     every, sizes = [], []
-    for way in ways(place, call, tangents, stencil, 1.0 / (stencil.accuracy + 2), stretch):
+    for way in ways(place, call, tangents, stencil, 2, stretch):
         points, moved = way.points(place, x, stencil, call.boxes)
         bases = [[p[k] for p in points] for k in range(len(stencil.moving))]
         if stencil.uses_centre or way.row is not None:

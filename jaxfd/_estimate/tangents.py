@@ -16,9 +16,12 @@ from jaxtyping import Bool, Float, Int, Shaped
 from jaxfd._arrays import constant, is_complex, over, promote, real_of
 from jaxfd._estimate.layout import offsets_of_row, weigh
 from jaxfd._estimate.task import Call
-from jaxfd._methods import Stencil, steps
+from jaxfd._methods import Stencil, is_default, steps
 from jaxfd._places import Place
 from jaxfd._points import Box
+
+# A step that an entry near a wall makes so many times smaller, it makes so for itself alone.
+_TOGETHER = 8
 
 
 def scaled(place: Place, tangents: Sequence[Any]) -> tuple[list[Any], Any]:
@@ -58,23 +61,44 @@ def tangent_step(
     Returns:
         The step, and the squared length of the tangent, both of shape ``(*lead,)``.
     """
-    xp, lead, parts = place.xp, place.lead, call.parts
-    size = [xp.abs(x) for x in parts.real]
+    return _common_step(place, call, tangents, _widths(place, call, power))
+
+
+def _widths(place: Place, call: Call, power: float) -> list[Any]:
+    """The step of every entry."""
+    size = [place.xp.abs(x) for x in call.parts.real]
     eps = [place.eps(x.dtype) for x in size]
-    step = call.method.step
-    widths = steps(xp, call.arguments, step, size, parts.owner, eps, power, together=True)
-    dtype = size[0].dtype
-    for x in size:
-        dtype = place.compute_dtype(dtype, x.dtype)
+    step, owner = call.method.step, call.parts.owner
+    return steps(place.xp, call.arguments, step, size, owner, eps, power, together=True)
+
+
+def _common_step(
+    place: Place, call: Call, tangents: Sequence[Any], widths: Sequence[Any]
+) -> tuple[Any, Any]:
+    """The largest step with which no entry goes farther than its width; see `tangent_step`."""
+    xp, lead = place.xp, place.lead
+    dtype = _dtype(place, call)
     h, squared = xp.full(lead, np.inf, dtype), xp.zeros(lead, dtype)
     for width, v in zip(widths, tangents, strict=True):
+        reach = _reach(xp, width, v, dtype).reshape(*lead, -1)
         v = constant(xp, xp.abs(v)).astype(dtype).reshape(*lead, -1)
-        width = constant(xp, width).astype(dtype).reshape(*lead, -1)
-        # Nothing limits an entry that the tangent leaves where it is.
-        reach = xp.where(v > 0, width / xp.where(v > 0, v, 1), np.inf)
         h = xp.minimum(h, xp.min(reach, axis=-1, initial=np.inf))
         squared = squared + xp.sum(v * v, axis=-1)
     return xp.where(xp.isfinite(h), h, 1), squared
+
+
+def _dtype(place: Place, call: Call) -> Any:
+    """What steps along a tangent are computed in."""
+    dtype = real_of(call.parts.real[0].dtype)
+    for x in call.parts.real:
+        dtype = place.compute_dtype(dtype, real_of(x.dtype))
+    return dtype
+
+
+def _reach(xp: Any, width: Any, v: Any, dtype: Any) -> Any:
+    """How many tangents a width is; nothing limits an entry that the tangent leaves where it is."""
+    v, width = constant(xp, xp.abs(v)).astype(dtype), constant(xp, width).astype(dtype)
+    return xp.where(v > 0, width / xp.where(v > 0, v, 1), np.inf)
 
 
 def step_along(x: Any, v: Any, distance: Any) -> Any:
@@ -167,20 +191,24 @@ def ways(
     call: Call,
     tangents: Sequence[Any],
     stencil: Stencil,
-    power: float,
+    derivative: int = 1,
     stretch: float = 1.0,
 ) -> list[Way]:
-    """How points go along a tangent: one way, or two of parts where walls leave no common one.
+    """How points go along a tangent: one way, or two of parts.
+
+    There are two where walls leave no common way, or where an entry is so close to a wall at 0 that
+    its step would hardly move the others.
 
     Args:
         place: where this runs.
         call: the call, with its method and boxes.
         tangents: the tangent's leaves, of size one.
         stencil: the stencil.
-        power: the exponent of the default step.
+        derivative: the order of derivative that the step is to suit.
         stretch: what steps are multiplied by.
     """
     xp, lead, boxes = place.xp, place.lead, call.boxes
+    power = 1.0 / (stencil.accuracy + derivative)
     if boxes is None:
         h, squared = tangent_step(place, call, tangents, power)
         return [Way(list(tangents), stretch * h, squared)]
@@ -188,17 +216,26 @@ def ways(
         dataclasses.replace(box, x=constant(xp, x))
         for box, x in zip(boxes, call.parts.real, strict=True)
     ]
+    widths = [constant(xp, stretch * width) for width in _widths(place, call, power)]
     # What cannot move is left where it is.
     tangents = [
-        xp.where(box.below + box.above > 0, v, 0) for box, v in zip(boxes, tangents, strict=True)
+        xp.where(box.fit(width, stencil.moving).wide, v, 0)
+        for box, width, v in zip(boxes, widths, tangents, strict=True)
     ]
-    h = stretch * tangent_step(place, call, tangents, power)[0]
+    # Where gradients keep their step, so does a difference along the tangent.
+    shrinks = is_default(call.method.step) and derivative == 1
+    apart = [xp.zeros(v.shape, bool) for v in tangents]
+    if shrinks:
+        widths, apart = _shrunken(
+            place, call, boxes, tangents, widths, stencil, 1 - derivative * power
+        )
+    h, _ = _common_step(place, call, _only(xp, tangents, apart, False), widths)
     rooms = [_rooms(xp, box, v, h.dtype) for box, v in zip(boxes, tangents, strict=True)]
 
     def every(flags: Sequence[Any]) -> Bool[Any, "*lead"]:
         good = xp.ones(lead, bool)
-        for flag in flags:
-            good = good & xp.all(flag.reshape(*lead, -1), axis=-1)
+        for flag, free in zip(flags, apart, strict=True):
+            good = good & xp.all((flag | free).reshape(*lead, -1), axis=-1)
         return good
 
     nodes = len(stencil.moving)
@@ -207,15 +244,71 @@ def ways(
     behind = every([b >= over(nodes * h, b) for b, _ in rooms])
     both = every([(b >= over(farthest * h, b)) & (a >= over(farthest * h, a)) for b, a in rooms])
     one = ahead | behind | both
-    back = [(a < b) & ~over(one, a) for b, a in rooms]
-    outside = ~every([~box.outside for box in boxes])
-    groups = [
-        [xp.where(b, 0, v) for b, v in zip(back, tangents, strict=True)],
-        [xp.where(b, v, 0) for b, v in zip(back, tangents, strict=True)],
+    second = [free | ((a < b) & ~over(one, a)) for free, (b, a) in zip(apart, rooms, strict=True)]
+    outside = xp.zeros(lead, bool)
+    for box in boxes:
+        outside = outside | xp.any(box.outside.reshape(*lead, -1), axis=-1)
+    groups = [_only(xp, tangents, second, chosen) for chosen in (False, True)]
+    if place.concrete:
+        # A part in which nothing moves needs no points.
+        groups = [group for group in groups if any(np.any(v != 0) for v in group)] or groups[:1]
+    return [_within(place, call, group, stencil, widths, outside) for group in groups]
+
+
+def _only(xp: Any, tangents: Sequence[Any], flags: Sequence[Any], chosen: bool) -> list[Any]:
+    """A tangent's entries that are flagged, or those that are not, and 0 for the others."""
+    return [
+        xp.where(flag == chosen, v, xp.zeros_like(v))
+        for flag, v in zip(flags, tangents, strict=True)
     ]
-    if place.concrete and np.all(one):
-        groups = groups[:1]
-    return [_within(place, call, group, stencil, power, stretch, outside) for group in groups]
+
+
+def _shrunken(
+    place: Place,
+    call: Call,
+    boxes: Sequence[Box],
+    tangents: Sequence[Any],
+    widths: Sequence[Any],
+    stencil: Stencil,
+    power: float,
+) -> tuple[list[Any], list[Any]]:
+    """Steps of entries near a wall at 0, and which of them shall not hold up the others.
+
+    An entry that no common step suits keeps the step that it has far from walls: were another one
+    lost in its rounding, the derivative would miss a term that it had.
+
+    Args:
+        place: where this runs.
+        call: the call.
+        boxes: its boxes.
+        tangents: the tangent's leaves.
+        widths: the steps far from walls.
+        stencil: the stencil.
+        power: that of `Box.near`.
+
+    Returns:
+        The widths, and for each leaf the entries that need a way of their own.
+    """
+    xp, lead, dtype = place.xp, place.lead, _dtype(place, call)
+    near = [
+        box.near(width, stencil.moving, power) for box, width in zip(boxes, widths, strict=True)
+    ]
+    common, _ = _common_step(place, call, tangents, widths)
+    apart, least = [], xp.zeros(lead, dtype)
+    for box, width, v in zip(boxes, near, tangents, strict=True):
+        own = _reach(xp, width, v, dtype)
+        apart.append(own < over(common, own) / _TOGETHER)
+        # The smallest step that moves the entry by as many spacings as a usual one keeps.
+        spacing = xp.abs(box.x) * float(place.eps(box.x.dtype)) ** (2 / 3)
+        floor = xp.where(xp.isfinite(own), _reach(xp, spacing, v, dtype), 0)
+        floor = xp.where(apart[-1], floor, 0).reshape(*lead, -1)
+        least = xp.maximum(least, xp.max(floor, axis=-1, initial=0))
+    for i, (width, v) in enumerate(zip(near, tangents, strict=True)):
+        own = _reach(xp, width, v, dtype)
+        lost = apart[i] & (own < over(least, own))
+        near[i] = xp.where(lost, widths[i], width)
+        apart[i] = apart[i] & ~lost
+    return near, apart
 
 
 def _within(
@@ -223,14 +316,12 @@ def _within(
     call: Call,
     tangents: list[Any],
     stencil: Stencil,
-    power: float,
-    stretch: float,
+    widths: Sequence[Any],
     outside: Bool[Any, "*lead"],
 ) -> Way:
     """A way within the boxes."""
     xp, lead = place.xp, place.lead
-    h, squared = tangent_step(place, call, tangents, power)
-    h = stretch * h
+    h, squared = _common_step(place, call, tangents, widths)
     behind, ahead = xp.full(lead, np.inf, h.dtype), xp.full(lead, np.inf, h.dtype)
     assert call.boxes is not None
     for box, x, v in zip(call.boxes, call.parts.real, tangents, strict=True):

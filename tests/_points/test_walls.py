@@ -165,6 +165,76 @@ class TestHooks:
             jaxfd.differentiable(fun, bounds=(1.0, 0.0))(0.5)
 
 
+class TestTangents:
+    """Along a tangent steps shrink beside a wall as they do along each entry."""
+
+    FUNCTIONS = {  # noqa: RUF012
+        "logarithms": lambda x: jnp.log(x[0]) + jnp.log(x[1]),
+        "decay": lambda x: jnp.exp(-x[0] / 1e-6) + x[1] ** 2,
+        "wide": lambda x: jnp.cos(x[0]) + x[0] * x[1] + x[1] ** 2,
+    }
+
+    @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Central(4), jaxfd.Forward()])
+    @pytest.mark.parametrize("name", FUNCTIONS)
+    def test_as_a_gradient(self, name, method, dtype):
+        fun, bounds = self.FUNCTIONS[name], (0.0, jnp.inf)
+        eps = float(jnp.finfo(dtype).eps)
+        low = 1e-9 if dtype == np.float64 else 1e-6
+
+        def both(x, t):
+            gradient = jaxfd.grad(fun, method=method, bounds=bounds)(x)
+            return jaxfd.jvp(fun, (x,), (t,), method=method, bounds=bounds)[1], gradient
+
+        for small in (low, 1e-4, 0.01):
+            for direction in ((1.0, 1.0), (1.0, -1.0), (0.0, 1.0)):
+                x, t = np.asarray([small, 1.0], dtype), np.asarray(direction, dtype)
+                slopes = np.asarray(jax.grad(fun)(jnp.asarray(x)), np.float64)
+                for run in (both, jax.jit(both)):
+                    along, gradient = run(x, t)
+                    off = np.abs(np.asarray(gradient, np.float64) - slopes) @ np.abs(t)
+                    size = 1 + np.abs(slopes) @ np.abs(t)
+                    usual = eps ** (0.5 if method.order == 1 else 0.6) * size
+                    assert abs(float(along) - slopes @ t) <= 10 * off + 10 * usual
+
+    @pytest.mark.parametrize("x", [1e-5, 1e-9])
+    def test_forward_hooks(self, x):
+        box = scalar_box(jnp.log, bounds=(0.0, jnp.inf), mode="forward")
+        for run in (jax.jvp, jax.jit(jax.jvp, static_argnums=0)):
+            np.testing.assert_allclose(run(box, (x,), (1.0,))[1], 1 / x, rtol=1e-4)
+
+    def test_evaluations(self):
+        """An entry alone beside its wall takes no more points than one far away."""
+        seen = []
+
+        def density(x):
+            seen.append(x)
+            return np.log(x[0]) + x[1]
+
+        box = jaxfd.blackbox(density, jax.ShapeDtypeStruct((), jnp.float64))
+        for x, t, count in (((1e-9, 1.0), (1.0, 0.0), 3), ((0.5, 1.0), (1.0, 1.0), 3)):
+            seen.clear()
+            jaxfd.jvp(box, (jnp.asarray(x),), (jnp.asarray(t),), bounds=(0.0, jnp.inf))
+            assert len(seen) == count
+
+    def test_a_tiny_entry_hides_no_other(self):
+        """A step that suits the smallest entry is lost in the rounding of the others."""
+        x, t = jnp.asarray([1e-300, 1e-5, 1.0]), jnp.ones(3)
+
+        def fun(x):
+            return jnp.cos(x[0]) + x[1] + x[2] ** 2
+
+        run = jax.jit(lambda x, t: jaxfd.jvp(fun, (x,), (t,), bounds=(0.0, jnp.inf))[1])
+        np.testing.assert_allclose(run(x, t), 3.0, rtol=1e-5)
+
+    def test_a_given_step_is_kept(self):
+        seen = []
+        box = jaxfd.blackbox(
+            lambda x: seen.append(float(x)) or float(x), jax.ShapeDtypeStruct((), jnp.float64)
+        )
+        jaxfd.jvp(box, (1e-7,), (1.0,), method=jaxfd.Central(step=1e-3), bounds=(0.0, 1.0))
+        assert max(seen) > 1e-3
+
+
 class TestInfiniteValues:
     """Beside a value that is not finite the other side serves, where points may be lost."""
 
