@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxfd._arrays import Arguments, is_complex
+from jaxfd._arrays import Arguments, is_complex, realise
 
 # The share of the way to a wall that points may use when ``x`` itself is inside: functions
 # are often singular on the wall, and a point next to it would sample that.
@@ -32,7 +32,7 @@ class Row(NamedTuple):
         h: the step, shape ``(*lead, *shape)``.
         which: the number of points below ``x`` of a row of neighbouring points; `own_row` where the
             points are those that were asked for.
-        wide: whether the box has any width.
+        wide: whether the box has any width that a row of points can be told apart in.
     """
 
     h: Float[Any, "*n"]
@@ -95,7 +95,7 @@ class Box:
         home = sum(1 for s in offsets if s < 0)
         # Two steps to spare, for the floors below. A box too narrow for that has no width.
         widest = (below + above) / (nodes + 2)
-        wide = widest > 0
+        wide = (widest > 0) & ((h <= widest) | self._holds(widest, nodes))
         h = xp.where(wide, xp.minimum(h, widest), h)
         steps_below, steps_above = xp.floor(below / h), xp.floor(above / h)
         fits_below, fits_above = xp.minimum(steps_below, nodes), xp.minimum(steps_above, nodes)
@@ -103,6 +103,15 @@ class Box:
         own = (steps_below >= max(-offsets[0], 0)) & (steps_above >= max(offsets[-1], 0))
         which = xp.where(own | ~wide, own_row(nodes), which)
         return Row(h, which.astype(np.int32), wide)
+
+    def _holds(self, h: Float[Any, "*n"], nodes: int) -> Bool[Any, "*n"]:
+        """Whether there is room for so many steps once they are exact, and each moves ``x``."""
+        xp, exact = self.xp, realise(self.x, h)
+        # Spacings differ above and below a power of two.
+        moves = (exact > 0) & xp.isfinite(exact)
+        moves = moves & ((self.x - exact < self.x) | (self.below == 0))
+        exact = xp.where(moves, exact, 1)
+        return moves & (xp.floor(self.below / exact) + xp.floor(self.above / exact) >= nodes)
 
     def near(self, h: Float[Any, "*n"], offsets: Sequence[Any], power: float) -> Float[Any, "*n"]:
         """A step that suits an entry which must keep its sign, of whatever size it is.

@@ -226,6 +226,36 @@ class TestNoWidth:
         np.testing.assert_allclose(found, [0.0, 4.0], rtol=1e-8)
 
 
+class TestFewSpacings:
+    """A box in which a row of points cannot be told apart is one without width, and no NaN."""
+
+    METHODS = (*FEW, jaxfd.Adaptive())
+
+    @pytest.mark.parametrize("method", METHODS, ids=name)
+    def test_gradient_is_finite(self, method, dtype):
+        def estimate(x, lower, upper):
+            return jaxfd.estimate(jnp.sin, method=method, bounds=(lower, upper))(x)
+
+        compiled = jax.jit(estimate)
+        for start in (1.0, -1.0, 1.5):
+            x = dtype.type(start)
+            for ulps in range(1, 9):
+                boxes = [(0, ulps), (-ulps, 0), (-ulps, ulps), (-1, ulps)]
+                for below, above in boxes:
+                    found = compiled(x, nudge(x, below), nudge(x, above))
+                    assert np.isfinite(found.grad)
+                    assert not abs(found.grad - np.cos(x)) > found.error
+        found = estimate(dtype.type(1), dtype.type(1), nudge(dtype.type(1), 1))
+        assert found.grad == 0
+        assert found.error == np.inf
+
+    def test_along_a_tangent(self, dtype):
+        x = np.asarray([1.0, 2.0], dtype)
+        upper = np.asarray([nudge(x[0], 1), 9.0], dtype)
+        run = jax.jit(lambda t: jaxfd.jvp(lambda x: jnp.sum(x**2), (x,), (t,), bounds=(x, upper)))
+        close(run(jnp.ones(2, dtype))[1], np.asarray(4.0, dtype), 4 * tolerance(Central(), dtype))
+
+
 class TestForms:
     """Bounds may be numbers, arrays, trees, infinite, missing, traced."""
 

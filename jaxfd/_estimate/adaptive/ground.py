@@ -12,12 +12,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import constant, cut, flatten, is_complex, is_tiny, promote, real_of
+from jaxfd._arrays import (
+    constant,
+    cut,
+    flatten,
+    is_complex,
+    is_tiny,
+    power_of_two,
+    promote,
+    real_of,
+)
 from jaxfd._estimate.bars import grid_of, sample
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Adaptive
 from jaxfd._places import Place
 from jaxfd._points import Box, Coordinates
+
+# The points of a fit to one side.
+_POINTS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +45,8 @@ class Ground:
         eps: the relative spacing of the coarser of leaf and output.
         below: the room below ``x``.
         above: the room above.
-        flat: 0 where the box has no width, NaN where ``x`` is outside, else 1.
+        flat: 0 where the box has no width that points can be told apart in, NaN where ``x`` is
+            outside, else 1.
         repeats: how many times each point is evaluated.
     """
 
@@ -52,6 +65,11 @@ class Ground:
     def boxed(self) -> bool:
         """Whether there are walls."""
         return any(box is not None for box in self.boxes)
+
+    @property
+    def unseen(self) -> Float[Any, "*lead n"]:
+        """What a derivative may be off by that is 0 for want of points: 0 without any width."""
+        return self.place.xp.where(self.below + self.above > 0, np.inf, 0.0)
 
     def room(self, side: Float[Any, "*lead n"]) -> Float[Any, "*lead n"]:
         """How far points may go below ``x`` (-1), above it (1), or to both sides (0)."""
@@ -157,6 +175,16 @@ def _in_a_row(xp: Any, outputs: Sequence[Any], dtype: Any) -> Any:
     return xp.concatenate([row.astype(dtype) for row in rows], axis=-1)
 
 
+def _parted(xp: Any, box: Box, scale: Any) -> Any:
+    """Where the points of a fit can be told apart, as far as walls let them go."""
+    dtype = promote(np.float32, box.x.dtype)
+    below, above = box.below.astype(dtype), box.above.astype(dtype)
+    room = xp.maximum(below, above)
+    step = power_of_two(xp, room) / _POINTS
+    step = xp.where(above >= below, step, -step).astype(box.x.dtype)
+    return (room > 0) & ((room >= scale.astype(dtype)) | (box.x + step != box.x))
+
+
 def survey(place: Place, call: Call, method: Adaptive) -> Ground:
     """Looks at the coordinates of a call."""
     xp, axis, parts = place.xp, len(place.lead), call.parts
@@ -176,7 +204,7 @@ def survey(place: Place, call: Call, method: Adaptive) -> Ground:
         box = dataclasses.replace(box, x=still)
         below.append(box.below)
         above.append(box.above)
-        flat.append(box.flat(box.below + box.above > 0))
+        flat.append(box.flat(_parted(xp, box, scale[-1])))
     if any(is_tiny(x.dtype) for x in parts.real):
         raise TypeError(
             "Adaptive needs floats of 16 bits or more, got some of 8, whose steps hold no digits: "

@@ -87,7 +87,10 @@ def _mixed(told: Explored, low: np.ndarray, high: np.ndarray) -> _Mixed:
     broken = broken[..., low, :] | broken[..., high, :]
     error = xp.where(broken | ~xp.isfinite(value), np.inf, constant(xp, error))
     flat = crossed.ground.flat.astype(crossed.dtype)[..., None]
-    value, error = (xp.where(flat == 0, 0, v) for v in (value * flat, error))
+    # Along an entry that cannot move there is nothing to know.
+    still = (ground.flat == 0) & (ground.unseen == 0)
+    still = (still[..., low] | still[..., high])[..., None]
+    value, error = xp.where(flat == 0, 0, value * flat), xp.where(still, 0, error)
     spent = xp.sum(state.spent, axis=-1) * ground.repeats
     return _Mixed(value, error, spent.astype(np.int32))
 
