@@ -76,6 +76,11 @@ def jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
     )
 
 
+def leaps(xp: Any, side: Any, changes: Any, rounding: Any) -> Any:
+    """Where all rungs to one side show one and the same change: it happens before them."""
+    return (side != 0)[..., None] & _alike(xp, rounding, *constant(xp, changes))
+
+
 def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:
     """Odd and even part of the closest changes; to one side, change and second difference."""
     odd, even = (near - far) / 2, (near + far) / 2
@@ -195,7 +200,12 @@ def denied(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:
 
 def _same(search: Search, *numbers: Any) -> Any:
     """Whether numbers are about the same, and more than rounding."""
-    xp, stack = search.xp, search.xp.stack(numbers)
+    return _alike(search.xp, search.rounding, *numbers)
+
+
+def _alike(xp: Any, rounding: Any, *numbers: Any) -> Any:
+    """The same for that rounding."""
+    stack = xp.stack(numbers)
     big, small = xp.max(xp.abs(stack), axis=0), xp.min(xp.abs(stack), axis=0)
     together = xp.abs(xp.sum(xp.sign(stack), axis=0)) == len(numbers)
-    return together & (big <= _SAME * small) & (small > 4 * search.rounding)
+    return together & (big <= _SAME * small) & (small > 4 * rounding)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxfd._arrays import constant, power_of_two, promote, real_of
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import jumps, noise_near
+from jaxfd._estimate.adaptive.close import jumps, leaps, noise_near
 from jaxfd._estimate.adaptive.ground import Ground
 from jaxfd._estimate.adaptive.ladder import CLAIMS, Reading
 from jaxfd._estimate.adaptive.reading import SPAN, Search, rungs
@@ -61,8 +61,12 @@ def begin(ground: Ground, noise: Any, derivative: int) -> tuple[Search, list[Any
     )
     level, lift = noise_near(ground, side, close, changes, moved, rounding)
     grid = ground.grid(outputs, base, dtype)
-    # Values on a grid scatter by it; one that is the same everywhere tells no grid.
-    grid = xp.where(xp.any(constant(xp, changes) != 0, axis=(0, -2), keepdims=True)[0], grid, 0)
+    # Values on a grid scatter by it; one that is the same everywhere tells no grid, nor does one
+    # that is another at x alone.
+    still = constant(xp, changes) == 0
+    leapt = leaps(xp, side, changes[:count], rounding) & xp.all(still[count:], axis=0)
+    leapt = xp.all(leapt | xp.all(still, axis=0), axis=-2, keepdims=True)
+    grid = xp.where(leapt, 0, grid)
     coarse = xp.where(UNIFORM * grid > 4 * rounding, UNIFORM * grid, 0)
     level, floor = xp.maximum(xp.maximum(level, scatter), rounding), rounding / 2**0.5
     level, floor = xp.maximum(level, coarse), xp.maximum(floor, coarse)

@@ -19,7 +19,7 @@ from jax import tree_util
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import beyond, denied, kinks, stairs, teeth, unmoved
+from jaxfd._estimate.adaptive.close import beyond, denied, kinks, leaps, stairs, teeth, unmoved
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -172,13 +172,13 @@ def explore(
     xp = place.xp
     best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
     value = state.best.value
-    flat = ground.flat.astype(found.dtype)[..., None]
+    flat, unseen = (row.astype(found.dtype)[..., None] for row in (ground.flat, ground.unseen))
     reach = xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype)
     return Explored(
         search=found,
         centre=centre,
         value=xp.where(flat == 0, 0, value * flat),
-        error=xp.where(flat == 0, 0, _bar(found, climbed, state, best)) if barred else None,
+        error=xp.where(flat == 0, unseen, _bar(found, climbed, state, best)) if barred else None,
         side=state.side,
         radius=state.radius,
         step=state.radius * reach,
@@ -198,7 +198,8 @@ def _bar(search: Search, climbed: Climb, state: Round, best: BestFit) -> Any:
     of_order = _of_slopes if search.derivative == 1 else _of_curves
     for more in of_order(search, climbed, state, best):
         error = xp.maximum(error, more)
-    return xp.where(state.jump | ~xp.isfinite(state.best.value), np.inf, error)
+    leapt = leaps(search.xp, climbed.kept_side, climbed.changes, search.rounding)
+    return xp.where(leapt | state.jump | ~xp.isfinite(state.best.value), np.inf, error)
 
 
 def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> list[Any]:
@@ -307,10 +308,15 @@ def refine(search: Search, state: Round) -> Round:
 
         spoilt = (move & (new < radius))[..., None] & old.jumps
         differs = xp.abs(fresh.value - old.wide) + BAR * old.wide_error
+        doubt = xp.where(spoilt, xp.maximum(state.doubt, differs), state.doubt)
+        # A smaller radius that denies a bar says how little bars are worth here.
+        change = xp.abs(fresh.value - old.value)
+        denied = (move & (new < radius) & (side != 0))[..., None] & (change > BAR * old.error)
+        doubt = xp.where(denied, xp.maximum(doubt, change), doubt)
         return Round(
             side=side,
             jump=state.jump,
-            doubt=xp.where(spoilt, xp.maximum(state.doubt, differs), state.doubt),
+            doubt=doubt,
             odd=xp.where(move[..., None], search.odd(changes, moved, new), state.odd),
             radius=xp.where(move, new, radius),
             best=tree_util.tree_map(choose, fresh, joined, old),

@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _rows import ADAPTIVE, INF, SCALAR, SETTLED, Rows, columns
@@ -88,14 +90,64 @@ class TestWalls:
         exact = np.array([0.5 / math.sqrt(distance), 1 / distance])
         assert np.all(np.abs(found.grad - exact) <= 10 * found.error)
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="what converges like the root of the step has a bar of a tenth of its error",
-    )
     def test_a_curvature_that_is_singular_on_the_wall(self):
         x = np.array([0.0, 1e-9, 1e-7, 1e-6])
         found = Rows(*[lambda t: t**1.5] * 4)(x, bounds=POSITIVE)
         assert np.all(np.abs(found.grad - 1.5 * np.sqrt(x)) <= found.error)
+
+    @pytest.mark.parametrize("power", [1.3, 1.5, 1.9, 2.3, 2.5, 3.2])
+    def test_a_power_on_the_wall(self, power):
+        """What converges like a power of the step has a bar that knows it."""
+        found = Rows(lambda t: t**power)(0.0, bounds=POSITIVE)
+        assert abs(found.grad[0]) <= found.error[0] <= 0.1
+
+    @pytest.mark.parametrize("side", [1.0, -1.0])
+    @pytest.mark.parametrize("scale", [1e-6, 1e-7, 1e-8])
+    def test_a_small_scale_on_the_wall(self, side, scale, dtype):
+        """All rungs of a first ladder show one change: the slope is found below, or not known."""
+        bounds = (0.0, jnp.inf) if side > 0 else (-jnp.inf, 0.0)
+
+        def decay(x):
+            return jnp.exp(-side * x / scale)
+
+        estimate = jaxfd.estimate(decay, method=jaxfd.Adaptive(), bounds=bounds)
+        for run in (estimate, jax.jit(estimate)):
+            found = run(jnp.zeros((), dtype))
+            assert abs(found.grad + side / scale) <= found.error
+            assert found.error <= 1e-2 / scale
+            assert found.evaluations <= 60
+
+    def test_a_scale_below_all_ladders(self):
+        """Nothing but one change is seen: the slope may be anything."""
+        found = Rows(lambda t: np.exp(-t / 1e-12), lambda t: 1 / (1 + np.exp(t / 1e-11)))(
+            0.0, bounds=POSITIVE
+        )
+        np.testing.assert_array_equal(found.error, np.inf)
+
+    def test_boxes_of_a_few_spacings(self, dtype):
+        """Where the points of a fit cannot be told apart nothing is known, and that is no NaN."""
+
+        def estimate(x, lower, upper):
+            return jaxfd.estimate(jnp.sin, method=jaxfd.Adaptive(), bounds=(lower, upper))(x)
+
+        compiled = jax.jit(estimate)
+        for x in dtype.type([1.0, -1.0, 3e5]):
+            for spacings in (1, 2, 3, 5, 8, 16, 18, 24):
+                width = spacings * np.spacing(np.abs(x))
+                for lower, upper in ((x, x + width), (x - width, x), (x - width, x + width)):
+                    found = compiled(x, lower, upper)
+                    assert np.isfinite(found.grad)
+                    assert abs(found.grad - np.cos(x)) <= found.error
+        found = estimate(dtype.type(1), dtype.type(1), np.nextafter(dtype.type(1), dtype.type(2)))
+        assert found.grad == 0
+        assert found.error == np.inf
+
+    def test_second_derivatives_in_a_box_of_a_few_spacings(self):
+        lower, upper = np.array([1.0, 0.0]), np.array([1.0 + 2.0**-52, 9.0])
+        hessian = jaxfd.hessian(
+            lambda x: jnp.sum(x**2) * x[0], method=jaxfd.Adaptive(), bounds=(lower, upper)
+        )(jnp.ones(2))
+        np.testing.assert_allclose(hessian, [[0.0, 0.0], [0.0, 2.0]], rtol=1e-9)
 
     def test_a_singular_wall_behind_a_subtraction(self):
         found = Rows(lambda t: np.arcsin(1 - t))(1e-6, bounds=(0.0, 1.0))
