@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxfd._arrays import constant, flatten, is_tiny, over, unknown
+from jaxfd._arrays import constant, finfo, flatten, is_tiny, over, unknown
 from jaxfd._estimate.analyticity import check_along, looks_unreal, moved_all, where_real
 from jaxfd._estimate.bars import Told, bars, lay_rays
 from jaxfd._estimate.estimator import Wish, derivatives
@@ -71,7 +71,8 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
     if barred:
         eps = place.eps(layout.h.dtype)
         accuracy = layout.stencil.accuracy
-        for value, raw, base, on_rays in zip(values, raws, centre, along, strict=False):
+        every = zip(values, raws, centre, along, call.out, strict=False)
+        for value, raw, base, on_rays, out in every:
             dtype = place.compute_dtype(raw.dtype, layout.h.dtype)
             told = Told(
                 centre=constant(xp, base.astype(dtype)),
@@ -83,7 +84,9 @@ def along_coordinates(method: StencilMethod, place: Place, call: Call, wish: Wis
             if layout.flat is not None:
                 # Nothing was seen of an entry that cannot move.
                 bar = xp.where(over(layout.flat == 0, bar), np.inf, bar)
-            errors.append(bar)
+            # No bar is finer than what the dtype of the result resolves.
+            wide = np.float64 if finfo(out.dtype).bits > 32 else np.float32
+            errors.append(xp.maximum(bar, np.asarray(np.finfo(wide).tiny, bar.dtype)))
     elif wish.error:
         missing = np.inf if tiny else unknown()
         errors = [xp.full_like(xp.abs(value), missing) for value in values]

@@ -4,6 +4,7 @@
 on, `model` makes a bar of everything. Must not know which transform asks, nor who evaluates.
 """
 
-from jaxfd._estimate.bars.model import Told as Told, bars as bars
+from jaxfd._estimate.bars.model import bars as bars
 from jaxfd._estimate.bars.rays import Rays as Rays, lay_rays as lay_rays
 from jaxfd._estimate.bars.resolution import UNIFORM as UNIFORM, grid_of as grid_of, sample as sample
+from jaxfd._estimate.bars.told import Told as Told

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from jaxfd._arrays import over
+from jaxfd._estimate.bars.own import Shown, own_grid, roughness, unseen
 from jaxfd._estimate.bars.rays import Ray, Rays
 from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
+from jaxfd._estimate.bars.told import Told, measured
 
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
 _SIGMAS = (5.0, 5.0, 4.0)
@@ -44,33 +46,19 @@ _GROWS, _CALM = 4.0, 5.0
 _OUT = 8.0
 
 
-class Told(NamedTuple):
-    """What was evaluated, of one output.
-
-    Attributes:
-        centre: at ``x``, shape ``(*lead, *out)``.
-        values: at the points of the stencil, shape ``(K, *lead, N, *out)``.
-        along: on the rays, shape ``(P, *lead, *out)``.
-        slope: the derivative made of these, shape ``(*lead, N, *out)``.
-    """
-
-    centre: Shaped[Any, "*lead *out"]
-    values: Shaped[Any, "k *lead n *out"]
-    along: Shaped[Any, "p *lead *out"]
-    slope: Shaped[Any, "*lead n *out"]
-
-
 class _Seen(NamedTuple):
     """What a ray tells.
 
     Attributes:
-        off: by how much its values differ from what the slopes predict, as a change of value.
-        bend: the size of its highest difference.
+        shown: by how much its values differ from what the slopes predict, with sign.
+        off: the size of that.
+        bend: its highest difference.
         clean: the same without truncation, where that is known.
         gain: the error of ``off`` for noise of size 1.
         lost: whether a value of it is not finite.
     """
 
+    shown: Any
     off: Any
     bend: Any
     clean: Any
@@ -123,6 +111,11 @@ def bars(
         rays: the rays.
         eps: the relative spacing of the values.
     """
+    # The grid is told by the values as they are, everything else by those of a size whose squares
+    # every dtype holds.
+    grid = _grid(xp, axis, told)
+    told, unit, size = measured(xp, axis, told)
+    grid = grid / unit
     values, slope = told.values, told.slope
     dtype, count = h.dtype, h.shape[-1]
     centre = xp.expand_dims(told.centre, axis)
@@ -133,24 +126,22 @@ def bars(
     whole = xp.all(xp.isfinite(values), axis=0) & xp.isfinite(centre)
     changes = xp.where(whole, values - centre, 0)
     gain = _gain(xp, w)
-    single = xp.abs(xp.sum(c * changes, axis=0)) / _gain(xp, c)
+    difference = xp.sum(c * changes, axis=0)
+    single = xp.abs(difference) / _gain(xp, c)
     # -- what all values together tell
-    size = xp.max(xp.where(xp.isfinite(values), xp.abs(values), 0), axis=(0, axis + 1), initial=0)
-    size = xp.maximum(size, xp.where(xp.isfinite(told.centre), xp.abs(told.centre), 0))
     floor = _ROUNDING * eps * size
     known = xp.sum(whole, axis=axis).astype(dtype)
-    noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
+    scatter = noise = xp.sqrt(xp.sum(single**2, axis=axis) / xp.maximum(known, 1))
     if len(t) < 2:
-        noise = xp.zeros_like(noise)
+        scatter = noise = xp.zeros_like(noise)
     bias = xp.sum(w * t ** (accuracy + 1), axis=0)
     seen = [_look(xp, axis, told, w, bias, rays, k) for k in range(len(rays.every))]
     near = seen[0]
-    bent = near.bend / rays.every[0].bend_gain
+    bent = xp.abs(near.bend) / rays.every[0].bend_gain
     calm = near.clean / near.gain
     smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
     calm = xp.maximum(calm, _agreed(xp, axis, told, gain, rays))
     noise = xp.where(smooth, _HIDDEN * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
-    grid = _grid(xp, axis, told)
     # Where no entry moves the value, its own steps are seen at the rays at best.
     still = xp.all(changes == 0, axis=(0, axis + 1))
     ray_changes = xp.abs(told.along - told.centre)
@@ -158,9 +149,11 @@ def bars(
     gap = xp.min(gaps, axis=0)
     blind = still & ~xp.isfinite(gap) & (size == 0)
     steps = xp.where(still & xp.isfinite(gap), gap, 0)
-    noise = xp.maximum(xp.maximum(noise, floor), UNIFORM * xp.maximum(grid, steps))
+    least = xp.maximum(floor, UNIFORM * xp.maximum(grid, steps))
+    noise = xp.maximum(noise, least)
     # -- what that makes of an entry
-    level = xp.expand_dims(noise, axis)
+    own = own_grid(xp, axis, changes, over(distances, values), floor, unit)
+    level = xp.maximum(xp.expand_dims(noise, axis), UNIFORM * own)
     sigmas = _SIGMAS[count - 1] if count <= len(_SIGMAS) else _SIGMA
     if len(t) < 2 and count > 1:
         sigmas = _FROM_RAYS
@@ -186,7 +179,7 @@ def bars(
         seen_at_all = seen_at_all | sees
     # Entries that no ray moves far enough are taken for the worst of the others; without any, what
     # the highest difference itself makes of the slope.
-    rough = xp.abs(xp.sum(c * changes, axis=0)) * xp.max(xp.abs(t), axis=0) ** (len(t) - 1)
+    rough = xp.abs(difference) * xp.max(xp.abs(t), axis=0) ** (len(t) - 1)
     worst = xp.max(cut_off, axis=axis, keepdims=True)
     worst = xp.where(xp.any(seen_at_all, axis=axis, keepdims=True), worst, rough)
     cut_off = xp.where(seen_at_all, cut_off, worst)
@@ -208,14 +201,22 @@ def bars(
         grown = 1.0 if s is near else r**accuracy
         own = cancel * off / r + cut_off * grown
         told_by_rays = xp.minimum(told_by_rays, xp.where(xp.expand_dims(s.lost, axis), np.inf, own))
-    own = sigmas * gain * level + share * cut_off
+    alone = roughness(
+        xp, axis, changes, difference, single, near.bend, near.lost, rays, floor, least
+    )
+    own = sigmas * gain * xp.maximum(level, alone) + share * cut_off
     result = xp.minimum(own, told_by_rays)
+    shown = [Shown(s.shown, s.gain, s.lost) for s in seen]
+    joined, _, lost = _off(xp, axis, told, rays, rays.whole)
+    joined = Shown(joined, near.gain, lost)
+    calm = xp.minimum(noise, xp.maximum(scatter, least))
+    result = xp.maximum(result, unseen(xp, axis, changes, shown, joined, rays, calm))
     result = result / xp.where(usable, h, 1).reshape(step.shape) + 2 * eps * xp.abs(slope)
     # -- what is not known
     spread = _scatter(xp, axis, changes, told, rays)
     unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], UNIFORM * grid + 4 * floor))
     unknown = xp.expand_dims(unknown, axis) | over(~usable, step)
-    return xp.where(unknown, np.inf, result)
+    return xp.where(unknown, np.inf, result * xp.expand_dims(unit, axis))
 
 
 def _look(xp: Any, axis: int, told: Told, w: Any, bias: Any, rays: Rays, which: int) -> _Seen:
@@ -233,7 +234,7 @@ def _look(xp: Any, axis: int, told: Told, w: Any, bias: Any, rays: Rays, which: 
         left = better + off * own * r / (ray.bias * r ** (ray.order + 1) - own * r)
         for other in (better, left) if told.slope.shape[axis] > 1 else (better,):
             clean = xp.where(missing, clean, xp.minimum(clean, xp.abs(other)))
-    return _Seen(xp.abs(off), xp.abs(bend), clean, gain, lost)
+    return _Seen(off, xp.abs(off), bend, clean, gain, lost)
 
 
 def _agreed(xp: Any, axis: int, told: Told, gain: Any, rays: Rays) -> Any:
@@ -270,7 +271,8 @@ def _grid(xp: Any, axis: int, told: Told) -> Any:
     """The grid that the values lie on."""
     base = xp.expand_dims(told.centre, axis)
     some = xp.moveaxis(sample(xp, told.values, base, axis + 1), axis + 1, 0)
-    every = [told.centre[None], told.along, some.reshape(-1, *told.centre.shape)]
+    some = some.reshape(len(some) * some.shape[1], *told.centre.shape)
+    every = [told.centre[None], told.along, some]
     return grid_of(xp, xp.concatenate(every))
 
 
@@ -279,5 +281,6 @@ def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[
     near = told.along[rays.every[0].points] - told.centre
     near = xp.where(xp.isfinite(near), near, 0)
     every = xp.moveaxis(changes, axis + 1, 0)
-    every = xp.concatenate([every.reshape(-1, *told.centre.shape), near])
+    every = every.reshape(len(every) * every.shape[1], *told.centre.shape)
+    every = xp.concatenate([every, near])
     return xp.std(every, axis=0), xp.abs(xp.mean(every, axis=0))

@@ -55,7 +55,7 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     kind = np.finfo(every.dtype)
     good = xp.isfinite(every) & (xp.abs(every) >= kind.tiny)
     size = xp.where(good, xp.abs(every), 0)
-    lowest = _lowest_bit(xp, xp.where(good, size, 1))
+    lowest = lowest_bit(xp, xp.where(good, size, 1))
     binary = xp.min(xp.where(good, lowest, np.inf), axis=0)
     # Numbers of few bits lie on a grid that is finer where they are small.
     share = xp.min(
@@ -65,17 +65,17 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     largest = xp.max(size, axis=0)
     powers = range(int(-np.log10(kind.eps)), _COARSEST - 1, -1)
     times = column(np.array([10.0**k for k in powers]), size)
-    scaled = size * times
-    fits = xp.all(xp.abs(scaled - xp.round(scaled)) <= 4 * kind.eps * scaled, axis=1)
     # Where rounding alone would hide the grid, it says nothing.
-    seen = largest * times[:, 0] * kind.eps < 0.01
+    seen = largest < 0.01 / kind.eps / times[:, 0]
+    scaled = xp.where(seen[:, None], size, 0) * times
+    fits = xp.all(xp.abs(scaled - xp.round(scaled)) <= 4 * kind.eps * scaled, axis=1)
     grids = column(np.array([10.0**-k for k in powers]), largest)
     decimal = xp.max(xp.where(fits & seen, grids, 0), axis=0)
     grid = xp.maximum(xp.where(xp.isfinite(binary), binary, 0), decimal)
     return xp.where(largest > 0, grid, 0).astype(every.dtype)
 
 
-def _lowest_bit(xp: Any, x: Any) -> Any:
+def lowest_bit(xp: Any, x: Any) -> Any:
     """The value of the lowest bit that is set, for normal positive numbers."""
     # Exact: what is left after all higher bits were taken away, one half of them at a time.
     kind = np.finfo(x.dtype)

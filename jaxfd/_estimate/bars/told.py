@@ -1,0 +1,47 @@
+"""What was evaluated for a bar, in a unit that suits it.
+
+A bar is made of squares, which leave the range of the dtype long before the values do: everything
+scales with the function, so that it may be measured in a power of two of its own size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Shaped
+
+from jaxfd._arrays import power_of_two
+
+
+class Told(NamedTuple):
+    """What was evaluated, of one output.
+
+    Attributes:
+        centre: at ``x``, shape ``(*lead, *out)``.
+        values: at the points of the stencil, shape ``(K, *lead, N, *out)``.
+        along: on the rays, shape ``(P, *lead, *out)``.
+        slope: the derivative made of these, shape ``(*lead, N, *out)``.
+    """
+
+    centre: Shaped[Any, "*lead *out"]
+    values: Shaped[Any, "k *lead n *out"]
+    along: Shaped[Any, "p *lead *out"]
+    slope: Shaped[Any, "*lead n *out"]
+
+
+def measured(xp: Any, axis: int, told: Told) -> tuple[Told, Any, Any]:
+    """The same in units of a power of two, that unit, and the largest value in it.
+
+    Args:
+        xp: the array namespace.
+        axis: the number of leading axes.
+        told: what was evaluated.
+    """
+    every = xp.where(xp.isfinite(told.values), xp.abs(told.values), 0)
+    size = xp.max(every, axis=(0, axis + 1), initial=0)
+    beside = xp.concatenate([told.centre[None], told.along])
+    size = xp.maximum(size, xp.max(xp.where(xp.isfinite(beside), xp.abs(beside), 0), axis=0))
+    unit = power_of_two(xp, size)
+    wide = xp.expand_dims(unit, axis)
+    scaled = Told(told.centre / unit, told.values / wide, told.along / unit, told.slope / wide)
+    return scaled, unit, size / unit
