@@ -13,8 +13,9 @@ from jaxtyping import Float, PyTree
 from jaxfd._arrays import Parts, complexify, constant, is_inexact, over, real_of, whole
 from jaxfd._estimate.analyticity import check_along, looks_unreal, where_real
 from jaxfd._estimate.first import value_at_centre
-from jaxfd._estimate.tangents import Way, scaled, step_along, tangent_points, tangent_step, ways
+from jaxfd._estimate.tangents import scaled, step_along, tangent_points, tangent_step
 from jaxfd._estimate.task import Answer, Call, Task, as_output, complexified
+from jaxfd._estimate.ways import Way, ways
 from jaxfd._methods import Method, stencil_of
 from jaxfd._places import Place
 
@@ -29,6 +30,10 @@ class Line(Task):
 
     raw: bool = False
 
+    @property
+    def together(self) -> bool:
+        return not self.raw  # what the hook asks for may be transposed
+
     def split(self, leaves: Sequence[Any], method: Method) -> Parts:
         super().split(leaves, method)
         return whole(leaves, self.active)
@@ -39,7 +44,7 @@ class Line(Task):
         if not self.raw and not all(map(is_inexact, call.out)):
             self.check_output(call, scalar=False)
         assert call.needs.tangents is not None
-        tangents, scale = scaled(place, call.needs.tangents)
+        tangents, scale = scaled(place, call.needs.tangents, call.axes)
         x = list(call.parts.real)
         if stencil.imaginary:
             h, squared = tangent_step(place, call, tangents, 2.0)
@@ -51,7 +56,7 @@ class Line(Task):
             laid = [(rows, h[None])]
         else:
             taken = ways(place, call, tangents, stencil, stencil.derivative)
-            laid = [way.points(place, x, stencil, call.boxes) for way in taken]
+            laid = [way.points(place, x, stencil, call.boxes, call.axes) for way in taken]
         points = laid[0][0]
         if len(laid) > 1:
             points = [

@@ -36,6 +36,7 @@ from jaxfd._functions import Subject
 from jaxfd._jaxpr import (
     Imaginary,
     TracedFunction,
+    axes_in,
     collective_in,
     imaginary_in,
     largest,
@@ -43,8 +44,8 @@ from jaxfd._jaxpr import (
     trace,
 )
 from jaxfd._methods import Method
-from jaxfd._places import Kernel, members
-from jaxfd._primitives import in_pieces
+from jaxfd._places import Kernel, calls_host, members
+from jaxfd._primitives import gathered, in_pieces
 from jaxfd._system import host_calls
 
 # What an integer must be allowed to be at least for it to be traced.
@@ -160,7 +161,7 @@ class Estimation:
             if most < _LEAST:
                 raise ValueNeededError
             self.most = min(self.most, most - 1)
-        self._check(task, program)
+        self._check(task, program, needs)
         asked, boxes = Asked(arguments, method, needs), self.boxes.find(program)
         run = functools.partial(self._in_kernel, task)
         if boxes:
@@ -168,7 +169,7 @@ class Estimation:
             return composed(run, program, asked, boxes, eps, self._inside, traced)
         return run(program, asked)
 
-    def _check(self, task: Task, program: TracedFunction) -> None:
+    def _check(self, task: Task, program: TracedFunction, needs: Needs) -> None:
         """Raises TypeError where the function does what no difference can see."""
         if task.everything and program.holds_differentiated:
             raise TypeError(
@@ -177,7 +178,8 @@ class Estimation:
                 "nondiff_argnums)."
             )
         mixed = collective_in(program.closed, len(program.out))
-        if mixed is not None:
+        free = task.together and needs.bounds is None and not calls_host(program.closed)
+        if mixed is not None and not free:
             raise TypeError(
                 f"{task.name}: {self._name} applies {mixed} to what depends on the argument. All "
                 "members of that axis move at once, so that no difference tells what one of them "
@@ -187,10 +189,14 @@ class Estimation:
 
     def _in_kernel(self, task: Task, program: TracedFunction, asked: Asked) -> Any:
         """Runs a task on a traced function, in the kernel that is being traced."""
-        arguments, method, needs = asked
+        arguments = asked.arguments
+        # What devices share by the types of a mesh is moved in one piece: see `Kernel`.
+        method, needs = jax.tree.map(gathered, (asked.method, asked.needs))
         parts = task.split(arguments.leaves, method)
+        parts = dataclasses.replace(parts, real=[gathered(leaf) for leaf in parts.real])
         imaginary = method.imaginary
         kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
+        mixed = task.together and collective_in(program.closed, len(program.out)) is not None
         call = Call(
             arguments=arguments,
             parts=parts,
@@ -202,10 +208,13 @@ class Estimation:
             aux_tree=program.aux_tree,
             lost=kept.lost,
             remade=kept.remade,
+            axes=tuple(sorted(axes_in(program.closed.jaxpr), key=str)) if mixed else (),
         )
         place = Kernel(program, task.schedule)
         with own_arithmetic():
-            if place.one_call or not (self._compiled and task.fills):
+            # Members of an axis that is named inside cannot be run piece by piece.
+            apart = bool(axes_in(program.closed.jaxpr))
+            if place.one_call or apart or not (self._compiled and task.fills):
                 return task.run(place, call)
             return in_pieces(lambda: task.run(place, call), members, largest)
 

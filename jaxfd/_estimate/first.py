@@ -15,6 +15,7 @@ from jaxfd._estimate.higher import higher_derivatives
 from jaxfd._estimate.task import Answer, Call, Task, as_output, cast, float0
 from jaxfd._methods import Method
 from jaxfd._places import Place
+from jaxfd._primitives import laid_as, summed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,10 @@ class FirstOrder(Task):
         parts, restore = call.parts, call.arguments.restore
         leaves = [call.arguments.leaves[owner] for owner in sorted(set(parts.owner))]
         trees = [
-            restore([cast(v, x) for v, x in zip(parts.gather(row), leaves, strict=True)], float0)
+            restore(
+                [cast(summed(v, x), x) for v, x in zip(parts.gather(row), leaves, strict=True)],
+                float0,
+            )
             for row in found.rows
         ]
         count = len(call.out)
@@ -69,6 +73,11 @@ class FirstOrder(Task):
 
         assert found.errors is not None
 
+        errors = [
+            [laid_as(summed(e, x), x) for e, x in zip(row, parts.real, strict=True)]
+            for row in found.errors
+        ]
+
         def of_entries(values: Sequence[Any] | None) -> PyTree:
             assert values is not None
             kept = [v for v, im in zip(values, parts.imaginary, strict=True) if not im]
@@ -78,7 +87,7 @@ class FirstOrder(Task):
             derivative,
             value,
             aux,
-            error=tree_util.tree_unflatten(call.out_tree, [of_entries(e) for e in found.errors]),
+            error=tree_util.tree_unflatten(call.out_tree, [*map(of_entries, errors)]),
             step=of_entries(found.step),
             one_sided=of_entries(found.one_sided),
             evaluations=found.evaluations,
@@ -149,4 +158,5 @@ class Value(Task):
 
     def run(self, place: Place, call: Call) -> PyTree:
         centre = place.centre(call.parts.real)
-        return tree_util.tree_unflatten(call.out_tree, centre[: len(call.out)])
+        values = [laid_as(c, output) for c, output in zip(centre, call.out, strict=False)]
+        return tree_util.tree_unflatten(call.out_tree, values)

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from jaxfd._arrays import constant, flatten, over, whole
 from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.layout import lay
-from jaxfd._estimate.tangents import ways
 from jaxfd._estimate.task import Call
+from jaxfd._estimate.ways import ways
 from jaxfd._methods import Method, Stencil, StencilMethod, is_default
 from jaxfd._places import Place
 from jaxfd._points import Box

@@ -17,6 +17,7 @@ from jaxfd._estimate.product import times_vector
 from jaxfd._estimate.tangents import scaled
 from jaxfd._estimate.task import Answer, Call, Task, cast, float0
 from jaxfd._places import Place
+from jaxfd._primitives import summed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Hessian(Task):
 
     def _tree(self, call: Call, block: list[list[Any]]) -> Any:
         rows = [
-            call.arguments.restore([cast(v, x) for v in row], float0)
+            call.arguments.restore([cast(summed(v, x), x) for v in row], float0)
             for row, x in zip(block, call.arguments.leaves, strict=True)
         ]
         return call.arguments.restore(rows, float0)
@@ -109,9 +110,8 @@ class HessianVector(Task):
         tangents, scale = scaled(place, call.needs.tangents)
         product = times_vector(call.method, place, call, tangents)
         product = product * over(scale, product).astype(product.dtype)
-        x = list(call.parts.real)
-        row = by_leaf(place, [product], x)[0]
+        row = by_leaf(place, [product], call.parts.real)[0]
         tree = call.arguments.restore(
-            [cast(v, leaf) for v, leaf in zip(row, x, strict=True)], float0
+            [cast(summed(v, z), z) for v, z in zip(row, call.arguments.leaves, strict=True)], float0
         )
         return Answer(tree)

@@ -33,6 +33,7 @@ from jaxfd._estimate.needs import Needs
 from jaxfd._methods import Method
 from jaxfd._places import Place, Schedule
 from jaxfd._points import Box
+from jaxfd._primitives import laid_as
 
 _BY_MEMORY = Schedule()
 # Which transforms have the options that errors advise.
@@ -58,6 +59,7 @@ class Call:
         checked: whether the output has been found fit already.
         lost: the operation in which a complex step loses its imaginary part; None for none.
         remade: whether the function puts complex numbers together itself, of parts.
+        axes: the axes whose members take one step together, because the function mixes them.
     """
 
     arguments: Arguments
@@ -71,6 +73,7 @@ class Call:
     checked: bool = False
     lost: str | None = None
     remade: bool = False
+    axes: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,11 @@ class Task(abc.ABC):
     def fills(self) -> bool:
         """Whether there are so many points that they fill what memory there is for them."""
         return True
+
+    @property
+    def together(self) -> bool:
+        """Whether all members of an axis are to move at once, each along its own tangent."""
+        return False
 
     @property
     def sampled(self) -> bool:
@@ -248,17 +256,21 @@ class Answer(NamedTuple):
 
 
 def cast(value: Any, leaf: Any) -> Any:
-    """The derivative in the dtype and weak type of the argument's leaf; complex stays complex."""
+    """The derivative in the dtype and weak type of the argument's leaf; complex stays complex.
+
+    Devices share it as they share the leaf.
+    """
     dtype = leaf.dtype
     if is_complex(value) and not is_complex(leaf):
         dtype = complex_of(dtype)
-    value = value.astype(dtype)
+    value = laid_as(value.astype(dtype), leaf)
     weak = isinstance(leaf, jax.Array) and jax.typeof(leaf).weak_type
     return weakened(jnp.asarray(value)) if weak else value
 
 
 def as_output(value: Any, output: Any) -> Any:
     """What a function returns, or its tangent, in the weak type that JAX gives it."""
+    value = laid_as(value, output)
     weak = isinstance(value, jax.Array) and getattr(output, "weak_type", False)
     return weakened(value) if weak else value
 

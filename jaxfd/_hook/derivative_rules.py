@@ -29,7 +29,7 @@ from jaxfd._estimate import (
     Value,
 )
 from jaxfd._places import Schedule
-from jaxfd._primitives import LinearMap, apply_linear
+from jaxfd._primitives import LinearMap, apply_linear, gathered, laid_as, summed
 
 T = TypeVar("T", bound=Task)
 
@@ -99,11 +99,12 @@ def _contract(rows: Sequence[Any], tangents: Sequence[Any], like: Any) -> Any:
     for row, tangent in zip(rows, reals, strict=True):
         dtype = promote(row.dtype, tangent.dtype, np.float32)
         # A complex row meets a real tangent part by part, so that the map stays real-linear.
-        flat = tangent.reshape(-1).astype(dtype)
+        flat = gathered(tangent).reshape(-1).astype(dtype)
         matrix = row.astype(dtype).reshape(*row.shape[: row.ndim - tangent.ndim], tangent.size)
         term = jnp.matmul(matrix, flat, precision="highest")
         total = term if total is None else total + term
-    return total.astype(like.dtype) if is_inexact(like) else total
+    total = total.astype(like.dtype) if is_inexact(like) else total
+    return laid_as(total, like)
 
 
 def _push(rows: Sequence[Any], tangents: Sequence[Any], y: Any) -> Any:
@@ -137,7 +138,10 @@ def _value_jvp(hook: Hook, operands: Sequence[Any], tangents: Sequence[Any]) -> 
                 [leaf for leaf in flat if is_inexact(leaf)],
             )
         )
-        dy = [next(images) if is_inexact(leaf) else _zero_tangent(leaf) for leaf in flat]
+        dy = [
+            laid_as(next(images), leaf) if is_inexact(leaf) else _zero_tangent(leaf)
+            for leaf in flat
+        ]
         return y, tree_util.tree_unflatten(tree, dy)
     y, rows = _first(hook, active, *operands)
     return y, _push(rows, values, y)
@@ -248,7 +252,7 @@ def _pullback(
         value = next(parts)
         if is_complex(jnp.asarray(leaf)):
             value = complexify(value) - 1j * complexify(next(parts))
-        result.append(value.astype(jnp.result_type(leaf)))
+        result.append(laid_as(value.astype(jnp.result_type(leaf)), leaf))
     return result
 
 
@@ -283,7 +287,8 @@ def _recompute_bwd(hook: Hook, residuals: Any, cotangents: Any) -> tuple[Any, ..
     result: list[Any] = []
     numbers = [*hook.inexact, *([-1] * (len(operands) - len(hook.inexact)))]
     for number in numbers:
-        result.append(gradients.get(number))
+        found = gradients.get(number)
+        result.append(None if found is None else summed(found, operands[len(result)]))
     return tuple(result)
 
 

@@ -5,7 +5,7 @@ This folder must not know what a program is run for: points, steps and methods a
 
 from jaxfd._jaxpr.analytic import Imaginary as Imaginary, imaginary_in as imaginary_in
 from jaxfd._jaxpr.change import added as added, changes as changes, sum_dtype as sum_dtype
-from jaxfd._jaxpr.collectives import collective_in as collective_in
+from jaxfd._jaxpr.collectives import axes_in as axes_in, collective_in as collective_in
 from jaxfd._jaxpr.double import in_double as in_double, wider as wider
 from jaxfd._jaxpr.factored import Factored as Factored
 from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow

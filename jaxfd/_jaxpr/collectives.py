@@ -102,6 +102,17 @@ def _axes_of(eqn: Any) -> tuple[Any, ...]:
     return (*_named(eqn, "axes"), *_named(eqn, "axis_name"))
 
 
+def axes_in(jaxpr: Any) -> set[Any]:
+    """The names of the axes along which a program puts members together, its own apart."""
+    found: set[Any] = set()
+    for eqn in jaxpr.eqns:
+        found |= set(_axes_of(eqn))
+        inside = [axis for program in subprograms(eqn) for axis in axes_in(program)]
+        if inside:
+            found |= set(inside) - {*_named(eqn, "axis_name"), *_named(eqn, "manual_axes")}
+    return found
+
+
 def collective_in(closed: Any, count: int) -> str | None:
     """The collective that what depends on a program's arguments goes through.
 

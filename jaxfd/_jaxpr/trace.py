@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from jaxfd._jaxpr.collectives import collective_in
 from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
+from jaxfd._primitives import varying, varying_of
 
 
 def largest(jaxpr: Any) -> int:
@@ -75,7 +77,32 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     """
     with full_precision():
         closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
-    return program_of_jaxpr(closed, out, aux)
+    program = program_of_jaxpr(closed, out, aux)
+    axes = [varying_of(var.aval) for var in closed.jaxpr.invars]
+
+    def call(values: Sequence[Any]) -> list[Any]:
+        if all(_axes_of(v) <= own for v, own in zip(values, axes, strict=True)):
+            return program.call(values)
+        # Leaves that are moved together, or by steps that were searched for, differ along all mesh
+        # axes that one of them does, or that the outputs do; a program keeps its types.
+        dense = [v.dense() if isinstance(v, Factored) else v for v in values]
+        with full_precision():
+            again = jax.make_jaxpr(fun)(dense)
+        mixed = collective_in(again, len(program.out))
+        if mixed is not None:
+            raise TypeError(
+                f"the function applies {mixed} to what depends on the argument, which is moved by "
+                "steps that differ along that axis: differentiate a function without it, and apply "
+                "it to the gradients."
+            )
+        return program_of_jaxpr(again, out, aux).call(dense)
+
+    return dataclasses.replace(program, call=call)
+
+
+def _axes_of(value: Any) -> frozenset[str]:
+    parts = (value.base, value.left, value.right) if isinstance(value, Factored) else (value,)
+    return frozenset().union(*map(varying, parts))
 
 
 def full_precision() -> Any:

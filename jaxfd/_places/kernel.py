@@ -20,11 +20,18 @@ from jaxtyping import Bool, Shaped
 from jaxfd._arrays import is_inexact, promote
 from jaxfd._jaxpr import TracedFunction, follow, primitives
 from jaxfd._places.chunks import Chunks
-from jaxfd._places.meshes import axes_of, on_devices, vary_along, varying_alike
+from jaxfd._places.meshes import (
+    axes_of,
+    in_one_piece,
+    is_spread,
+    on_devices,
+    vary_along,
+    varying_alike,
+)
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule, each
 from jaxfd._points import Block, Cloud, Coordinates
-from jaxfd._primitives import host_call_p
+from jaxfd._primitives import host_call_p, varying
 
 # Leaves with fewer entries are not worth following.
 _LEAST_FOLLOWED = 64
@@ -39,6 +46,7 @@ class Kernel:
     concrete = False
 
     def __init__(self, program: TracedFunction, schedule: Schedule) -> None:
+        program = in_one_piece(program)
         self.program = program
         self._schedule = schedule
         self._chunks = Chunks(program, schedule)
@@ -238,6 +246,8 @@ class Kernel:
         if points.entries or not may_follow(self.program, self._schedule, block):
             return None
         number = block.leaves.start
+        if not varying(points.values) <= varying(points.x[number]):
+            return None  # the program is not the one that is followed; see `trace`
 
         def keep(centre: Any, outputs: list[Any], directions: Any) -> list[Any]:
             del centre, directions
@@ -299,6 +309,7 @@ def may_follow(program: TracedFunction, schedule: Schedule, block: Block) -> boo
     """Whether single entries of a block's leaf may be followed through a function."""
     return (
         program.closed is not None
+        and not is_spread(program)
         and schedule.chunk_size is None
         and len(block.leaves) == 1
         and block.stop - block.start >= _LEAST_FOLLOWED

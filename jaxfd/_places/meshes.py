@@ -1,18 +1,47 @@
-"""Searches on the devices of a mesh, in the types that JAX gives to what they share.
+"""Programs and searches on the devices of a mesh, in the types that JAX gives to what they share.
 
 This room must not know what the points are, nor who asks for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxfd._primitives import varying_of
+from jaxfd._jaxpr import Factored, TracedFunction
+from jaxfd._primitives import gathered, laid_as, spread, varying_of
+
+
+def in_one_piece(program: TracedFunction) -> TracedFunction:
+    """A program whose inputs and outputs lie whole on every device of a mesh.
+
+    Points are numbered through all entries, and their outputs are put in rows: what the types of
+    explicit axes refuse for arrays that devices share. The program itself runs as it was traced.
+    """
+    if not is_spread(program):
+        return program
+    kinds = [var.aval for var in program.closed.jaxpr.invars]
+
+    def call(values: Sequence[Any]) -> list[Any]:
+        dense = [v.dense() if isinstance(v, Factored) else v for v in values]
+        shared = [laid_as(v, kind) for v, kind in zip(dense, kinds, strict=True)]
+        outputs = program.call(shared)
+        return [*map(gathered, outputs[: len(program.out)]), *outputs[len(program.out) :]]
+
+    return dataclasses.replace(program, call=call)
+
+
+def is_spread(program: TracedFunction) -> bool:
+    """Whether devices share an input or an output of a program, as its types say."""
+    if program.closed is None:
+        return False
+    jaxpr = program.closed.jaxpr
+    return any(spread(var.aval) is not None for var in (*jaxpr.invars, *jaxpr.outvars))
 
 
 def varying_alike(body: Callable[[Any], Any], state: Any) -> tuple[Any, Callable[[Any], Any]]:

@@ -18,7 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxfd._primitives.outputs import Outputs, outputs_of
-from jaxfd._primitives.sharding import vary, varying, whole
+from jaxfd._primitives.sharding import gathered, vary, varying, whole
 
 
 class LinearMap(abc.ABC):
@@ -111,7 +111,7 @@ def apply_linear(
 
 
 def _apply(*values: Any, linear: LinearMap, count: int, out: Outputs) -> list[Any]:
-    images = linear.apply(values[:count], values[count:])
+    images = map(gathered, linear.apply(values[:count], values[count:]))
     with jax.enable_x64(True):  # an image may have more bits than JAX is set to
         return [jnp.asarray(image, dtype) for image, (_, dtype) in zip(images, out, strict=True)]
 

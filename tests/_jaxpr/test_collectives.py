@@ -56,7 +56,7 @@ class TestRefused:
             jaxfd.estimate,
             lambda f: jax.grad(jaxfd.differentiable(f)),
             lambda f: jax.grad(jaxfd.differentiable(f, mode="recompute")),
-            lambda f: lambda w: jaxfd.jvp(f, (w,), (w,)),
+            lambda f: lambda w: jaxfd.jvp(f, (w,), (w,), bounds=(0.0, 9.0)),
             lambda f: jaxfd.grad(f, method=jaxfd.SPSA(jax.random.key(0), 4)),
             lambda f: jax.jit(jaxfd.grad(f, method=jaxfd.Adaptive())),
             lambda f: jaxfd.grad(f, method=jaxfd.ComplexStep()),
@@ -125,6 +125,54 @@ class TestLetPass:
 
         found = jax.vmap(step, axis_name="i")(jnp.asarray(XS))
         np.testing.assert_allclose(found, [[4.0, 9.0]] * 2, rtol=1e-6)
+
+
+PASSED_ON = [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        jaxfd.grad,
+        jaxfd.hessian,
+        lambda f: jax.grad(jaxfd.differentiable(f)),
+        lambda f: jaxfd.grad(f, method=jaxfd.Adaptive()),
+    ],
+)
+def test_data_that_members_pass_on(transform):
+    """Members may be run side by side only, whatever they are passed."""
+
+    def fun(w, x):
+        return jnp.sum(w**2) * jnp.sum(lax.ppermute(x, "i", PASSED_ON))
+
+    w, xs = jnp.array([0.5, 1.0]), jnp.asarray(XS)
+    found = jax.vmap(transform(fun), in_axes=(None, 0), axis_name="i")(w, xs)
+    other = np.array([10.0, 3.0])
+    slope = np.eye(2) * 2 if transform is jaxfd.hessian else np.array([1.0, 2.0])
+    np.testing.assert_allclose(found, np.multiply.outer(other, slope), atol=1e-4)
+
+
+class TestAlongTangents:
+    """All members move at once, each along its own tangent: as a JVP wants it."""
+
+    x, v = np.array([0.1, 30.0, -2.0, 0.0]), np.array([1.0, 50.0, 0.01, 0.0])
+
+    @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Forward(2), jaxfd.ComplexStep()])
+    @pytest.mark.parametrize(
+        "fun",
+        [
+            lambda x: lax.pmean(jnp.sin(x), "i"),
+            lambda x: (x - lax.pmean(x, "i")) ** 2,
+            lambda x: jnp.prod(lax.all_gather(jnp.cos(x), "i")),
+            lambda x: lax.ppermute(x**2, "i", [(0, 1), (1, 2), (2, 3), (3, 0)]),
+        ],
+    )
+    def test_jvp(self, fun, method):
+        def run(jvp):
+            return jax.vmap(lambda x, v: jvp(fun, (x,), (v,))[1], axis_name="i")(self.x, self.v)
+
+        found = run(lambda *args: jaxfd.jvp(*args, method=method))
+        np.testing.assert_allclose(found, run(jax.jvp), rtol=1e-5, atol=1e-3)
 
 
 DEVICES = """
