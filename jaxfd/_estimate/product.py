@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxfd._arrays import constant, flatten, over, whole
 from jaxfd._estimate.estimator import Wish, second_derivatives
 from jaxfd._estimate.layout import lay
 from jaxfd._estimate.task import Call
+from jaxfd._estimate.walls import LOOKS, where_any
 from jaxfd._estimate.ways import ways
 from jaxfd._methods import Method, Stencil, StencilMethod, is_default
 from jaxfd._places import Place
@@ -29,6 +30,8 @@ _DROWNED = 1e-2
 _SUSPECT = 8.0
 # Noise is what lies above so many times the spacing of the values.
 _SPACINGS = 100.0
+# With so few entries a whole Hessian may take the place of a product.
+_FEW = 64
 # However noisy, no relative step is larger.
 _LARGEST = 0.1
 
@@ -48,6 +51,13 @@ def times_vector(
     Returns:
         All entries in a row.
     """
+    return _whole(method, place, call, tangents)
+
+
+def _whole(
+    method: Method, place: Place, call: Call, tangents: Sequence[Any]
+) -> Float[Any, "*lead n"]:
+    """The product by way of the whole Hessian."""
     found = second_derivatives(method, place, call, Wish(True, order=2)).values[0]
     xp, axis = place.xp, len(place.lead)
     v = flatten(
@@ -62,7 +72,16 @@ def _(
     method: StencilMethod, place: Place, call: Call, tangents: Sequence[Any]
 ) -> Float[Any, "*lead n"]:
     stencil = method.stencil()
+    near = _is_near_a_wall(method, place, call)
+    if near is not None and place.concrete and np.any(near):
+        return _whole(method, place, call, tangents)
     product, gradients, size = _differenced(place, call, stencil, tangents)
+    if near is not None and not place.concrete:
+
+        def look(known: Any) -> Any:
+            return _whole(method, place, call, tangents).astype(known.dtype)
+
+        product = where_any(place, near, look, product)
     if not place.concrete or not is_default(method.step):
         return product
     reach = max(stencil.offsets) - min(stencil.offsets)
@@ -87,6 +106,18 @@ def _(
     stretch = (min(float(level), _LARGEST ** (1 / power)) / eps) ** power
     better, _, _ = _differenced(place, call, stencil, tangents, max(stretch, 2.0))
     return np.where(over(drowned, product), better, product)
+
+
+def _is_near_a_wall(method: StencilMethod, place: Place, call: Call) -> Bool[Any, "*lead n"] | None:
+    """Entries beside which a function may vary on a scale that only a Hessian's looks tell.
+
+    None where there are no walls, the user chose the step, or there are too many entries.
+    """
+    if call.boxes is None or not is_default(method.step):
+        return None
+    usual, close = (lay(place, call, method.stencil(2), beside=b).h for b in (0.0, LOOKS[0]))
+    near: Bool[Any, "*lead n"] = close < usual
+    return near if usual.shape[-1] <= _FEW else None
 
 
 def _noise_of(

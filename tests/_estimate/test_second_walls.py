@@ -53,6 +53,21 @@ class TestBesideAWall:
         third = wrap(jaxfd.derivative(jnp.log, order=3, bounds=POSITIVE))(x)
         np.testing.assert_allclose(third * x**3, 2, rtol=1e-4)
 
+    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.vmap], ids=["eager", "jit", "vmap"])
+    @pytest.mark.parametrize("traced", [True, False])
+    @pytest.mark.parametrize("x", [1e-3, 1e-7, 0.5])
+    def test_products_with_a_vector(self, x, traced, wrap):
+        fun = barrier if traced else counted(lambda p: np.log(p[0]) + p[1] ** 2)[1]
+        vector = jnp.array([1.0, 0.5])
+
+        def product(point):
+            return jaxfd.hvp(fun, (point,), (vector,), bounds=POSITIVE)
+
+        point = jnp.array([x, 1.0])
+        points = jnp.stack([point, 2 * point]) if wrap is jax.vmap else point
+        found = np.atleast_2d(wrap(product)(points))[0]
+        np.testing.assert_allclose(found * [-x * x, 1], [1, 1], rtol=2e-6)
+
     @pytest.mark.parametrize("x", [1e-3, 1e-7])
     def test_on_the_host(self, x):
         point = np.array([x, 1.0])
