@@ -173,12 +173,14 @@ def explore(
     best = tree_util.tree_map(lambda leaf: constant(xp, leaf), state.best)
     value = state.best.value
     flat, unseen = (row.astype(found.dtype)[..., None] for row in (ground.flat, ground.unseen))
+    # Nothing was seen of the slope along an entry that cannot move.
+    still = np.inf if derivative == 1 else unseen
     reach = xp.max(best.reach, axis=-1, initial=0).astype(state.radius.dtype)
     return Explored(
         search=found,
         centre=centre,
         value=xp.where(flat == 0, 0, value * flat),
-        error=xp.where(flat == 0, unseen, _bar(found, climbed, state, best)) if barred else None,
+        error=xp.where(flat == 0, still, _bar(found, climbed, state, best)) if barred else None,
         side=state.side,
         radius=state.radius,
         step=state.radius * reach,

@@ -118,6 +118,7 @@ def own_grid(xp: Any, axis: int, changes: Any, distances: Any, floor: Any, unit:
     kind = np.finfo(changes.dtype)
     if len(changes) < 2 or changes.shape[axis + 1] == 1:
         return xp.zeros(changes.shape[1:], changes.dtype)
+    distances = distances.astype(changes.dtype)
     off, unit = _NONE * xp.expand_dims(floor, axis), xp.expand_dims(unit, axis)
     off = xp.where(off > 0, off, kind.tiny)
     powers = range(int(-np.log10(kind.eps)), -5, -1)
