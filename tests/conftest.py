@@ -21,7 +21,8 @@ settings.register_profile(
 settings.load_profile("jaxfd")
 
 
-# Most programs of the tests run once: XLA takes longer to optimise them than they to run.
+# Most programs of the tests run once: XLA takes longer to optimise them than they to run. It ends
+# the process for a flag that it does not know, so that they are for the versions that have them.
 _QUICK_COMPILATION = (
     "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -31,10 +32,11 @@ _QUICK_COMPILATION = (
 def pytest_configure(config):
     """Compiles quickly, and keeps what is compiled for the other worker and for the next run.
 
-    The heavy tests, which run for long, are compiled as users' programs are.
+    The heavy tests, which run for long, are compiled as users' programs are, and so is everything
+    with another JAX.
     """
     gc.set_threshold(100_000, 50, 50)  # see `pytest_runtest_teardown`
-    if config.option.markexpr == "not heavy":
+    if config.option.markexpr == "not heavy" and jax.__version_info__[:2] == (0, 10):
         os.environ.setdefault("XLA_FLAGS", _QUICK_COMPILATION)
     if config.pluginmanager.has_plugin("cacheprovider"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
