@@ -29,7 +29,7 @@ from jaxfd._places import Place
 from jaxfd._points import Box, Coordinates
 
 # The points of a fit to one side.
-_POINTS = 16
+ONE_SIDED = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,9 +180,11 @@ def _parted(xp: Any, box: Box, scale: Any) -> Any:
     dtype = promote(np.float32, box.x.dtype)
     below, above = box.below.astype(dtype), box.above.astype(dtype)
     room = xp.maximum(below, above)
-    step = power_of_two(xp, room) / _POINTS
+    step = power_of_two(xp, room) / ONE_SIDED
     step = xp.where(above >= below, step, -step).astype(box.x.dtype)
-    return (room > 0) & ((room >= scale.astype(dtype)) | (box.x + step != box.x))
+    # In a room of subnormal numbers there is no power of two to step by.
+    large = room >= ONE_SIDED * np.finfo(dtype).tiny
+    return large & ((room >= scale.astype(dtype)) | (box.x + step != box.x))
 
 
 def survey(place: Place, call: Call, method: Adaptive) -> Ground:

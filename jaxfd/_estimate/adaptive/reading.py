@@ -23,7 +23,7 @@ from jaxfd._estimate.adaptive.fits import (
     two_sided_fits,
     weigh,
 )
-from jaxfd._estimate.adaptive.ground import Ground
+from jaxfd._estimate.adaptive.ground import ONE_SIDED, Ground
 from jaxfd._estimate.adaptive.ladder import (
     SPAN as SPAN,
     Reading,
@@ -39,7 +39,7 @@ def _symmetric(shares: Sequence[float]) -> np.ndarray:
 
 
 # The fits' points in units of the radius: to both sides, to one.
-POINTS = (_symmetric(range(1, 9)), np.arange(1, 17) / 16)
+POINTS = (_symmetric(range(1, 9)), np.arange(1, ONE_SIDED + 1) / ONE_SIDED)
 # Those of them that are no rungs of the ladder: with the radius on a rung, half-way to the
 # next, and to one side.
 _FRESH = (

@@ -142,6 +142,12 @@ class TestWalls:
         assert found.grad == 0
         assert found.error == np.inf
 
+    @pytest.mark.parametrize("width", [5e-324, 1e-320, 1e-310])
+    def test_a_box_of_subnormal_width(self, width):
+        found = Rows(np.sin)(0.0, bounds=(-width, width))
+        assert found.grad[0] == 0
+        assert found.error[0] == np.inf
+
     def test_second_derivatives_in_a_box_of_a_few_spacings(self):
         lower, upper = np.array([1.0, 0.0]), np.array([1.0 + 2.0**-52, 9.0])
         hessian = jaxfd.hessian(
