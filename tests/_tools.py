@@ -88,6 +88,17 @@ class Points:
         return np.stack(seen) if seen else np.zeros((0, 0))
 
 
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, fun):
+        self.fun, self.calls = fun, 0
+
+    def __call__(self, x):
+        self.calls += 1
+        return self.fun(x)
+
+
 @dataclasses.dataclass
 class Host:
     """A host function of one array that records how it is called.

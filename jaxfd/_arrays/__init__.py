@@ -3,6 +3,7 @@
 from jaxfd._arrays.arguments import (
     Arguments as Arguments,
     Static as Static,
+    as_jax as as_jax,
     bind as bind,
     bind_all as bind_all,
     freeze as freeze,

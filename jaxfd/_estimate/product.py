@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,11 +114,13 @@ def _is_near_a_wall(method: StencilMethod, place: Place, call: Call) -> Bool[Any
 
     None where there are no walls, the user chose the step, or there are too many entries.
     """
-    if call.boxes is None or not is_default(method.step):
+    axis = len(place.lead)
+    count = sum(math.prod(x.shape[axis:]) for x in call.parts.real)
+    if call.boxes is None or not is_default(method.step) or count > _FEW:
         return None
     usual, close = (lay(place, call, method.stencil(2), beside=b).h for b in (0.0, LOOKS[0]))
     near: Bool[Any, "*lead n"] = close < usual
-    return near if usual.shape[-1] <= _FEW else None
+    return near
 
 
 def _noise_of(

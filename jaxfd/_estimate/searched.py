@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxfd._arrays import Parts, has_tracers, is_array, is_tracing, thaw
+from jaxfd._arrays import Parts, as_jax, has_tracers, is_array, is_tracing, thaw
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import boxes_for
 from jaxfd._estimate.task import Call, Task
@@ -36,9 +36,6 @@ _IN_A_KERNEL = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 
 # A search moves points along the real axis.
 _REAL = Method()
-
-# The quickest way from NumPy's arrays to JAX's.
-_same = jax.jit(lambda arrays: arrays)
 
 
 class HostSearch:
@@ -156,7 +153,7 @@ def _on_device(result: Any, device: Any) -> Any:
         if not isinstance(leaf, jax.Array) and leaf.dtype != jax.dtypes.float0
     ]
     numbers = [flat[i] for i in moved]
-    numbers = _same(numbers) if device is None else jax.device_put(numbers, device)
+    numbers = as_jax(numbers) if device is None else jax.device_put(numbers, device)
     for i, leaf in zip(moved, numbers, strict=True):
         flat[i] = leaf
     return jax.tree.unflatten(tree, flat)

@@ -10,22 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from _tools import x64
+from _tools import Counted, x64
 
 import jaxfd
 from jaxfd.optim import minimize
 from jaxfd.optim._quasi_newton.metric import Metric
-
-
-class Counted:
-    """A function that counts its calls."""
-
-    def __init__(self, fun):
-        self.fun, self.calls = fun, 0
-
-    def __call__(self, x):
-        self.calls += 1
-        return self.fun(x)
 
 
 def rosenbrock(x):

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxfd._arrays import over, power_of_two
 from jaxfd._estimate.bars.rays import Rays
-from jaxfd._estimate.bars.resolution import UNIFORM, lowest_bit
+from jaxfd._estimate.bars.resolution import UNIFORM, decimals_of, lowest_bit
 
 # An entry is rougher than others where its highest difference is so many times theirs.
 _ROUGHER = 8.0
@@ -121,7 +121,6 @@ def own_grid(xp: Any, axis: int, changes: Any, distances: Any, floor: Any, unit:
     distances = distances.astype(changes.dtype)
     off, unit = _NONE * xp.expand_dims(floor, axis), xp.expand_dims(unit, axis)
     off = xp.where(off > 0, off, kind.tiny)
-    powers = range(int(-np.log10(kind.eps)), -5, -1)
     most = xp.max(xp.abs(changes), axis=0)
     far = xp.max(xp.abs(distances), axis=0)
     far = xp.where(far > 0, far, 1)
@@ -133,7 +132,7 @@ def own_grid(xp: Any, axis: int, changes: Any, distances: Any, floor: Any, unit:
     bits = xp.abs(distances)
     bits = xp.min(xp.where(bits > 0, lowest_bit(xp, xp.where(bits > 0, bits, 1)), np.inf), axis=0)
     straight = bits > far / _ROUND_BITS
-    for k in powers:
+    for k in decimals_of(changes.dtype):
         grid = 10.0**-k / unit
         coarse = (grid > _COARSE * off) & (grid <= 2 * most) & xp.isfinite(grid)
         fits = _multiples(xp, changes, xp.where(coarse, grid, 1), off)

@@ -63,7 +63,7 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     )
     binary = xp.maximum(binary, xp.where(good[0], share * power_of_two(xp, size[0]), 0))
     largest = xp.max(size, axis=0)
-    powers = range(int(-np.log10(kind.eps)), _COARSEST - 1, -1)
+    powers = decimals_of(every.dtype)
     times = column(np.array([10.0**k for k in powers]), size)
     # Where rounding alone would hide the grid, it says nothing.
     seen = largest < 0.01 / kind.eps / times[:, 0]
@@ -73,6 +73,11 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     decimal = xp.max(xp.where(fits & seen, grids, 0), axis=0)
     grid = xp.maximum(xp.where(xp.isfinite(binary), binary, 0), decimal)
     return xp.where(largest > 0, grid, 0).astype(every.dtype)
+
+
+def decimals_of(dtype: Any) -> range:
+    """The numbers of decimals that are looked for, from the resolution of a dtype on."""
+    return range(int(-np.log10(np.finfo(dtype).eps)), _COARSEST - 1, -1)
 
 
 def lowest_bit(xp: Any, x: Any) -> Any:

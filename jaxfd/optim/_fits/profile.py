@@ -74,7 +74,7 @@ def limit(
                 best.lower[others],
                 best.upper[others],
                 best.size[others],
-                None if best.usual is None else best.usual[others],
+                best.usual[others],
                 best.floor[others],
                 scale=None if best.scale is None else best.scale[others],
                 tol=_TOL,

@@ -50,12 +50,10 @@ def drowned(
         factor = _CLEAR * need / change
     if not np.isfinite(need):
         return none
-    usual = np.abs(u) if search.usual is None else search.usual
-    most = np.maximum(usual, np.abs(u) * FARTHEST / share)
+    most = np.maximum(search.usual, np.abs(u) * FARTHEST / share)
     small: np.ndarray = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
     large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
     larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
-    least = 0.0 if search.least_sizes is None else search.least_sizes
-    smaller = np.maximum(least, search.floor * _PLAIN * np.minimum(factor, 1.0))
+    smaller = np.maximum(search.least_sizes, search.floor * _PLAIN * np.minimum(factor, 1.0))
     search.floor = np.where(small, larger, np.where(large, smaller, search.floor))
     return small

@@ -84,6 +84,5 @@ class Scatter:
         search = self._search
         search.noise = sigma
         # Entries were taken for larger where noise was taken for rounding.
-        none = np.zeros_like(search.floor)
-        search.floor = none if search.least_sizes is None else search.least_sizes
+        search.floor = search.least_sizes
         self.share = min(max(self.least(), 2 * (sigma / height) ** 0.5), FARTHEST)

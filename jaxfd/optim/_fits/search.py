@@ -127,7 +127,7 @@ class Search(Standing):
         """Whether residuals are no larger than the rounding of what they are differences of."""
         model = self.model
         assert model is not None
-        terms = np.abs(model.jacobian) @ np.abs(model.u)
+        terms = self.terms(model.jacobian)
         return model.cost <= _ROUNDING**2 * float(terms @ terms)
 
     def _is_still(self, q: Float[np.ndarray, "n"]) -> bool:

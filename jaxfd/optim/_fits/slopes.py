@@ -58,8 +58,8 @@ class Searching(Protocol):
     lost: Bool[np.ndarray, "n"]
     noise: float
     floor: Float[np.ndarray, "n"]
-    least_sizes: Float[np.ndarray, "n"] | None
-    usual: Float[np.ndarray, "n"] | None
+    least_sizes: Float[np.ndarray, "n"]
+    usual: Float[np.ndarray, "n"]
     scale: Float[np.ndarray, "n"] | None
     width: int
     curved: bool

@@ -34,8 +34,8 @@ class Standing:
         lower: the lower walls.
         upper: the upper walls.
         size: how large entries are at the start.
-        usual: how large entries of 0 are taken to be; None for as large as at the start.
-        least_sizes: how small entries are at least, logarithms say; None for no limit.
+        usual: how large entries of 0 are taken to be.
+        least_sizes: how small entries are taken to be at least: 1 for logarithms, 0 for no limit.
         scale: fixed units of the variables, None to take them from the Jacobian.
         tol: what a step must promise, as a share of the sum of squares.
         width: how many points take as long as one.
@@ -63,8 +63,8 @@ class Standing:
     lower: Float[np.ndarray, "n"]
     upper: Float[np.ndarray, "n"]
     size: Float[np.ndarray, "n"]
-    usual: Float[np.ndarray, "n"] | None = None
-    least_sizes: Float[np.ndarray, "n"] | None = None
+    usual: Float[np.ndarray, "n"]
+    least_sizes: Float[np.ndarray, "n"]
     scale: Float[np.ndarray, "n"] | None = None
     tol: float = 1e-12
     width: int = 1
@@ -83,8 +83,7 @@ class Standing:
         self.path: list[Float[np.ndarray, "n"]] = []
         self.lost: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.noise = 0.0
-        none = np.zeros(len(self.u))
-        self.floor: Float[np.ndarray, "n"] = none if self.least_sizes is None else self.least_sizes
+        self.floor: Float[np.ndarray, "n"] = self.least_sizes
         self.refused = False
         self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
@@ -105,15 +104,19 @@ class Standing:
         """How large the entries of a point are."""
         if self.scale is not None:
             return self.scale
-        usual = self.size if self.usual is None else self.usual
-        found: np.ndarray = np.maximum(np.where(u != 0, np.abs(u), usual), self.floor)
+        found: np.ndarray = np.maximum(np.where(u != 0, np.abs(u), self.usual), self.floor)
+        return found
+
+    def terms(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
+        """How large the entries of the best point make what residuals are differences of."""
+        found: np.ndarray = np.abs(jacobian) @ np.abs(self.best)
         return found
 
     def heights(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
         """How large what residuals are differences of may be, whose rounding they have."""
         model = self.model
         assert model is not None
-        found: np.ndarray = np.abs(model.r) + np.abs(jacobian) @ np.abs(model.u)
+        found: np.ndarray = np.abs(model.r) + self.terms(jacobian)
         return found
 
     @property
