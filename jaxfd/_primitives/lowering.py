@@ -40,10 +40,10 @@ def _run_below(
 
     JAX keeps only the text of what is raised here, so that the text has to say everything.
     """
-    environment = None
+    environment, this = None, object()
     try:
         # An interrupt may come at any line, this one included.
-        host_calls.enter(name_of(callback))
+        host_calls.enter(this, name_of(callback))
         environment = fenv.enter()
         return tuple(call_host(callback, out, batched, size, arrays))
     except BaseException as error:
@@ -54,8 +54,12 @@ def _run_below(
         kind = type(type(error).__name__, (RuntimeError,), {})
         raise kind("\n".join([str(error), *notes])).with_traceback(error.__traceback__) from None
     finally:
-        fenv.leave(environment)
-        host_calls.leave()
+        try:
+            fenv.leave(environment)
+            host_calls.leave(this)
+        except KeyboardInterrupt:
+            host_calls.leave(this)
+            raise
 
 
 def _caller(

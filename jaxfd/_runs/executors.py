@@ -11,11 +11,11 @@ import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from jaxfd import _worker
 from jaxfd._runs.crew import Calls, Crew, Job
-from jaxfd._system import host_calls
+from jaxfd._system import ctrl_c, host_calls, in_main_thread
 from jaxfd._worker import Failure, Invocation, Loss
 
 # How long a thread waits before it looks whether to stop, in seconds. Ctrl-C wakes no thread but
@@ -45,6 +45,19 @@ class ExecutorCrew(Crew):
         self._held: list[Job] = []
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._patience = POLL
+        self._noticing = ctrl_c.noticing()
+        self._presses = 0  # how often Ctrl-C came before
+
+    def __enter__(self) -> Self:
+        self._noticing.__enter__()
+        self._presses = ctrl_c.noticed()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            self._noticing.__exit__(None, None, None)
 
     @staticmethod
     def check(fun: Callable[..., Any], executor: Any) -> None:
@@ -90,6 +103,8 @@ class ExecutorCrew(Crew):
     def _wait(self) -> Any:
         """The next future that is done, or None after a while."""
         host_calls.check()
+        if in_main_thread() and ctrl_c.noticed() > self._presses:
+            raise KeyboardInterrupt  # the one that came was lost
         try:
             return self._done.get(timeout=self._patience)
         except queue.Empty:

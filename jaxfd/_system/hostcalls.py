@@ -38,7 +38,7 @@ class HostCalls:
     """
 
     def __init__(self) -> None:
-        self._in_flight: dict[int, int] = {}  # thread -> how many host calls it is in
+        self._in_flight: dict[object, int] = {}  # call -> the thread that is in it
         self._threads: set[int] = set()  # threads beside the main one that ever were in one
         self._stopped: set[int] = set()  # threads whose calls were told to stop
         self._lock = threading.Lock()
@@ -53,10 +53,11 @@ class HostCalls:
         if self._stopped and threading.get_ident() in self._stopped:
             raise KeyboardInterrupt
 
-    def enter(self, name: str) -> None:
+    def enter(self, call: object, name: str) -> None:
         """Begins a host call that a compiled program makes.
 
         Args:
+            call: what tells this call from all others.
             name: what is called, for the error.
 
         Raises:
@@ -66,18 +67,16 @@ class HostCalls:
         if self._leaving:
             raise RuntimeError(f"{name} was not called: the program is ending.")
         with self._lock:
-            self._in_flight[thread] = self._in_flight.get(thread, 0) + 1
+            self._in_flight[call] = thread
             if thread != MAIN:
                 self._threads.add(thread)
 
-    def leave(self) -> None:
-        """Ends a host call, or what did not come to be one."""
+    def leave(self, call: object) -> None:
+        """Ends a host call, or what did not come to be one; may be called again."""
         thread = threading.get_ident()
         with self._lock:
-            others = self._in_flight.pop(thread, 1) - 1
-            if others:
-                self._in_flight[thread] = others
-            else:
+            self._in_flight.pop(call, None)
+            if thread not in self._in_flight.values():
                 self._stopped.discard(thread)
 
     def failed(self, error: BaseException) -> None:
@@ -106,7 +105,7 @@ class HostCalls:
     def stop(self) -> None:
         """Tells every call outside the main thread to stop, wherever it is in Python code."""
         with self._lock:
-            for thread in self._in_flight:
+            for thread in self._in_flight.values():
                 if thread != MAIN and thread not in self._stopped:
                     self._stopped.add(thread)
                     interrupt_thread(thread)
@@ -145,7 +144,7 @@ class HostCalls:
         # What the threads say whose calls are stopped here is of no use to anyone any more.
         threading.excepthook = lambda _: None
         self.stop()
-        _wait(lambda: self._in_flight.keys().isdisjoint(sys._current_frames()), 60.0)
+        _wait(lambda: set(self._in_flight.values()).isdisjoint(sys._current_frames()), 60.0)
         # A thread that is caught inside JAX when Python ends takes the program down.
         _wait(lambda: self._threads.isdisjoint(sys._current_frames()), 1.0)
         if self._failed:

@@ -72,6 +72,26 @@ after = jaxfd.blackbox(simulators.quadratic, OUT)
 print(np.asarray(RUNS["pending"](after)).round(3).tolist())
 """
 
+_LOST = """
+import gc
+from concurrent.futures import ThreadPoolExecutor
+
+def comes(phase, info):
+    if phase == "stop" and threading.current_thread() is threading.main_thread():
+        gc.callbacks.remove(comes)
+        signal.raise_signal(signal.SIGINT)
+
+class Pool(ThreadPoolExecutor):
+    def submit(self, *args):
+        future = super().submit(*args)
+        gc.callbacks.append(comes)
+        gc.collect()
+        return future
+
+with Pool(2) as pool:
+    jax.grad(jaxfd.blackbox(simulators.works_for_a_minute, OUT, executor=pool))(X)
+"""
+
 
 @pytest.fixture
 def start(tmp_path):
@@ -153,6 +173,13 @@ class TestInterrupt:
     @pytest.mark.parametrize("run", RUNS)
     def test_threads(self, start, run):
         stopped(start, "threads", "works_for_a_minute", run, 2)
+
+    def test_one_that_came_while_garbage_was_collected(self, start):
+        # Python drops what a signal handler raises there.
+        child = start(_LOST)
+        _, errors = child.communicate(timeout=30)
+        assert child.returncode != 0
+        assert "KeyboardInterrupt" in errors.splitlines()[-1]
 
     @pytest.mark.parametrize("run", RUNS)
     def test_the_program_may_go_on(self, start, run):
