@@ -1,4 +1,7 @@
-"""Dtypes, promoted explicitly: the library keeps working under strict promotion."""
+"""Dtypes, promoted explicitly: the library keeps working under strict promotion.
+
+Wherever numbers are made, this room is asked what kind they are to be.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Leaves in one row, and back: what is written in vectors reads and returns trees through here.
 
-For NumPy's arrays and JAX's alike. This room must not know what the entries are.
+For NumPy's arrays and JAX's alike; asked at each way from a tree to a vector and back. This room
+must not know what the entries are.
 """
 
 from __future__ import annotations

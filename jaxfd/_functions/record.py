@@ -1,7 +1,7 @@
 """What has been seen of a function's surroundings while they are looked through.
 
 It exists so that nothing is looked at twice, and nothing without end. It must not know what objects
-are made of.
+are made of: its subclass in `survey` does, so that the two take turns at every object.
 """
 
 from __future__ import annotations

@@ -55,23 +55,24 @@ def subprograms(eqn: Any) -> list[Any]:
     return found
 
 
-def every_eqn(program: Any) -> Iterator[Any]:
+def every_eqn(program: Any) -> list[Any]:
     """All operations of a program and of the programs inside of it.
 
     Args:
         program: a jaxpr, closed or not.
 
-    Yields:
+    Returns:
         Each operation as it is written: once, however often a loop or a call runs it.
     """
-    waiting, seen = [_opened(program)], {}
+    found, waiting, seen = [], [_opened(program)], {}
     while waiting:
         jaxpr = waiting.pop()
         if id(jaxpr) not in seen:
             seen[id(jaxpr)] = jaxpr  # held, since a number is given anew to what comes later
+            found += jaxpr.eqns
             for eqn in jaxpr.eqns:
-                yield eqn
-                waiting.extend(subprograms(eqn))
+                waiting += subprograms(eqn)
+    return found
 
 
 def every_constant(program: Any) -> Iterator[Any]:

@@ -1,7 +1,8 @@
 """Orthonormal polynomials on a row of points, solved in rational arithmetic.
 
-It exists because everything about a fit but its radius is known beforehand. This room must not know
-what is fitted, nor which fit is the best.
+It exists because everything about a fit but its radius is known beforehand: it is asked for each
+length of a row, once in a process. This room must not know what is fitted, nor which fit is the
+best.
 
 Reference:
     G. Forsythe, "Generation and use of orthogonal polynomials for data-fitting with a digital
