@@ -170,6 +170,14 @@ class TestFrontDoor:
         # A backend of that name could not be started.
         run_python(code, JAX_PLATFORMS="no_such_platform")
 
+    def test_transforms_are_imported_without_what_they_call(self):
+        run_python(
+            "import sys\n"
+            "from jaxfd import Adaptive, Central, grad, hessian, jvp\n"
+            "brought = {name.split('.')[1] for name in sys.modules if name.startswith('jaxfd.')}\n"
+            "assert brought <= {'_arrays', '_methods', '_system', '_transforms'}, brought\n"
+        )
+
 
 class TestTests:
     def test_folders_are_those_of_the_library(self):

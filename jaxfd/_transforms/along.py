@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +12,20 @@ from jax import tree_util
 from jaxtyping import Float
 
 from jaxfd._arrays import PyTree, check_integer, promote, real_of
-from jaxfd._estimate import FirstOrder, Line, Needs, Sampling, program_of
 from jaxfd._methods import Central, Method
-from jaxfd._places import Schedule
 from jaxfd._system import ShortTracebacks
-from jaxfd._transforms.options import along, check, check_order, door, tangent_leaves, with_aux
+from jaxfd._transforms.options import (
+    along,
+    check,
+    check_order,
+    door,
+    schedule_of,
+    tangent_leaves,
+    with_aux,
+)
+
+if TYPE_CHECKING:
+    from jaxfd._places import Schedule
 
 
 def jvp(
@@ -61,6 +70,8 @@ def jvp(
     Reference:
         P. Brown and Y. Saad, SIAM J. Sci. Stat. Comput. 11 (1990) 450-481, for the step.
     """
+    from jaxfd._estimate import Line
+
     schedule = check(method, chunk_size, bounds)
     leaves = tangent_leaves("jvp", primals, tangents)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
@@ -76,7 +87,7 @@ def samples(
     tangent: PyTree,
     distances: Float[Any, "k"],
     name: str,
-    schedule: Schedule = Schedule(),
+    schedule: Schedule | None = None,
     argnums: int | tuple[int, ...] | None = None,
 ) -> tuple[PyTree, PyTree, Float[Any, "k"]]:
     """Evaluates ``fun`` at ``x`` and at points ``x + t * tangent``, all in one batch.
@@ -87,13 +98,15 @@ def samples(
         tangent: of the structure, shapes and dtypes of what moves.
         distances: the ``t`` of the K points.
         name: who asks, for errors.
-        schedule: how many points are evaluated at once.
+        schedule: how many points are evaluated at once; None lets the library choose.
         argnums: which of the arguments move; None where ``x`` is the only one.
 
     Returns:
         The value at ``x``; the changes from it, with a leading axis of K, formed in float64 for a
         black box; and the distances really stepped.
     """
+    from jaxfd._estimate import Needs, Sampling, program_of
+
     args = (x,) if argnums is None else tuple(x)
     chosen = argnums if isinstance(argnums, tuple) else (argnums or 0,)
     moved = tuple(tangent) if isinstance(argnums, tuple) else (tangent,)
@@ -103,7 +116,7 @@ def samples(
     )
     program = program_of(fun, compiled=False)
     needs = Needs(tangents=leaves, distances=distances)
-    task = Sampling(name, argnums or 0, schedule=schedule)
+    task = Sampling(name, argnums or 0, schedule=schedule or schedule_of(None))
     with ShortTracebacks():
         found = program.run(task, args, {}, Central(), needs)
     return found.value, found.change, found.distances
@@ -142,6 +155,8 @@ def derivative(
         >>> print(f"{jaxfd.derivative(jnp.exp, order=2)(0.0):.2f}")
         1.00
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     check_integer(order, "order")
     check_order(method, order)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from jax import tree_util
 
 from jaxfd._arrays import PyTree, check_integer, is_inexact
-from jaxfd._estimate import Answer, FirstOrder, Hessian, Task
 from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import Argnums, check, check_order, door, static, with_aux
 from jaxfd._transforms.result import Estimate
+
+if TYPE_CHECKING:
+    from jaxfd._estimate import Answer, Task
 
 
 def grad(
@@ -67,6 +69,8 @@ def grad(
     Reference:
         B. Fornberg, Mathematics of Computation 51 (1988) 699-706, for the weights.
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     task = FirstOrder(
         "grad",
@@ -117,6 +121,8 @@ def value_and_grad(
         >>> print(f"{value:.3f} {slope:.3f}")
         8.000 12.000
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     task = FirstOrder(
         "value_and_grad",
@@ -150,6 +156,8 @@ def counted(
         chunk_size: as for `grad`.
         bounds: as for `grad`.
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     task = FirstOrder("estimate", 0, schedule=schedule, scalar=True, value=True)
     return door(fun, task, method, lambda answer: answer, bounds)
@@ -191,6 +199,8 @@ def jacobian(
         [[2. 0.]
          [0. 4.]]
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     task = FirstOrder("jacobian", static(argnums), has_aux, holomorphic, allow_int, schedule)
     return door(fun, task, method, with_aux(has_aux), bounds)
@@ -237,6 +247,8 @@ def estimate(
         >>> print(abs(result.hessian - 12.0) < result.error)
         True
     """
+    from jaxfd._estimate import FirstOrder, Hessian
+
     schedule = check(method, chunk_size, bounds)
     check_integer(derivative, "derivative")
     if derivative > 2:

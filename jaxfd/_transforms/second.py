@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxfd._arrays import PyTree
-from jaxfd._estimate import FirstOrder, Hessian, HessianVector
 from jaxfd._methods import Central, Method
 from jaxfd._transforms.options import (
     Argnums,
@@ -57,6 +56,8 @@ def hessian(
         [[2. 1.]
          [1. 0.]]
     """
+    from jaxfd._estimate import Hessian
+
     schedule = check(method, chunk_size, bounds)
     task = Hessian("hessian", static(argnums), has_aux, schedule=schedule)
     return door(fun, task, method, with_aux(has_aux), bounds)
@@ -97,6 +98,8 @@ def hessian_diagonal(
         >>> print(np.asarray(diagonal(jnp.array([1.0, 2.0]))).round(2))
         [2. 0.]
     """
+    from jaxfd._estimate import FirstOrder
+
     schedule = check(method, chunk_size, bounds)
     check_order(method, 2)
     task = FirstOrder("hessian_diagonal", static(argnums), has_aux, schedule=schedule, derivative=2)
@@ -138,6 +141,8 @@ def hvp(
         >>> print(np.asarray(jaxfd.hvp(lambda x: jnp.sum(x**2), (x,), (v,))).round(2))
         [2. 0.]
     """
+    from jaxfd._estimate import HessianVector
+
     schedule = check(method, chunk_size, bounds)
     leaves = tangent_leaves("hvp", primals, tangents)
     argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
