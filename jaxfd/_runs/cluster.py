@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import collections
 import copy
+import math
 import os
+import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from typing import Any
@@ -16,10 +19,13 @@ from typing import Any
 from jaxfd import _worker
 from jaxfd._runs.crew import Calls, Job
 from jaxfd._runs.executors import ExecutorCrew
+from jaxfd._system import JaxfdWarning
 from jaxfd._worker import Failure, Invocation, Loss
 
 # How often a job is run again whose result got lost.
 _AGAIN = 3
+# How long a cluster may have no worker before that is told, in seconds.
+_DESERTED = 10.0
 
 
 class ClusterCrew(ExecutorCrew):
@@ -33,11 +39,48 @@ class ClusterCrew(ExecutorCrew):
     def __init__(self, fun: Callable[..., Any], calls: Calls, executor: Any) -> None:
         super().__init__(fun, calls, _watched(executor))
         self._again: collections.Counter[Job] = collections.Counter()
+        self._empty = math.inf  # since when the cluster has had no worker
+        self._looked = 0.0
+        self._told = False
+        self._lost = False  # whether none will come by itself
 
     def _start(self, calls: list[Invocation]) -> Any:
         if self._trial is None:
             return super()._start(calls)
         return self._executor.submit(_worker.run_once, self._fun, calls, os.urandom(8))
+
+    def _wait(self) -> Any:
+        future = super()._wait()
+        now = time.monotonic()
+        if future is None and now > self._looked + 1:
+            self._looked = now
+            self._empty = min(self._empty, now) if self._is_empty() else math.inf
+            if now > self._empty + _DESERTED:
+                self._give_up_or_tell()
+        return future
+
+    def _is_empty(self) -> bool:
+        try:
+            return not self._executor._client.nthreads()
+        except Exception:  # it is closed, or out of reach: the futures tell
+            return False
+
+    def _give_up_or_tell(self) -> None:
+        """Ends the wait where no worker comes by itself, and says that it may last elsewhere."""
+        cluster = self._executor._client.cluster
+        if getattr(cluster, "workers", None) == {} and not getattr(cluster, "_adaptive", None):
+            self._lost = True
+            for future in self._jobs:
+                future.cancel()
+        elif not self._told:
+            self._told = True
+            points = sum(len(job) for job, _ in self._jobs.values())
+            warnings.warn(
+                f"the dask cluster has no worker: {points} points wait until one joins it, and "
+                "Ctrl-C ends the wait.",
+                JaxfdWarning,
+                stacklevel=2,
+            )
 
     def _misfortune(self, job: Job, count: int, error: Exception) -> Failure | None:
         if type(error).__name__ == "KilledWorker":
@@ -47,6 +90,8 @@ class ClusterCrew(ExecutorCrew):
             error = BrokenExecutor(_worker.DIED)
         if isinstance(error, BrokenExecutor):
             return Loss(error)
+        if self._lost:
+            return Loss(BrokenExecutor("the dask cluster has no worker left: scale it up again"))
         self._again[job] += 1
         if isinstance(error, CancelledError) or self._again[job] > _AGAIN:
             return super()._misfortune(job, count, error)

@@ -4,6 +4,8 @@ import concurrent.futures
 import logging
 import os
 import signal
+import time
+import warnings
 
 import dask
 import jax
@@ -13,6 +15,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import jaxfd
+from jaxfd._runs import cluster as cluster_room
 
 SCALAR = jax.ShapeDtypeStruct((), np.float64)
 X = np.array([0.5, -1.0, 2.0, 3.0])
@@ -132,6 +135,8 @@ def blaming(request):
 
 def deadly(x):
     if x[2] > 2:
+        # Where a worker dies while it still starts, dask starts it no more.
+        time.sleep(1)
         os._exit(1)
     return np.sum(x)
 
@@ -151,6 +156,39 @@ def test_points_that_waited_behind_it_are_not_blamed(blaming):
         found = jaxfd.estimate(box)(X)
     np.testing.assert_array_equal(found.one_sided, [False, False, True, False])
     np.testing.assert_allclose(found.grad, 1, rtol=1e-6)
+
+
+@pytest.fixture
+def deserted(monkeypatch):
+    """A cluster without workers, which is told at once."""
+    monkeypatch.setattr(cluster_room, "_DESERTED", 0.0)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+def test_a_cluster_that_has_no_worker_left_ends_the_batch(deserted):
+    with Client(deserted) as client:
+        box = jaxfd.blackbox(np.sum, SCALAR, executor=client.get_executor(), retries=1)
+        with pytest.raises(concurrent.futures.BrokenExecutor, match="no worker left"):
+            jax.grad(box)(X)
+        deserted.scale(1)
+        assert box(X) == X.sum()
+
+
+def test_elsewhere_a_worker_may_join_late(deserted, monkeypatch):
+    told = []
+
+    def join(message, *_):
+        told.append(str(message))
+        deserted.scale(1)
+
+    with Client(deserted.scheduler_address) as client, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", join)
+        box = jaxfd.blackbox(np.sum, SCALAR, executor=client.get_executor())
+        np.testing.assert_allclose(jax.grad(box)(X), 1, rtol=1e-6)
+    (message,) = told
+    assert "no worker: 9 points wait" in message
 
 
 def test_the_client_itself_is_no_executor(client):
