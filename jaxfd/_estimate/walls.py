@@ -100,9 +100,10 @@ def where_any(
     place: Place, flag: Bool[Any, "..."], look: Callable[[State], State], state: State
 ) -> State:
     """What becomes of a state by a look, which is not made where no flag is set."""
-    if place.xp is np:
-        return look(state) if np.any(flag) else state
-    found: State = jax.lax.cond(_anywhere(place.xp.any(flag)), look, lambda state: state, state)
+    anywhere = place.xp.any(flag)
+    if not isinstance(anywhere, jax.core.Tracer):
+        return look(state) if anywhere else state
+    found: State = jax.lax.cond(_anywhere(anywhere), look, lambda state: state, state)
     return found
 
 
