@@ -1,5 +1,7 @@
 """Bars where one entry is rougher than the others, where values are huge or tiny, and empty."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,20 +28,30 @@ ROUGH = {
 }
 
 
+@functools.cache
+def rough_box():
+    """A box that is traced once, and what it reads: how its first entry is rough."""
+    reads = {}
+    return reads, jaxfd.blackbox(
+        lambda p: np.sum(np.sin(p[1:])) + reads["rough"](p[0]), jax.ShapeDtypeStruct((), "f8")
+    )
+
+
 @EACH
 @pytest.mark.parametrize("count", [2, 30, 300])
 @pytest.mark.parametrize("kind", ROUGH)
 def test_one_rough_entry_raises_its_own_bar(kind, count, method):
-    rough = ROUGH[kind]
-    box = jaxfd.blackbox(
-        lambda p: np.sum(np.sin(p[1:])) + rough(p[0]), jax.ShapeDtypeStruct((), "f8")
-    )
+    reads, box = rough_box()
+    reads["rough"] = ROUGH[kind]
     estimate = jaxfd.estimate(box, method=method)
     held, bars = [], []
     for first in np.linspace(1.0, 1.9, 10):
-        found = estimate(jnp.linspace(1.0, 2.0, count).at[0].set(first))
-        held.append(abs(found.grad[0] - np.cos(first)) <= found.error[0])
-        bars.append(found.error[0])
+        x = np.linspace(1.0, 2.0, count)
+        x[0] = first
+        found = estimate(x)
+        slope, bar = np.asarray(found.grad)[0], np.asarray(found.error)[0]
+        held.append(abs(slope - np.cos(first)) <= bar)
+        bars.append(bar)
     # A few points show a step of the stair, or its noise, by less than it is.
     assert np.mean(held) >= 0.7
     assert np.all(np.isfinite(bars))
@@ -82,12 +94,13 @@ class TestAnySizeOfValues:
     @pytest.mark.parametrize("dtype", ["f4", "f8"])
     def test_bars_scale_with_the_function(self, dtype, method, outer):
         small, large = {"f4": (1e-25, 1e25), "f8": (1e-200, 1e300)}[dtype]
-        x = jnp.array([1.0, 1.5], dtype)
+        x = np.array([1.0, 1.5], dtype)
+        estimate = outer(
+            jaxfd.estimate(lambda p, s: s * jnp.sum(jnp.sin(p)), argnums=0, method=method)
+        )
         one = None
         for scale in (1.0, small, large):
-            found = outer(
-                jaxfd.estimate(lambda p, s: s * jnp.sum(jnp.sin(p)), argnums=0, method=method)
-            )(x, jnp.asarray(scale, dtype))
+            found = estimate(jnp.asarray(x), jnp.asarray(scale, dtype))
             bar = np.asarray(found.error) / np.asarray(scale, dtype)
             error = np.abs(np.asarray(found.grad) / np.asarray(scale, dtype) - np.cos(x))
             one = bar if one is None else one
