@@ -32,6 +32,11 @@ def vector(x):
 jacobian_of_vector = jax.jit(jax.jacrev(vector))
 
 
+@jax.jit
+def jvp_of_vector(x, tangent):
+    return jax.jvp(vector, (x,), (tangent,))
+
+
 def tree_loss(tree, data):
     return jnp.sum(tree["a"] ** 2) * tree["b"] + jnp.sum(jnp.sin(data) * tree["b"])
 
@@ -61,7 +66,7 @@ class TestTransforms:
     def test_jvp(self, mode, x, dtype):
         hooked = jaxfd.differentiable(vector, mode=mode)
         tangent = jnp.asarray([1.0, 0.5, -2.0], dtype)
-        exact = jax.jvp(vector, (x,), (tangent,))
+        exact = jvp_of_vector(x, tangent)
         close(jax.jvp(hooked, (x,), (tangent,)), exact, 8 * tolerance(Central(), dtype))
 
     @modes
@@ -70,15 +75,14 @@ class TestTransforms:
         tol = 8 * tolerance(Central(), dtype)
         close(jax.jacrev(hooked)(x), jacobian_of_vector(x), tol)
         value, pull = jax.vjp(hooked, x)
-        exact, pull_exact = jax.vjp(vector, x)
         ct = jnp.asarray([2.0, -1.0], dtype)
-        close(value, exact, 4 * jnp.finfo(dtype).eps)
-        close(pull(ct), pull_exact(ct), 2 * tol)
+        close(value, vector(x), 4 * jnp.finfo(dtype).eps)
+        close(pull(ct), (ct @ jacobian_of_vector(x),), 2 * tol)
 
     @jvp_modes
     def test_jacfwd(self, mode, x, dtype):
         hooked = jaxfd.differentiable(vector, mode=mode)
-        close(jax.jacfwd(hooked)(x), jax.jacfwd(vector)(x), 8 * tolerance(Central(), dtype))
+        close(jax.jacfwd(hooked)(x), jacobian_of_vector(x), 8 * tolerance(Central(), dtype))
 
     @pytest.mark.parametrize(
         "hessian",
@@ -125,7 +129,8 @@ class TestTransforms:
         x, scales = jnp.asarray(X), jnp.asarray([1.0, 2.0])
         for argnums in (0, 1, (0, 1)):
             found = jax.vmap(jax.grad(hooked, argnums), (None, 0))(x, scales)
-            close(found, jax.vmap(jax.grad(fun, argnums), (None, 0))(x, scales), 1e-7)
+            exact = jax.jit(jax.vmap(jax.grad(fun, argnums), (None, 0)))(x, scales)
+            close(found, exact, 1e-7)
 
     @modes
     def test_scan(self, mode):
@@ -141,7 +146,7 @@ class TestTransforms:
 
         hooked = jaxfd.differentiable(step, mode=mode)
         x = jnp.asarray(X)
-        close(jax.jit(jax.grad(run(hooked)))(x), jax.grad(run(step))(x), 1e-7)
+        close(jax.jit(jax.grad(run(hooked)))(x), jax.jit(jax.grad(run(step)))(x), 1e-7)
 
     @jvp_modes
     def test_linearize(self, mode):
@@ -150,7 +155,7 @@ class TestTransforms:
         value, linear = jax.linearize(hooked, x)
         np.testing.assert_allclose(value, vector(x))
         for tangent in (v, 2 * v):
-            exact = jax.jvp(vector, (x,), (tangent,))[1]
+            exact = jvp_of_vector(x, tangent)[1]
             np.testing.assert_allclose(linear(tangent), exact, rtol=1e-7)
         (row,) = jax.linear_transpose(linear, x)(jnp.asarray([1.0, 0.0]))
         np.testing.assert_allclose(row, jacobian_of_vector(x)[0], atol=1e-8)
@@ -170,7 +175,7 @@ class TestTransforms:
         hooked = jaxfd.differentiable(vector, mode=mode)
         x = jnp.asarray(X)
         found = jax.jit(jax.grad(lambda x: model(x, hooked)))(x)
-        close(found, jax.grad(lambda x: model(x, vector))(x), 1e-7)
+        close(found, jax.jit(jax.grad(lambda x: model(x, vector)))(x), 1e-7)
 
     @modes
     def test_where_automatic_differentiation_sees_nothing(self, mode):
@@ -219,7 +224,7 @@ class TestTreesAndArguments:
         tree = {"a": jnp.asarray([1.0, 2.0]), "b": jnp.asarray(0.5), "c": None}
         for argnums in (0, 1, (0, 1)):
             found = jax.grad(total(hooked), argnums)(tree, 2.0)
-            close(found, jax.grad(total(fun), argnums)(tree, 2.0), 1e-7)
+            close(found, jax.jit(jax.grad(total(fun), argnums))(tree, 2.0), 1e-7)
 
     @modes
     def test_mixed_dtypes(self, mode):
@@ -228,7 +233,7 @@ class TestTreesAndArguments:
 
         tree = {"low": jnp.asarray([1.0, 2.0], np.float32), "high": jnp.asarray(3.0)}
         hooked = jaxfd.differentiable(fun, mode=mode)
-        close(jax.grad(hooked)(tree), jax.grad(fun)(tree), 2e-3)
+        close(jax.grad(hooked)(tree), jax.jit(jax.grad(fun))(tree), 2e-3)
 
     @modes
     def test_what_is_no_array(self, mode):
@@ -263,7 +268,7 @@ class TestTreesAndArguments:
         hooked = jaxfd.differentiable(lambda x: jnp.sin(weights @ x), mode=mode)
         x = jnp.asarray(X)
         found = jax.grad(lambda x: jnp.sum(hooked(x) ** 2))(x)
-        exact = jax.grad(lambda x: jnp.sum(jnp.sin(weights @ x) ** 2))(x)
+        exact = jax.jit(jax.grad(lambda x: jnp.sum(jnp.sin(weights @ x) ** 2)))(x)
         close(found, exact, 1e-6)
 
     @pytest.mark.parametrize(
@@ -277,9 +282,8 @@ class TestTreesAndArguments:
             return jnp.sum(jnp.abs(z) ** 2) + (z[0] * z[1] ** 2).imag
 
         hooked = jaxfd.differentiable(fun, mode=mode)
-        close(
-            jax.grad(hooked)(z), jax.grad(fun)(z), 20 * tolerance(Central(), np.finfo(dtype).dtype)
-        )
+        exact = jax.jit(jax.grad(fun))(z)
+        close(jax.grad(hooked)(z), exact, 20 * tolerance(Central(), np.finfo(dtype).dtype))
 
     @modes
     def test_complex_outputs(self, mode):
@@ -291,7 +295,7 @@ class TestTreesAndArguments:
 
         hooked = jaxfd.differentiable(fun, mode=mode)
         x = jnp.asarray(X)
-        close(jax.grad(total(hooked))(x), jax.grad(total(fun))(x), 1e-6)
+        close(jax.grad(total(hooked))(x), jax.jit(jax.grad(total(fun)))(x), 1e-6)
 
     @jvp_modes
     def test_complex_jvp(self, mode):
@@ -301,7 +305,8 @@ class TestTreesAndArguments:
             return z * jnp.conj(z[0]) + z**2
 
         hooked = jaxfd.differentiable(fun, mode=mode)
-        close(jax.jvp(hooked, (z,), (v,)), jax.jvp(fun, (z,), (v,)), 1e-8)
+        exact = jax.jit(lambda z: jax.jvp(fun, (z,), (v,)))(z)
+        close(jax.jvp(hooked, (z,), (v,)), exact, 1e-8)
 
     @modes
     def test_empty_and_size_zero(self, mode):
@@ -310,7 +315,7 @@ class TestTreesAndArguments:
 
         tree = {"x": jnp.asarray([1.0, 2.0]), "none": jnp.zeros((0, 2)), "e": ()}
         hooked = jaxfd.differentiable(fun, mode=mode)
-        close(jax.grad(hooked)(tree), jax.grad(fun)(tree), 1e-8)
+        close(jax.grad(hooked)(tree), jax.jit(jax.grad(fun))(tree), 1e-8)
 
     @modes
     def test_step_as_a_tree_like_the_argument(self, mode):
@@ -350,7 +355,7 @@ class TestEvaluations:
         for run in (jax.value_and_grad(hooked), jax.jit(jax.value_and_grad(hooked))):
             _, gradient = run(params, jnp.asarray(self.DATA))
             assert len(points.taken()) == count
-        exact = jax.grad(self.fun(lambda x: None))(params, self.DATA)
+        exact = jax.jit(jax.grad(self.fun(lambda x: None)))(params, self.DATA)
         np.testing.assert_allclose(gradient, exact, rtol=1e-7)
 
     @modes

@@ -1,7 +1,9 @@
 """Arrays that devices share, and parameters that they have in common."""
 
 import json
+import os
 
+import jax
 import pytest
 from _tools import run_python
 
@@ -157,9 +159,17 @@ print(json.dumps(report))
 
 
 def found(script):
-    """What a program with four devices reports: what is wrong, case by case."""
-    flags = "--xla_force_host_platform_device_count=4"
-    report = json.loads(run_python(script, XLA_FLAGS=flags).splitlines()[-1])
+    """What a program with four devices reports: what is wrong, case by case.
+
+    It compiles as this process does, and keeps what it compiled in the same place.
+    """
+    environment = {
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    }
+    if jax.config.jax_compilation_cache_dir:
+        environment["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    report = json.loads(run_python(script, **environment).splitlines()[-1])
     assert report
     return {name: wrong for name, wrong in report.items() if wrong is not None}
 

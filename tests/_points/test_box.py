@@ -14,6 +14,37 @@ SCALAR = jax.ShapeDtypeStruct((), np.float64)
 FEW = [Forward(), Forward(3), Backward(), Backward(2), Central(), Central(4), Central(6)]
 
 
+def alternate(methods):
+    """Pairs of method and dtype: the default in both, the others in one by turns."""
+    pairs = []
+    for i, method in enumerate(methods):
+        dtypes = [np.float32, np.float64]
+        pairs += [
+            (method, np.dtype(d)) for d in (dtypes if method == Central() else [dtypes[i % 2]])
+        ]
+    return pairs
+
+
+def compiled(methods):
+    """Every method in both dtypes; only the pairs that alternate are quick.
+
+    Kernels take long to compile, and what the box does in a dtype is the same for all stencils.
+    """
+    quick, cases = alternate(methods), []
+    for method in methods:
+        for dtype in map(np.dtype, (np.float32, np.float64)):
+            marks = [] if (method, dtype) in quick else [pytest.mark.heavy]
+            cases.append(pytest.param(method, dtype, marks=marks, id=f"{dtype}-{name(method)}"))
+    return pytest.mark.parametrize(("method", "dtype"), cases)
+
+
+# Made once, as each takes time to trace.
+HOST_SUM = Host(lambda x: np.sum(x, axis=-1))
+SUM = jaxfd.blackbox(HOST_SUM, SCALAR, vectorized=True)
+SLOPES = np.array([2.0, -3.0, 0.5])
+LINEAR = jaxfd.blackbox(lambda x: x @ SLOPES, SCALAR, vectorized=True)
+
+
 def nudge(x, ulps):
     """The number so many floating-point numbers above or below another."""
     for _ in range(abs(ulps)):
@@ -58,15 +89,14 @@ class TestNoPointOutside:
     @example(CORNER, Central(6))
     def test_on_the_host(self, box, method):
         lower, x, upper = box
-        host = Host(lambda x: np.sum(x, axis=-1))
-        function = jaxfd.blackbox(host, SCALAR, vectorized=True)
-        gradient = jaxfd.grad(function, method=method, bounds=(lower, upper))(x)
-        points = np.concatenate(host.calls)
+        HOST_SUM.taken()
+        gradient = jaxfd.grad(SUM, method=method, bounds=(lower, upper))(x)
+        points = np.concatenate(HOST_SUM.taken())
         assert np.all(points >= lower)
         assert np.all(points <= upper)
         assert np.all(np.asarray(gradient)[lower == upper] == 0)
 
-    @pytest.mark.parametrize("method", FEW, ids=name)
+    @compiled(FEW)
     def test_in_a_kernel(self, method, dtype):
         points = Points()
 
@@ -97,20 +127,18 @@ class TestNoPointOutside:
     def test_a_linear_function_is_still_differentiated(self, box, method):
         """Wherever the box has room for the points, what comes out is the slope."""
         lower, x, upper = box
-        slopes = np.array([2.0, -3.0, 0.5])
-        function = jaxfd.blackbox(lambda x: x @ slopes, SCALAR, vectorized=True)
-        found = np.asarray(jaxfd.grad(function, method=method, bounds=(lower, upper))(x))
+        found = np.asarray(jaxfd.grad(LINEAR, method=method, bounds=(lower, upper))(x))
         width = upper - lower
         room = width > 1e-4 * np.maximum(1.0, np.abs(x))
-        size = np.sum(np.abs(slopes * x)) + 1.0
+        size = np.sum(np.abs(SLOPES * x)) + 1.0
         error = 1e-9 * size / np.minimum(np.where(room, width, 1.0), 1.0)
-        assert np.all((np.abs(found - slopes) <= error)[room])
+        assert np.all((np.abs(found - SLOPES) <= error)[room])
 
     def test_without_bounds_there_are_points_outside(self):
         """The recorders above would see one."""
-        host = Host(lambda x: np.sum(x, axis=-1))
-        jaxfd.grad(jaxfd.blackbox(host, SCALAR, vectorized=True))(np.zeros(3))
-        assert np.any(np.concatenate(host.calls) < 0)
+        HOST_SUM.taken()
+        jaxfd.grad(SUM)(np.zeros(3))
+        assert np.any(np.concatenate(HOST_SUM.taken()) < 0)
 
     @pytest.mark.parametrize("transform", ["value_and_grad", "jacobian", "estimate"])
     def test_other_transforms(self, transform):
@@ -144,15 +172,15 @@ class TestOrderBesideAWall:
         p = method.order
         below = np.array([0.0, 1.5, np.inf, np.inf, 0.5 * p, 2.0 * p])
         above = np.array([np.inf, np.inf, 0.0, 1.5, 1.0 * p, 0.0])
-        for row, place in zip(
-            errors(steps, below, above), zip(below, above, strict=True), strict=True
-        ):
+        rows = np.asarray(errors(steps, below, above))
+        for row, place in zip(rows, zip(below, above, strict=True), strict=True):
             assert rate(steps, row) == pytest.approx(method.order, abs=0.35), place
-        open_field = errors(4 * steps, np.array([np.inf]), np.array([np.inf]))[0]
         if isinstance(method, Central):
+            nowhere = np.full(6, np.inf)
+            open_field = errors(4 * steps, nowhere, nowhere)[0]
             assert rate(4 * steps, open_field) == pytest.approx(method.order, abs=0.35)
 
-    @pytest.mark.parametrize("method", FEW, ids=name)
+    @compiled(FEW)
     def test_values(self, method, dtype):
         """At each wall, at a corner, in a box narrower than the step, and far from any wall."""
         x = jnp.asarray([0.5, 0.5, 0.5, 0.5], dtype)
@@ -231,21 +259,34 @@ class TestFewSpacings:
 
     METHODS = (*FEW, jaxfd.Adaptive())
 
-    @pytest.mark.parametrize("method", METHODS, ids=name)
-    def test_gradient_is_finite(self, method, dtype):
-        def estimate(x, lower, upper):
+    @staticmethod
+    def estimate(method):
+        def run(x, lower, upper):
             return jaxfd.estimate(jnp.sin, method=method, bounds=(lower, upper))(x)
 
-        compiled = jax.jit(estimate)
+        return run
+
+    @staticmethod
+    def check(estimate, dtype):
+        """Tries boxes of up to 16 spacings, with ``x`` anywhere in them."""
         for start in (1.0, -1.0, 1.5):
             x = dtype.type(start)
             for ulps in range(1, 9):
                 boxes = [(0, ulps), (-ulps, 0), (-ulps, ulps), (-1, ulps)]
                 for below, above in boxes:
-                    found = compiled(x, nudge(x, below), nudge(x, above))
+                    found = estimate(x, nudge(x, below), nudge(x, above))
                     assert np.isfinite(found.grad)
                     assert not abs(found.grad - np.cos(x)) > found.error
-        found = estimate(dtype.type(1), dtype.type(1), nudge(dtype.type(1), 1))
+
+    @compiled(METHODS)
+    def test_gradient_is_finite(self, method, dtype):
+        self.check(jax.jit(self.estimate(method)), dtype)
+
+    @pytest.mark.parametrize("method", METHODS, ids=name)
+    def test_gradient_is_finite_eagerly(self, method, dtype):
+        if (method, dtype) not in alternate(self.METHODS):
+            self.check(self.estimate(method), dtype)
+        found = self.estimate(method)(dtype.type(1), dtype.type(1), nudge(dtype.type(1), 1))
         assert found.grad == 0
         assert found.error == np.inf
 

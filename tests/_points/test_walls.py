@@ -1,11 +1,13 @@
 """Walls near ``x``: functions of any scale beside them, hooks with bounds, infinite values."""
 
+import types
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _tools import name as name_of
 
 import jaxfd
 
@@ -25,21 +27,28 @@ SMALL = {
 WIDE = {"cosine": (jnp.cos, lambda x: -np.sin(x)), "exponential": (jnp.exp, np.exp)}
 
 
-def scalar_box(fun, **options):
-    """The function behind a callback, in NumPy float64."""
-    names = {jnp.exp: np.exp, jnp.log: np.log, jnp.cos: np.cos}
+class Chosen:
+    """A function that is chosen later: one black box for all, as each takes time to trace."""
 
-    def host(x):
-        with jax.ensure_compile_time_eval():
-            return names[fun](x) if fun in names else float(_numpy(fun)(x))
+    def __init__(self):
+        self.fun = None
+        self.box = jaxfd.blackbox(lambda x: self.fun(x), jax.ShapeDtypeStruct((), jnp.float64))
 
-    return jaxfd.blackbox(host, jax.ShapeDtypeStruct((), jnp.float64), **options)
+
+CHOSEN = Chosen()
+
+
+def scalar_box(fun):
+    """The function behind a callback, in NumPy float64; good until the next one."""
+    CHOSEN.fun = _numpy(fun)
+    return CHOSEN.box
 
 
 def _numpy(fun):
-    """The same lambda with NumPy in place of jax.numpy."""
-    import types
-
+    """The same function with NumPy in place of jax.numpy."""
+    names = {jnp.exp: np.exp, jnp.log: np.log, jnp.cos: np.cos}
+    if fun in names:
+        return names[fun]
     return types.FunctionType(fun.__code__, {"jnp": np, "np": np})
 
 
@@ -165,40 +174,70 @@ class TestHooks:
             jaxfd.differentiable(fun, bounds=(1.0, 0.0))(0.5)
 
 
+# Functions of two numbers, beside a wall of the first.
+TANGENT = {
+    "logarithms": lambda x: jnp.log(x[0]) + jnp.log(x[1]),
+    "decay": lambda x: jnp.exp(-x[0] / 1e-6) + x[1] ** 2,
+    "wide": lambda x: jnp.cos(x[0]) + x[0] * x[1] + x[1] ** 2,
+}
+SLOPES = {name: jax.jit(jax.grad(fun)) for name, fun in TANGENT.items()}
+TANGENT_METHODS = [jaxfd.Central(), jaxfd.Central(4), jaxfd.Forward()]
+CASES = [
+    pytest.param(
+        name,
+        method,
+        np.dtype(dtype),
+        # Kernels take long to compile: each function and method in one dtype, the others are heavy.
+        marks=[pytest.mark.heavy] if (i + j + k) % 2 else [],
+        id=f"{np.dtype(dtype)}-{name}-{name_of(method)}",
+    )
+    for i, name in enumerate(TANGENT)
+    for j, method in enumerate(TANGENT_METHODS)
+    for k, dtype in enumerate((np.float32, np.float64))
+]
+
+
 class TestTangents:
     """Along a tangent steps shrink beside a wall as they do along each entry."""
 
-    FUNCTIONS = {  # noqa: RUF012
-        "logarithms": lambda x: jnp.log(x[0]) + jnp.log(x[1]),
-        "decay": lambda x: jnp.exp(-x[0] / 1e-6) + x[1] ** 2,
-        "wide": lambda x: jnp.cos(x[0]) + x[0] * x[1] + x[1] ** 2,
-    }
+    @staticmethod
+    def both(name, method):
+        """The slope along a tangent, and the gradient."""
+        fun, bounds = TANGENT[name], (0.0, jnp.inf)
 
-    @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Central(4), jaxfd.Forward()])
-    @pytest.mark.parametrize("name", FUNCTIONS)
-    def test_as_a_gradient(self, name, method, dtype):
-        fun, bounds = self.FUNCTIONS[name], (0.0, jnp.inf)
-        eps = float(jnp.finfo(dtype).eps)
-        low = 1e-9 if dtype == np.float64 else 1e-6
-
-        def both(x, t):
+        def run(x, t):
             gradient = jaxfd.grad(fun, method=method, bounds=bounds)(x)
             return jaxfd.jvp(fun, (x,), (t,), method=method, bounds=bounds)[1], gradient
 
+        return run
+
+    def check(self, run, name, method, dtype):
+        eps = float(jnp.finfo(dtype).eps)
+        low = 1e-9 if dtype == np.float64 else 1e-6
         for small in (low, 1e-4, 0.01):
+            x = np.asarray([small, 1.0], dtype)
+            slopes = np.asarray(SLOPES[name](x), np.float64)
             for direction in ((1.0, 1.0), (1.0, -1.0), (0.0, 1.0)):
-                x, t = np.asarray([small, 1.0], dtype), np.asarray(direction, dtype)
-                slopes = np.asarray(jax.grad(fun)(jnp.asarray(x)), np.float64)
-                for run in (both, jax.jit(both)):
-                    along, gradient = run(x, t)
-                    off = np.abs(np.asarray(gradient, np.float64) - slopes) @ np.abs(t)
-                    size = 1 + np.abs(slopes) @ np.abs(t)
-                    usual = eps ** (0.5 if method.order == 1 else 0.6) * size
-                    assert abs(float(along) - slopes @ t) <= 10 * off + 10 * usual
+                t = np.asarray(direction, dtype)
+                along, gradient = run(x, t)
+                off = np.abs(np.asarray(gradient, np.float64) - slopes) @ np.abs(t)
+                size = 1 + np.abs(slopes) @ np.abs(t)
+                usual = eps ** (0.5 if method.order == 1 else 0.6) * size
+                assert abs(float(along) - slopes @ t) <= 10 * off + 10 * usual
+
+    @pytest.mark.parametrize("method", TANGENT_METHODS, ids=name_of)
+    @pytest.mark.parametrize("name", TANGENT)
+    def test_as_a_gradient(self, name, method, dtype):
+        self.check(self.both(name, method), name, method, dtype)
+
+    @pytest.mark.parametrize(("name", "method", "dtype"), CASES)
+    def test_as_a_gradient_compiled(self, name, method, dtype):
+        self.check(jax.jit(self.both(name, method)), name, method, dtype)
 
     @pytest.mark.parametrize("x", [1e-5, 1e-9])
     def test_forward_hooks(self, x):
-        box = scalar_box(jnp.log, bounds=(0.0, jnp.inf), mode="forward")
+        out = jax.ShapeDtypeStruct((), jnp.float64)
+        box = jaxfd.blackbox(np.log, out, bounds=(0.0, jnp.inf), mode="forward")
         for run in (jax.jvp, jax.jit(jax.jvp, static_argnums=0)):
             np.testing.assert_allclose(run(box, (x,), (1.0,))[1], 1 / x, rtol=1e-4)
 

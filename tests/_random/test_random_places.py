@@ -71,18 +71,25 @@ class TestTransforms:
 
     def test_transforms_with_directions_of_their_own(self):
         """There the method is its stencil."""
-        x, v = jnp.asarray(X), jnp.asarray([1.0, 0.5, -2.0])
-        for method, stencil in (
+
+        def run(m, x, v, t):
+            return (
+                jaxfd.jvp(loss, (x,), (v,), method=m),
+                jaxfd.hvp(loss, (x,), (v,), method=m),
+                jaxfd.hessian(loss, method=m)(x),
+                jaxfd.derivative(jnp.sin, 2, method=m)(t),
+            )
+
+        @jax.jit
+        def both(methods, *args):
+            return [run(m, *args) for m in methods]
+
+        args = jnp.asarray(X), jnp.asarray([1.0, 0.5, -2.0]), 0.4
+        for methods in (
             (FOUR, jaxfd.Central(step=0.1)),
             (SPSA(KEY, 4, sigma=0.1, antithetic=False), jaxfd.Forward(step=0.1)),
         ):
-            for run in (
-                lambda m: jaxfd.jvp(loss, (x,), (v,), method=m),
-                lambda m: jaxfd.hvp(loss, (x,), (v,), method=m),
-                lambda m: jaxfd.hessian(loss, method=m)(x),
-                lambda m: jaxfd.derivative(jnp.sin, 2, method=m)(0.4),
-            ):
-                close(run(method), run(stencil), 1e-12)
+            close(*both(methods, *args), 1e-12)
 
     def test_jit_vmap_scan(self, dtype):
         """The same key makes the same numbers, alone and in a batch."""

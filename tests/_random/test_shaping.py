@@ -133,8 +133,10 @@ class TestLostSamples:
             slopes = (loss(X + 0.1 * kept) - back) / (0.2 if antithetic else 0.1)
             hand = np.linalg.pinv(kept) @ slopes
         kernel = jaxfd.grad(lambda x, bad: self._fun(bad)(x), method=method)
+        current = np.nan  # what the host takes for lost, of which nothing is compiled
+        host = jaxfd.grad(box_of(lambda x: self._fun(current)(x)), method=method)
         for bad in (np.nan, np.inf, -np.inf):
-            host = jaxfd.grad(box_of(self._fun(bad)), method=method)
+            current = bad
             for found in (kernel(X, bad), host(X)):
                 np.testing.assert_allclose(found, hand, rtol=1e-9, atol=1e-9, err_msg=str(bad))
 

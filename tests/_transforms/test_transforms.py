@@ -20,6 +20,13 @@ exact = jax.jit(jax.grad(loss))
 hessian_of_loss = jax.jit(jax.hessian(loss))
 gradient = jaxfd.grad(loss)
 X = np.array([0.3, -1.2, 2.1])
+# Methods that alter the stencil alone are heavy.
+METHODS = [
+    Central(),
+    *(pytest.param(method, marks=pytest.mark.heavy) for method in (Central(4), Forward(2))),
+    ComplexStep(),
+]
+QUICK = [(Central(), np.float64), (ComplexStep(), np.float32)]
 
 
 class TestJit:
@@ -36,29 +43,40 @@ class TestJit:
     def test_outside(self):
         np.testing.assert_allclose(jax.jit(gradient)(X), exact(X), rtol=1e-8)
 
-    @pytest.mark.parametrize(
-        "method",
-        [
-            Central(),
-            *(pytest.param(method, marks=pytest.mark.heavy) for method in (Central(4), Forward(2))),
-            ComplexStep(),
-        ],
-        ids=name,
-    )
+    @staticmethod
+    def check_same(method, dtype, other, eager):
+        eps = float(jnp.finfo(dtype).eps)
+        np.testing.assert_array_equal(other.step, eager.step)
+        noise = 40 * eps / np.min(eager.step) if not isinstance(method, ComplexStep) else 9 * eps
+        np.testing.assert_allclose(other.grad, eager.grad, atol=noise, rtol=noise)
+
+    @pytest.mark.parametrize("method", METHODS, ids=name)
     def test_same_numbers_as_eagerly(self, method, dtype):
         """The compiler does not simplify the steps away."""
         x = jnp.asarray(X, dtype)
         estimated = jaxfd.estimate(loss, method=method)
-        eager, compiled = estimated(x), jax.jit(estimated)(x)
-        with jax.disable_jit():
-            plain = estimated(x)
-        eps = float(jnp.finfo(dtype).eps)
-        for other in (compiled, plain):
-            np.testing.assert_array_equal(other.step, eager.step)
-            noise = (
-                40 * eps / np.min(eager.step) if not isinstance(method, ComplexStep) else 9 * eps
+        self.check_same(method, dtype, jax.jit(estimated)(x), estimated(x))
+
+    @pytest.mark.parametrize(
+        ("method", "dtype"),
+        [
+            pytest.param(
+                method,
+                np.dtype(dtype),
+                # Hundreds of operations are compiled one by one.
+                marks=[] if (method, dtype) in QUICK else [pytest.mark.heavy],
+                id=f"{np.dtype(dtype)}-{name(method)}",
             )
-            np.testing.assert_allclose(other.grad, eager.grad, atol=noise, rtol=noise)
+            for method in (Central(), Central(4), Forward(2), ComplexStep())
+            for dtype in (np.float32, np.float64)
+        ],
+    )
+    def test_same_numbers_without_jit(self, method, dtype):
+        x = jnp.asarray(X, dtype)
+        estimated = jaxfd.estimate(loss, method=method)
+        eager = estimated(x)
+        with jax.disable_jit():
+            self.check_same(method, dtype, estimated(x), eager)
 
     def test_ahead_of_time(self):
         compiled = jax.jit(gradient).lower(jnp.asarray(X)).compile()
@@ -108,9 +126,9 @@ class TestVmap:
 
         scales = jnp.arange(1.0, 5.0)
         found = jax.vmap(call)(self.batch, scales)
-        np.testing.assert_allclose(found, jax.vmap(truth)(self.batch, scales), rtol=1e-7)
+        np.testing.assert_allclose(found, jax.jit(jax.vmap(truth))(self.batch, scales), rtol=1e-7)
         found = jax.vmap(call, in_axes=(None, 0))(self.batch[0], scales)
-        truths = jax.vmap(truth, in_axes=(None, 0))(self.batch[0], scales)
+        truths = jax.jit(jax.vmap(truth, in_axes=(None, 0)))(self.batch[0], scales)
         np.testing.assert_allclose(found, truths, rtol=1e-7)
 
     def test_nested(self):
@@ -119,7 +137,7 @@ class TestVmap:
 
         weights = jnp.arange(1.0, 3.0)
         mapped = jax.vmap(jax.vmap(jaxfd.grad(fun), (0, None)), (None, 0))
-        truth = jax.vmap(jax.vmap(jax.grad(fun), (0, None)), (None, 0))
+        truth = jax.jit(jax.vmap(jax.vmap(jax.grad(fun), (0, None)), (None, 0)))
         found = jax.jit(mapped)(self.batch, weights)
         assert found.shape == (2, 4, 3)
         np.testing.assert_allclose(found, truth(self.batch, weights), rtol=1e-7)
@@ -140,7 +158,8 @@ class TestVmap:
             return jnp.stack([x[0] * x[1], jnp.sin(x[2])])
 
         found = jax.vmap(jaxfd.jacobian(vector))(self.batch)
-        np.testing.assert_allclose(found, jax.vmap(jax.jacrev(vector))(self.batch), atol=1e-8)
+        truth = jax.jit(jax.vmap(jax.jacrev(vector)))(self.batch)
+        np.testing.assert_allclose(found, truth, atol=1e-8)
         found = jax.vmap(jaxfd.hessian(loss))(self.batch)
         truth = jax.vmap(hessian_of_loss)(self.batch)
         np.testing.assert_allclose(found, truth, atol=1e-5)
@@ -216,7 +235,8 @@ class TestClosures:
 
         found = jax.vmap(run)(jnp.asarray([1.0, 2.0]))
         np.testing.assert_allclose(found, [2 * X, 4 * X], rtol=1e-8)
-        found = jax.vmap(lambda c: jaxfd.jvp(lambda x: c * x, (2.0,), (1.0,)))(jnp.arange(3.0))
+        slopes = jax.vmap(lambda c: jaxfd.jvp(lambda x: c * x, (2.0,), (1.0,)))
+        found = jax.jit(slopes)(jnp.arange(3.0))
         np.testing.assert_allclose(found[1], np.arange(3.0), atol=1e-9)
 
     def test_grad(self):
@@ -225,7 +245,7 @@ class TestClosures:
         def run(c):
             return jnp.sum(jaxfd.grad(lambda x: jnp.sum(jnp.exp(c * x)))(jnp.asarray(X)))
 
-        truth = jax.grad(lambda c: jnp.sum(c * jnp.exp(c * X)))(0.5)
+        truth = np.sum((1 + 0.5 * X) * np.exp(0.5 * X))
         np.testing.assert_allclose(jax.grad(run)(0.5), truth, rtol=1e-8)
         np.testing.assert_allclose(jax.jit(jax.grad(run))(0.5), truth, rtol=1e-8)
 

@@ -64,6 +64,16 @@ def every(*methods):
     return pytest.mark.parametrize(("method", "dtype"), cases)
 
 
+METHODS = [jaxfd.Central(), *RANDOM]
+
+
+@functools.cache
+def trained(number, dtype):
+    """A chain with one of the methods, and where 300 steps lead: compiled once for all tests."""
+    optimizer = optax.chain(estimate_gradient(METHODS[number]), optax.adam(1e-1))
+    return optimizer, *descend(optimizer, jnp.asarray([0.3, -1.2, 2.1], dtype), 300)
+
+
 class TestValues:
     @pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Forward(), jaxfd.ComplexStep()])
     def test_as_jaxfd_grad(self, x, method):
@@ -80,7 +90,7 @@ class TestValues:
             == {"Central": 7, "Forward": 4, "ComplexStep": 4}[type(method).__name__]
         )
 
-    @every(jaxfd.Central(), *RANDOM)
+    @every(*METHODS)
     def test_counts_what_is_evaluated(self, x, method):
         points = Points()
 
@@ -192,11 +202,10 @@ class TestKeys:
 class TestCombinators:
     """In a scan inside of jit."""
 
-    @every(jaxfd.Central(), *RANDOM)
-    def test_chain(self, x, method):
-        optimizer = optax.chain(estimate_gradient(method), optax.adam(1e-1))
-        found, state = descend(optimizer, x, 300)
-        assert found.dtype == x.dtype
+    @every(*range(len(METHODS)))
+    def test_chain(self, method, dtype):
+        _, found, state = trained(method, dtype)
+        assert found.dtype == dtype
         assert loss(found) < 1e-2
         assert int(state[0].count) == 300
         assert int(state[0].skipped) == 0
@@ -296,10 +305,9 @@ class TestNotFinite:
 
 @pytest.mark.usefixtures("optax_promotes")
 class TestState:
-    @every(jaxfd.Central(), *RANDOM)
-    def test_pickled(self, x, method):
-        optimizer = optax.chain(estimate_gradient(method), optax.adam(1e-1))
-        _, state = descend(optimizer, x, 3)
+    @every(*range(len(METHODS)))
+    def test_pickled(self, x, method, dtype):
+        optimizer, _, state = trained(method, dtype)
         again = pickle.loads(pickle.dumps(state))
         one, _ = optimizer.update(x, state, x, value_fn=loss)
         two, _ = optimizer.update(x, again, x, value_fn=loss)
@@ -374,13 +382,19 @@ class TestSpsa:
         assert loss(found) < 1e-3
         assert int(state[0].evaluations) == 2000
 
-    @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-    def test_default_gains_suit_any_steepness(self, scale):
+    def test_default_gains_suit_any_steepness(self):
         """One is the other in other units: the same path, to a few roundings."""
+
+        @jax.jit
+        def run(x, scale):
+            return descend(spsa(jax.random.key(0)), x, 500, lambda x: scale * loss(x))[0]
+
         x = jnp.zeros(3)
-        found, _ = descend(spsa(jax.random.key(0)), x, 500, lambda x: scale * loss(x))
-        assert loss(found) < 1e-2
-        np.testing.assert_allclose(found, descend(spsa(jax.random.key(0)), x, 500)[0], rtol=1e-3)
+        path, _ = descend(spsa(jax.random.key(0)), x, 500)
+        for scale in (1e-6, 1.0, 1e6):
+            found = run(x, scale)
+            assert loss(found) < 1e-2
+            np.testing.assert_allclose(found, path, rtol=1e-3)
 
     def test_first_steps_are_as_long_as_asked(self):
         optimizer = spsa(jax.random.key(0), step=0.02)
