@@ -214,8 +214,6 @@ class _Reader:
 
     def _note_attribute(self, name: str, value: Any, *owners: Any) -> None:
         """Reads an attribute, unless it is set by what is read."""
-        if callable(value) and self._is_own(value):
-            return  # what a model is given to call is an object as others are
         is_set = any((id(o), n) in self._set for o in owners for n in (name, ""))
         if not is_set and name not in self._loose:
             known = all(found.known for _, owner, found in self._read if owner is owners[0])

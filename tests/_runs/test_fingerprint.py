@@ -148,6 +148,23 @@ class TestSeen:
         assert parts(source) == parts(source)
         assert parts(source) != parts(source.replace(old, new))
 
+    def test_functions_that_an_object_holds(self):
+        source = (
+            "class Sim:\n"
+            "  def __init__(self, h): self.h = h\n"
+            "  def run(self, x): return self.h(x)\n"
+            "class Twice:\n"
+            "  def __call__(self, x): return 2 * x\n"
+            "def g(x): return x + 1\n"
+            "f = Sim(g).run"
+        )
+        for base in (source, source.replace("Sim(g)", "Sim(Twice())")):
+            assert parts(base) == parts(base)
+        for old, new in (("x + 1", "x + 2"), ("Sim(g)", "Sim(Twice())")):
+            assert parts(source) != parts(source.replace(old, new))
+        called = source.replace("Sim(g)", "Sim(Twice())")
+        assert parts(called) != parts(called.replace("2 * x", "3 * x"))
+
     def test_closures_of_two_functions(self):
         source = (
             "def make(k):\n  def g(x): return k * x\n  return g\n"
