@@ -73,8 +73,8 @@ def check_grads(
         derivative: 1, or 2 for the Hessian.
         entries: which entries of ``x`` are looked at one by one, for functions of very many: a
             number of them, chosen at random and alike in every call, or a list of names as the
-            report writes them (``["w[0,3]", "b[2]"]``). The line moves all entries anyway. None for
-            all.
+            report writes them (``["w[0,3]", "b[2]"]``). The others are seen along the line alone,
+            which shows no small error of one among thousands. None for all.
         method: how the gradient is estimated, with an error bound. `Adaptive` takes longer
             in its first call; ``Central(order=4)`` sees less. Of a random method the standard error
             is taken for no bound: it finds gross errors. `RandomCoordinates` stands for
