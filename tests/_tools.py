@@ -99,6 +99,22 @@ class Counted:
         return self.fun(x)
 
 
+class Chosen:
+    """One black box for many functions, each until the next: a box takes long to trace.
+
+    Args:
+        make: makes the box of a function.
+    """
+
+    def __init__(self, make):
+        self._fun = None
+        self._box = make(lambda *args: self._fun(*args))
+
+    def __call__(self, fun):
+        self._fun = fun
+        return self._box
+
+
 @dataclasses.dataclass
 class Host:
     """A host function of one array that records how it is called.

@@ -1,12 +1,10 @@
 """Bars where one entry is rougher than the others, where values are huge or tiny, and empty."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _tools import name
+from _tools import Chosen, name
 
 import jaxfd
 
@@ -28,22 +26,18 @@ ROUGH = {
 }
 
 
-@functools.cache
-def rough_box():
-    """A box that is traced once, and what it reads: how its first entry is rough."""
-    reads = {}
-    return reads, jaxfd.blackbox(
-        lambda p: np.sum(np.sin(p[1:])) + reads["rough"](p[0]), jax.ShapeDtypeStruct((), "f8")
+rough_box = Chosen(
+    lambda rough: jaxfd.blackbox(
+        lambda p: np.sum(np.sin(p[1:])) + rough(p[0]), jax.ShapeDtypeStruct((), "f8")
     )
+)
 
 
 @EACH
 @pytest.mark.parametrize("count", [2, 30, 300])
 @pytest.mark.parametrize("kind", ROUGH)
 def test_one_rough_entry_raises_its_own_bar(kind, count, method):
-    reads, box = rough_box()
-    reads["rough"] = ROUGH[kind]
-    estimate = jaxfd.estimate(box, method=method)
+    estimate = jaxfd.estimate(rough_box(ROUGH[kind]), method=method)
     held, bars = [], []
     for first in np.linspace(1.0, 1.9, 10):
         x = np.linspace(1.0, 2.0, count)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _tools import name as name_of
+from _tools import Chosen, name as name_of
 
 import jaxfd
 
@@ -27,21 +27,12 @@ SMALL = {
 WIDE = {"cosine": (jnp.cos, lambda x: -np.sin(x)), "exponential": (jnp.exp, np.exp)}
 
 
-class Chosen:
-    """A function that is chosen later: one black box for all, as each takes time to trace."""
-
-    def __init__(self):
-        self.fun = None
-        self.box = jaxfd.blackbox(lambda x: self.fun(x), jax.ShapeDtypeStruct((), jnp.float64))
-
-
-CHOSEN = Chosen()
+boxed = Chosen(lambda fun: jaxfd.blackbox(fun, jax.ShapeDtypeStruct((), jnp.float64)))
 
 
 def scalar_box(fun):
     """The function behind a callback, in NumPy float64; good until the next one."""
-    CHOSEN.fun = _numpy(fun)
-    return CHOSEN.box
+    return boxed(_numpy(fun))
 
 
 def _numpy(fun):

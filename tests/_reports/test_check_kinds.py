@@ -1,10 +1,13 @@
 """Checks of Jacobians, Hessians, complex numbers, several arguments, and a few entries of many."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from _checks import QUICK, check, entries
+from _tools import Chosen
 
 import jaxfd
 
@@ -16,21 +19,12 @@ def host(fun, out=SCALAR):
     return jaxfd.blackbox(lambda *args: np.asarray(fun(*args)), out)
 
 
-class Chosen:
-    """A function that is chosen later: one black box for all, as each takes time to set up."""
-
-    def __init__(self, out):
-        self.fun = None
-        self.box = host(lambda *args: self.fun(*args), out)
-
-
-CHOSEN = {out: Chosen(out) for out in (SCALAR, PAIR)}
+BOXES = {out: Chosen(functools.partial(host, out=out)) for out in (SCALAR, PAIR)}
 
 
 def chosen(fun, out=SCALAR):
     """What `host` makes, good until the next function with such an output is chosen."""
-    CHOSEN[out].fun = fun
-    return CHOSEN[out].box
+    return BOXES[out](fun)
 
 
 class TestJacobians:

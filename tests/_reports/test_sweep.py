@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _tools import Host, name, run_python, x64
+from _tools import Chosen, Host, name, run_python, x64
 
 import jaxfd
 from jaxfd import Backward, Central, Forward
@@ -13,21 +13,8 @@ SCALAR = jax.ShapeDtypeStruct((), np.float64)
 X = {"a": 1.0, "b": np.array([100.0, 2.0])}
 
 
-class Chosen:
-    """A function that is chosen later: one black box for all, as each takes time to trace."""
-
-    def __init__(self):
-        self.fun = None
-        self.box = jaxfd.blackbox(lambda x: self.fun(x), SCALAR)
-
-
-CHOSEN = Chosen()
-
-
-def boxed(fun):
-    """A black box, for which a reference takes no time to compile; good until the next one."""
-    CHOSEN.fun = fun
-    return CHOSEN.box
+# A black box, for which a reference takes no time to compile; good until the next one.
+boxed = Chosen(lambda fun: jaxfd.blackbox(fun, SCALAR))
 
 
 def cubic(p):

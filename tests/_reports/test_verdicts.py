@@ -1,5 +1,6 @@
 """Verdicts: right gradients are never called wrong, wrong ones are found."""
 
+import functools
 import math
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _checks import QUICK, SMOOTH, X, box, check, entries, host_smooth, slope, smooth
-from _tools import x64
+from _tools import Chosen, x64
 from hypothesis import given, strategies as st
 
 import jaxfd
@@ -17,26 +18,12 @@ slope_of_smooth = jax.jit(jax.grad(smooth))
 compiled_smooth = jax.jit(smooth)
 
 
-class Chosen:
-    """A function that is chosen later: one black box for all, as each takes time to set up.
-
-    Args:
-        dtype: what it computes in.
-    """
-
-    def __init__(self, dtype):
-        self.fun = None
-        self.box = box(lambda x: self.fun(x), dtype)
-
-
-CHOSEN = {np.dtype(dtype): Chosen(dtype) for dtype in (np.float64, np.float32)}
+BOXES = {np.dtype(d): Chosen(functools.partial(box, dtype=d)) for d in (np.float64, np.float32)}
 
 
 def boxed(fun, dtype=np.float64):
     """What `box` makes, good until the next function of the dtype is boxed."""
-    chosen = CHOSEN[np.dtype(dtype)]
-    chosen.fun = fun
-    return chosen.box
+    return BOXES[np.dtype(dtype)](fun)
 
 
 @jax.custom_vjp
