@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from jaxfd._arrays import finfo
+from jaxfd._arrays import finfo, has_tracers
 from jaxfd._places import Place
 from jaxfd._points import Box
 
@@ -101,7 +101,7 @@ def where_any(
 ) -> State:
     """What becomes of a state by a look, which is not made where no flag is set."""
     anywhere = place.xp.any(flag)
-    if not isinstance(anywhere, jax.core.Tracer):
+    if not has_tracers(anywhere):
         return look(state) if anywhere else state
     found: State = jax.lax.cond(_anywhere(anywhere), look, lambda state: state, state)
     return found

@@ -42,7 +42,6 @@ class ClusterCrew(ExecutorCrew):
         self._empty = math.inf  # since when the cluster has had no worker
         self._looked = 0.0
         self._told = False
-        self._lost = False  # whether none will come by itself
 
     def _start(self, calls: list[Invocation]) -> Any:
         if self._trial is None:
@@ -69,7 +68,6 @@ class ClusterCrew(ExecutorCrew):
         """Ends the wait where no worker comes by itself, and says that it may last elsewhere."""
         cluster = self._executor._client.cluster
         if getattr(cluster, "workers", None) == {} and not getattr(cluster, "_adaptive", None):
-            self._lost = True
             for future in self._jobs:
                 future.cancel()
         elif not self._told:
@@ -90,7 +88,7 @@ class ClusterCrew(ExecutorCrew):
             error = BrokenExecutor(_worker.DIED)
         if isinstance(error, BrokenExecutor):
             return Loss(error)
-        if self._lost:
+        if isinstance(error, CancelledError) and math.isfinite(self._empty):
             return Loss(BrokenExecutor("the dask cluster has no worker left: scale it up again"))
         self._again[job] += 1
         if isinstance(error, CancelledError) or self._again[job] > _AGAIN:
