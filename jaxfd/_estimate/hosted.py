@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import Arguments, freeze, has_static, is_complex, own_arithmetic, thaw, weakened
+from jaxfd._arrays import (
+    Arguments,
+    Static,
+    freeze,
+    has_static,
+    is_complex,
+    own_arithmetic,
+    thaw,
+    weakened,
+)
 from jaxfd._estimate.contract import contract_rows
 from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
@@ -184,52 +193,77 @@ class _HostCall:
         result = tree_util.tree_leaves(task.run(place, call))
         return [r for r in result if r.dtype != jax.dtypes.float0]
 
-    def results(self, operands: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+    def results(self, operands: Sequence[Any]) -> tuple[list[Any], Any, Sequence[Any]]:
         """What the callback returns: what a kernel would, for a function of the declared output.
 
         Returns:
             Shapes and dtypes of the results, the structure of the task's result, and for each of
             its leaves a shape where it is ``float0`` and does not pass through the callback.
         """
-        task, found = self._task, []
-        aux = self._declared.leaves[len(self._wanted) :]
-
-        def run(*flat: Any) -> list[Any]:
-            args, kwargs, method, needs = tree_util.tree_unflatten(self._tree, flat)
-            out, out_tree = self._wanted, self._wanted_tree
-            if task.contracted:
-                keeps = method.imaginary and any(map(is_complex, out))
-                dtype = np.complex64 if keeps else np.float32
-                out, out_tree = [jax.ShapeDtypeStruct((), dtype)], LEAF
-            outputs = [*out, *aux]
-            arguments = task.bind(thaw(args), thaw(kwargs))
-            parts = task.split(arguments.leaves, method)
-            program = TracedFunction(
-                lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs],
-                tuple(out),
-                out_tree,
-                self._aux_tree,
-            )
-            call = Call(
-                arguments=arguments,
-                parts=parts,
-                boxes=boxes_for(jnp, arguments, parts, needs),
-                method=method,
-                needs=needs,
-                out=out,
-                out_tree=out_tree,
-                aux_tree=self._aux_tree,
-            )
-            place = Kernel(program, Schedule())
-            with own_arithmetic():
-                leaves, structure = tree_util.tree_flatten(task.run(place, call))
-            void = [leaf.shape if leaf.dtype == jax.dtypes.float0 else None for leaf in leaves]
-            found.append((structure, void))
-            return [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
-
+        # What is no array may be an object of the user's, which nothing here is to keep alive.
+        pretend = _pretend.__wrapped__ if self._frozen else _pretend
+        aux = tuple(self._declared.leaves[len(self._wanted) :])
+        out = tuple(self._wanted), self._wanted_tree, aux, self._aux_tree
         like = [jax.ShapeDtypeStruct(o.shape, o.dtype, weak_type=_is_weak(o)) for o in operands]
-        shapes = jax.eval_shape(run, *like)
-        return shapes, *found[0]
+        shapes, found = jax.eval_shape(pretend(self._task, self._tree, *out), *like)
+        return shapes, *found.value
+
+
+@functools.lru_cache(maxsize=256)
+def _pretend(
+    task: Task,
+    tree: Any,
+    wanted: tuple[jax.ShapeDtypeStruct, ...],
+    wanted_tree: Any,
+    aux: tuple[jax.ShapeDtypeStruct, ...],
+    aux_tree: Any,
+) -> Callable[..., tuple[list[Any], Static]]:
+    """A kernel of a task for a function of zeros; JAX keeps its trace for every box like it.
+
+    Args:
+        task: what is asked.
+        tree: the structure of ``(args, kwargs, method, needs)``, frozen.
+        wanted: the declared outputs that are differentiated.
+        wanted_tree: their structure.
+        aux: the other declared outputs.
+        aux_tree: their structure.
+
+    Returns:
+        A function of the leaves of ``tree`` that returns those leaves of the task's result that
+        are no ``float0``; and what `_HostCall.results` returns besides.
+    """
+
+    def run(*flat: Any) -> tuple[list[Any], Static]:
+        args, kwargs, method, needs = tree_util.tree_unflatten(tree, flat)
+        out, out_tree = wanted, wanted_tree
+        if task.contracted:
+            keeps = method.imaginary and any(map(is_complex, out))
+            dtype = np.complex64 if keeps else np.float32
+            out, out_tree = (jax.ShapeDtypeStruct((), dtype),), LEAF
+        outputs = [*out, *aux]
+        arguments = task.bind(thaw(args), thaw(kwargs))
+        parts = task.split(arguments.leaves, method)
+        program = TracedFunction(
+            lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs], out, out_tree, aux_tree
+        )
+        call = Call(
+            arguments=arguments,
+            parts=parts,
+            boxes=boxes_for(jnp, arguments, parts, needs),
+            method=method,
+            needs=needs,
+            out=list(out),
+            out_tree=out_tree,
+            aux_tree=aux_tree,
+        )
+        place = Kernel(program, Schedule())
+        with own_arithmetic():
+            leaves, structure = tree_util.tree_flatten(task.run(place, call))
+        void = tuple(x.shape if x.dtype == jax.dtypes.float0 else None for x in leaves)
+        kept = [leaf for leaf, shape in zip(leaves, void, strict=True) if shape is None]
+        return kept, Static((structure, void))
+
+    return run
 
 
 def _own(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
