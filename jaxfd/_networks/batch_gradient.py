@@ -101,12 +101,13 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
     batched = call.batched
     shared = [i for i, x in enumerate(operands) if i not in batched and is_inexact(jnp.asarray(x))]
     few = {i: operands[i][:_FEW] for i in batched}
+    ends = np.cumsum([jnp.size(operands[i]) for i in shared], dtype=int).tolist()
     # The few fill the batch, whose size a loss may know: labels that it closes over.
     rows = np.resize(np.arange(min(_FEW, size)), size)
 
-    def fits(key: Any) -> Any:
-        keys = jax.random.split(key, len(operands))
-        moved = [_moved(x, keys[i]) if i in shared else x for i, x in enumerate(operands)]
+    def fits(draw: Any) -> Any:
+        draws = iter(jnp.split(draw, ends[:-1]))
+        moved = [_moved(x, next(draws)) if i in shared else x for i, x in enumerate(operands)]
 
         def alone(sample: dict[int, Any]) -> Any:
             return call.whole([sample[i][None] if i in sample else x for i, x in enumerate(moved)])
@@ -116,7 +117,9 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
 
     def elsewhere() -> Any:
         # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
-        return jnp.any(jax.vmap(fits)(jax.random.split(jax.random.key(0), 2)))
+        # One draw for all parameters: drawing for each is what would take long to compile.
+        draws = jax.random.normal(jax.random.key(0), (2, ends[-1]), np.float32)
+        return jnp.any(jax.vmap(fits)(draws))
 
     hiding = [
         jnp.any(jnp.abs(operands[i]) <= jnp.finfo(operands[i].dtype).eps ** 0.5) for i in shared
@@ -125,8 +128,13 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
     return lax.cond(jnp.any(jnp.stack(hiding)), elsewhere, lambda: yes) if hiding else yes
 
 
-def _moved(leaf: Any, key: Any) -> Any:
-    """A parameter elsewhere, by as much as its entries are large; at zero, as layers begin."""
+def _moved(leaf: Any, draw: Any) -> Any:
+    """A parameter elsewhere, by as much as its entries are large; at zero, as layers begin.
+
+    Args:
+        leaf: the parameter.
+        draw: normal numbers, as many as it has entries.
+    """
     leaf = jnp.asarray(leaf)
     if not jnp.issubdtype(leaf.dtype, np.floating):
         return leaf
@@ -134,7 +142,8 @@ def _moved(leaf: Any, key: Any) -> Any:
     size = jnp.sqrt(jnp.mean(wide**2))
     first = np.asarray((*leaf.shape, 1)[0] ** -0.5 if leaf.size else 1, wide.dtype)
     size = jnp.where(size > 0, size, first)
-    return (wide + size * jax.random.normal(key, leaf.shape, wide.dtype)).astype(leaf.dtype)
+    noise = draw.reshape(leaf.shape).astype(wide.dtype)
+    return (wide + size * noise).astype(leaf.dtype)
 
 
 def _at_once(count: int, values: Sequence[Any]) -> int:
