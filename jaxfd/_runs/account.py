@@ -53,7 +53,12 @@ class Account:
         self._before += count
 
     def close(self, complete: bool) -> None:
-        """Ends the estimate; warns of points that count as NaN where it is complete."""
-        self._tally.close()
-        if complete and self._first is not None:
-            failures.warn(self._runner.name, self._lost, self._planned, *self._first)
+        """Ends the estimate; warns of points that count as NaN where it is complete.
+
+        Of the batches of a fit, which may be very many, the first that lost any says so for all.
+        """
+        tally = self._tally
+        tally.close()
+        if complete and self._first is not None and tally.may_warn():
+            name, more = self._runner.name, tally.in_fit
+            failures.warn(name, self._lost, self._planned, *self._first, more=more)

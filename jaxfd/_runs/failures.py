@@ -72,11 +72,24 @@ def error_of(failure: Failure, name: str, where: str) -> BaseException:
     return error
 
 
-def warn(name: str, count: int, planned: int, first: BaseException, where: str) -> None:
-    """Warns of points that count as NaN."""
+def warn(
+    name: str, count: int, planned: int, first: BaseException, where: str, *, more: bool
+) -> None:
+    """Warns of points that count as NaN.
+
+    Args:
+        name: the function's name.
+        count: how many they are.
+        planned: of how many.
+        first: what the first of them raised.
+        where: which it was.
+        more: whether others may follow without a word.
+    """
     warnings.warn(
         f"{name}: {count} of {planned} points failed and count as NaN; the first was {where}: "
-        f"{type(first).__name__}: {first}",
+        f"{type(first).__name__}: {first}"
+        + ". No other warning comes of failures in later batches of this fit."
+        * more,
         JaxfdWarning,
         stacklevel=2,
     )

@@ -31,8 +31,9 @@ class Progress(NamedTuple):
         unit: what is counted, if no points.
         value: of a fit, the lowest value so far; NaN elsewhere.
         evaluations: of a fit, how often the function was evaluated; 0 elsewhere.
-        batches: of a fit of a black box with an executor, a journal, or anything else that
-            asks for more than plain calls, the batches that were evaluated; 0 elsewhere.
+        batches: of a fit, the batches that were evaluated, `minimize`'s of a function that is
+            plainly called apart; 0 elsewhere.
+        steps: of a fit that counts evaluations, the steps that were taken; 0 elsewhere.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxfd
@@ -54,6 +55,7 @@ class Progress(NamedTuple):
     value: float = math.nan
     evaluations: int = 0
     batches: int = 0
+    steps: int = 0
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
@@ -64,8 +66,10 @@ class Progress(NamedTuple):
         return f"{self.name}: {count}{failed}{told}, {left}"
 
     def details(self) -> list[str]:
-        """What is known of a fit: its value, evaluations and batches."""
+        """What is known of a fit: its value, steps, evaluations and batches."""
         told = [] if math.isnan(self.value) else [f"value {self.value:.6g}"]
+        if self.steps:
+            told.append(f"{self.steps} steps")
         if self.evaluations and self.unit != "evaluation":
             told.append(f"{self.evaluations} evaluations")
         return told + ([f"{self.batches} batches"] if self.batches else [])
@@ -146,12 +150,14 @@ class Tally:
         self.done = self.failed = 0
         self._start = time.monotonic()
         self._batches = 0
+        self._fit = _fits[-1] if _fits and unit == "point" else None
+        self._warned = False
         if unit != "point":
             self._reporter = _reporter_for(progress, name, planned, unit)
             _fits.append(self)
-        elif _fits:
+        elif self._fit is not None:
             # Batches of a fit have no bars of their own: the fit tells of the whole.
-            _fits[-1].begin_batch(shown=progress is True)
+            self._fit.begin_batch(shown=progress is True)
             self._reporter = _reporter_for(progress if callable(progress) else None, name, planned)
         else:
             self._reporter = _reporter_for(progress, name, planned)
@@ -167,7 +173,14 @@ class Tally:
             self._reporter = _reporter_for(True, self.name, self.planned, self.unit)
 
     def add(
-        self, done: int, failed: int = 0, *, value: float = math.nan, evaluations: int = 0
+        self,
+        done: int,
+        failed: int = 0,
+        *,
+        value: float = math.nan,
+        evaluations: int = 0,
+        batches: int = 0,
+        steps: int = 0,
     ) -> None:
         """Counts points, or steps of a fit, that are finished.
 
@@ -176,14 +189,27 @@ class Tally:
             failed: how many of them failed.
             value: of a fit, the lowest value so far.
             evaluations: of a fit, those so far, all together.
+            batches: of a fit, those so far, where it counts them itself.
+            steps: of a fit that counts evaluations, those so far.
         """
         self.done += done
         self.failed += failed
         seconds = time.monotonic() - self._start
         left = seconds / self.done * (self.planned - self.done) if self.done else math.nan
         counts = (self.done, self.planned, self.failed)
-        fit = (value, evaluations, self._batches)
-        self._reporter(Progress(self.name, *counts, seconds, left, self.unit, *fit))
+        told = Progress(self.name, *counts, seconds, left, self.unit, value, evaluations)
+        self._reporter(told._replace(batches=max(batches, self._batches), steps=steps))
+
+    @property
+    def in_fit(self) -> bool:
+        """Whether this is a batch of a fit."""
+        return self._fit is not None
+
+    def may_warn(self) -> bool:
+        """Whether nobody has warned of failures yet: once for a batch, or for its whole fit."""
+        whole = self._fit or self
+        warned, whole._warned = whole._warned, True
+        return not warned
 
     def close(self) -> None:
         """Ends the batch, or the fit."""

@@ -79,6 +79,32 @@ class TestFit:
         assert np.isnan(fit.standard_errors["k"])
 
 
+class TestProgress:
+    """What is told of a fit while it runs, and of its failures when it is over."""
+
+    def test_tells_cost_steps_evaluations_and_batches(self):
+        seen = []
+        fit = least_squares(decay, X0, data=Y, progress=seen.append)
+        costs = [p.value for p in seen]
+        assert costs == sorted(costs, reverse=True)
+        # Points of differences count, and may lie a little lower.
+        assert fit.cost * (1 - 1e-6) <= costs[-1] <= fit.cost
+        assert [p.done for p in seen] == [p.evaluations for p in seen]
+        assert seen[-1].evaluations == fit.num_evaluations
+        assert seen[-1].batches == fit.num_batches
+        assert seen[-1].steps == len(fit.history) - 1
+        assert f"value {seen[-1].value:.6g}, {seen[-1].steps} steps, " in str(seen[-1])
+
+    def test_failures(self):
+        def fails(p):
+            return decay(p) * (np.nan if p["k"] > 0.71 else 1.0)
+
+        fit = least_squares(fails, {"a": 1.0, "k": 0.5}, data=Y)
+        assert fit.num_failed > 0
+        assert f", {fit.num_failed} failed; " in str(fit)
+        assert "failed" not in str(least_squares(decay, X0, data=Y))
+
+
 class TestPlot:
     def test_draws_four_pictures(self, fit):
         ax = jaxfd.plot(fit)

@@ -5,6 +5,7 @@ It must not know how points are chosen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -44,6 +45,10 @@ class Experiment:
         most: how many evaluations there may be.
         tally: is told of them.
         interrupted: whether Ctrl-C came, seen between batches.
+
+    Attributes:
+        steps: how many steps the searches took; theirs to count.
+        num_failed: how many points had a residual that is not finite.
     """
 
     def __init__(
@@ -60,6 +65,8 @@ class Experiment:
         # What the function returned, by the bits of points.
         self._known: dict[bytes, Float[np.ndarray, "m"]] = {}
         self._latest: dict[bytes, Float[np.ndarray, "m"]] = {}
+        self.steps = self.num_failed = 0
+        self._lowest = math.inf
 
     def __call__(self, u: Float[np.ndarray, "k p"]) -> Float[np.ndarray, "k m"]:
         """What is squared, at points.
@@ -78,8 +85,21 @@ class Experiment:
         values = self.evaluator(self.parameters.outward(u))
         self._latest = {point.tobytes(): row for point, row in zip(u, values, strict=True)}
         self._known.update(self._latest)
-        self._tally.add(len(u), int((~np.isfinite(values)).any(1).sum()))
-        return self.weighing(values)
+        weighed = self.weighing(values)
+        failed = int((~np.isfinite(values)).any(1).sum())
+        self.num_failed += failed
+        # NaN is no least cost; other ways to write it warn where squares overflow.
+        squares = np.einsum("ij,ij->i", weighed, weighed)
+        self._lowest = min(self._lowest, float(np.fmin.reduce(squares)) / 2)
+        self._tally.add(
+            len(u),
+            failed,
+            value=self._lowest if math.isfinite(self._lowest) else math.nan,
+            evaluations=self.evaluator.num_evaluations,
+            batches=self.evaluator.num_batches,
+            steps=self.steps,
+        )
+        return weighed
 
     def known(self, u: Float[np.ndarray, "p"]) -> Float[np.ndarray, "m"]:
         """What the function returned at a point that was asked for."""

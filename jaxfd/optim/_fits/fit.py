@@ -57,6 +57,7 @@ class Fit:
         degrees_of_freedom: residuals less free entries.
         num_evaluations: how many points were evaluated.
         num_batches: in how many batches.
+        num_failed: at how many of them a residual was not finite.
         status: why it ended.
         message: the same in words.
         warnings: what is to be known of the errors.
@@ -82,6 +83,7 @@ class Fit:
     degrees_of_freedom: int
     num_evaluations: int
     num_batches: int
+    num_failed: int
     status: Status
     message: str
     warnings: tuple[str, ...]
@@ -136,9 +138,10 @@ class Fit:
     def __str__(self) -> str:
         head = "" if self.converged else "NOT CONVERGED, "
         dof = self.degrees_of_freedom
+        failed = f", {self.num_failed} failed" if self.num_failed else ""
         lines = [
             f"{head}{self.status}: {self.message}",
-            f"{self.num_evaluations} evaluations in {self.num_batches} batches; "
+            f"{self.num_evaluations} evaluations in {self.num_batches} batches{failed}; "
             f"{dof + len(self.names)} residuals, {len(self.names)} free parameters",
             f"cost {self.cost:.8g} (half the sum of squares), reduced chi-square "
             f"{self.reduced_chi_square:.6g}",

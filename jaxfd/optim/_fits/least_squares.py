@@ -107,7 +107,8 @@ def least_squares(
         max_evaluations: ends once there were so many.
         callback: a function of the `Fit` so far, called after every step; what it returns ends the
             fit if it is true.
-        progress: as for `jaxfd.blackbox`; it counts evaluations.
+        progress: as for `jaxfd.blackbox`; it counts evaluations, of which there are at most
+            ``max_evaluations``, and tells the lowest cost, steps and batches.
         checkpoint: a folder, where every point is kept as soon as it is finished. Called again, the
             fit goes the same way to the same end bit for bit, and evaluates none of them again.
         chunk_size: as for `jaxfd.grad`.
@@ -178,6 +179,7 @@ def least_squares(
 
     def told(search: Search) -> None:
         del search
+        experiment.steps += 1
         experiment.forget([each.best for each in searches])
         if callback is not None and callback(so_far()):
             raise EndError(Status.INTERRUPTED, "the callback asked for the end")

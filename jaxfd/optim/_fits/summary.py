@@ -92,6 +92,7 @@ def summary(
         degrees_of_freedom=weighing.count - len(u),
         num_evaluations=experiment.evaluator.num_evaluations,
         num_batches=experiment.evaluator.num_batches,
+        num_failed=experiment.num_failed,
         status=status,
         message=message,
         warnings=tuple(warnings),
