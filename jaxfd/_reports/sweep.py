@@ -113,13 +113,15 @@ class StepSweep:
     def _branches(self) -> list[str]:
         """A line for each step of the only entry, or for as many as fit on a screen."""
         numbers = self.to_dict()
-        rows = slice(None, None, 1 + len(numbers["step"]) // (2 * _ROWS))
+        every = 1 + len(numbers["step"]) // (2 * _ROWS)
+        rows = slice(None, None, every)
         columns = [
             Column("derivative", 14, ".6g", numbers["derivative"][rows]),
             Column("error", 9, ".1e", numbers["error"][rows]),
         ]
         names = [f"{h:.1e}" for h in numbers["step"][rows]]
-        return table(names, columns, total=len(names), of="step")
+        head = [f"One step in {every}:"] if every > 1 else []
+        return head + table(names, columns, total=len(names), of="step")
 
 
 def step_sweep(

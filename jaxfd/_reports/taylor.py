@@ -175,9 +175,12 @@ def _test(
     else:
         mean, half = max(q, key=lambda side: int(np.sum(np.isfinite(side)))), 0 * h
     counts = (rtol + rounding) * scale
-    # What errors of single entries add up to if each is small enough, and of either sign.
+    # What errors of single entries add up to if each is small enough, and of either sign. Where
+    # one alone, of common size, would make a wrong entry, they are not known to be so many.
     peak = float(np.max(np.abs(terms), initial=0.0)) or 1.0  # no square overflows
-    stray = _STRAY * (rtol + rounding) * peak * float(np.linalg.norm(terms / peak))
+    norm = peak * float(np.linalg.norm(terms / peak))
+    alone = RESOLUTION / math.sqrt(max(int(np.count_nonzero(terms)), 1))
+    stray = (_STRAY * rounding + min(_STRAY, alone) * rtol) * norm
     none = RESOLUTION * rtol * scale
     error = _limit(mean, power, floor, counts, none, stray)
     # A kink that cannot be told from a bend is none.

@@ -185,6 +185,17 @@ class TestFew:
         assert report.verdict == "differs"
         assert report.taylor == "differs"
 
+    def test_an_error_on_the_line_is_one_of_many_or_one_too_large(self):
+        """Two per cent in an entry of common size that is not among those looked at."""
+        several = [f"x[{i}]" for i in (1, 99, 399)]
+        for i in (20, 50, 333):
+            wrong = self.right.copy()
+            wrong[i] *= 1.02
+            report = check(self.box, self.x, wrong, entries=several)
+            assert report.verdict != "agrees", report
+        noise = 1e-6 * np.random.default_rng(0).uniform(-1, 1, 400)
+        assert check(self.box, self.x, self.right * (1 + noise), entries=several).ok
+
     def test_of_a_tree_beside_walls(self):
         x = {"a": np.ones((3, 4)), "b": (np.arange(3.0), 2.0)}
         box = chosen(lambda t: np.sum(t["a"] ** 2) * t["b"][1] + np.sum(t["b"][0] ** 3))
