@@ -104,6 +104,16 @@ class TestProgress:
         assert f", {fit.num_failed} failed; " in str(fit)
         assert "failed" not in str(least_squares(decay, X0, data=Y))
 
+    def test_batches_after_a_fit_that_was_refused_warn_each(self):
+        with pytest.raises(TypeError, match="method"):
+            least_squares(decay, X0, data=Y, method=jaxfd.ComplexStep())
+        box = jaxfd.blackbox(
+            lambda x: 1.0 if x < 0.3 else 1 / 0, jax.ShapeDtypeStruct((), float), on_error="nan"
+        )
+        for _ in range(2):
+            with pytest.warns(jaxfd.JaxfdWarning, match="count as NaN"):
+                jaxfd.grad(box)(0.3)
+
 
 class TestPlot:
     def test_draws_four_pictures(self, fit):

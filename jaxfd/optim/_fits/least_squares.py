@@ -151,11 +151,11 @@ def least_squares(
             "apart: give more data, or let fewer be free."
         )
     most = max_evaluations or _PATIENCE * (p + 1) * len(beginnings)
+    stencil = stencil_of(method, parameters, evaluator.eps)
     tally = Tally(progress, evaluator.name, most, unit="evaluation")
     experiment = Experiment(
         evaluator, parameters, weighing, most, tally, lambda: ctrl_c.noticed() > presses
     )
-    stencil = stencil_of(method, parameters, evaluator.eps)
     searches = [
         Search(
             u,
