@@ -6,6 +6,7 @@ room must not know what is made of functions.
 """
 
 from jaxfd._functions.constants import is_constant as is_constant, is_number as is_number
+from jaxfd._functions.precision import in_precision as in_precision
 from jaxfd._functions.shelf import (
     Entry as Entry,
     Holder as Holder,

@@ -58,6 +58,16 @@ class State:
     def __len__(self) -> int:
         return len(self._steps)
 
+    def objects(self, fun: Any) -> list[Any]:
+        """What the function reads, itself first; nothing but that where it is as it was no more."""
+        found = [fun]
+        try:
+            for read, parent, key, *_ in self._steps:
+                found.append(read(found[parent], key))
+        except Exception:  # see `holds`
+            return [fun]
+        return found
+
     def holds(self, fun: Any) -> bool:
         """Whether the function reads the same objects now, and they are as they were."""
         found = [fun]

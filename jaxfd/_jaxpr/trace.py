@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from jaxfd._jaxpr.collectives import collective_in
+from jaxfd._jaxpr.detached import detached
 from jaxfd._jaxpr.factored import Factored, outputs
 from jaxfd._jaxpr.walk import every_eqn
 from jaxfd._primitives import varying, varying_of
@@ -75,8 +76,10 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
     GPUs multiply matrices in a reduced precision by default, and its noise would drown a
     difference; a narrower ``jax.default_matmul_precision`` inside the function still wins.
     """
+    # Of a function that is gone at once, with which what JAX keeps of it goes too.
     with full_precision():
-        closed, (out, aux) = jax.make_jaxpr(fun, return_shape=True)(list(leaves))
+        closed, (out, aux) = jax.make_jaxpr(lambda x: fun(x), return_shape=True)(list(leaves))
+    closed = detached(closed)
     program = program_of_jaxpr(closed, out, aux)
     axes = [varying_of(var.aval) for var in closed.jaxpr.invars]
 
@@ -87,7 +90,7 @@ def trace(fun: Callable[[Sequence[Any]], tuple[Any, Any]], leaves: Sequence[Any]
         # axes that one of them does, or that the outputs do; a program keeps its types.
         dense = [v.dense() if isinstance(v, Factored) else v for v in values]
         with full_precision():
-            again = jax.make_jaxpr(fun)(dense)
+            again = detached(jax.make_jaxpr(lambda x: fun(x))(dense))
         mixed = collective_in(again, len(program.out))
         if mixed is not None:
             raise TypeError(

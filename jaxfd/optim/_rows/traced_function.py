@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import finfo, flatten
-from jaxfd._functions import entry_of
+from jaxfd._functions import entry_of, in_precision
 from jaxfd._jaxpr import TracedFunction, every_eqn, holds_float32, in_double, trace
 from jaxfd._places import Schedule
 from jaxfd._primitives import host_call_p
@@ -102,7 +102,7 @@ class TracedFunctionOfRows:
             # Where promotion is strict, that may not be allowed.
             for wide in (True,) if x64 else (True, False):
                 try:
-                    with jax.enable_x64(wide), subject.tracing():
+                    with in_precision(subject, wide), subject.tracing():
                         leaves = [jnp.asarray(leaf) for leaf in layout.given]
                         program = trace(of_leaves, leaves)
                         narrow = holds_float32(program.closed)
