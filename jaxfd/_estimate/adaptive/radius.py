@@ -153,7 +153,10 @@ def consider(
     result["bar"] = xp.where(wide, told.bar, state.bar)
     between = xp.isfinite(told.rough_bar) & ~told.unresolved
     if not first:
-        between = between | ((went < 0)[..., None] & (told.claim > CLAIMS * state.least))
+        below = (went < 0)[..., None] & (
+            (told.claim > CLAIMS * state.least) | _on_tread(xp, told, state)
+        )
+        between = between | below
     result["jumps"] = xp.where(wide, between, state.jumps)
     rougher = active[..., None] & (told.rough_bar < state.rough_bar)
     result["rough"] = xp.where(rougher, told.rough, state.rough)
@@ -190,6 +193,14 @@ def consider(
     result["jump"] = state.jump | jump
     result["active"] = (down | up | enter) & ~xp.all(result["jump"], axis=-1)
     return state._replace(**result, doubt=doubt)
+
+
+def _on_tread(xp: Any, told: Reading, state: Climb) -> Any:
+    """Where nothing moves any more on a ladder below one that rises to both sides: on a stair."""
+    changes = constant(xp, state.changes)
+    up, down = changes[: len(changes) // 2], changes[len(changes) // 2 :]
+    rises = xp.any(up * xp.sign(down) < 0, axis=0) & (state.kept_side == 0)[..., None]
+    return ~told.moves & rises
 
 
 def climb(search: Search, state: Climb) -> Climb:

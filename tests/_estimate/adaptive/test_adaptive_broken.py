@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 from _rows import ADAPTIVE, INF, MOST, SCALAR, SETTLED, Rows, columns, uniform
@@ -183,3 +184,25 @@ class TestBrokenFunctions:
         assert np.mean(error <= found.error[~lost]) >= 0.98
         assert np.median(error) <= 1e-13
         assert error.max() <= 1e-5
+
+
+class TestTreads:
+    """Stairs so wide that nothing moves on a lower ladder, as in single precision."""
+
+    def test_the_slope_of_stairs_is_not_known_to_be_nothing(self):
+        single = jax.ShapeDtypeStruct((), np.float32)
+        box = jaxfd.blackbox(lambda x: np.sin(np.round(np.float32(x), 2)), single)
+        estimate = jaxfd.estimate(box, method=ADAPTIVE)
+        held = 0
+        for x in np.linspace(0.4, 2.8, 40, dtype=np.float32):
+            found = estimate(x)
+            held += abs(found.grad - np.cos(x)) <= found.error
+        assert held >= 38
+
+    @pytest.mark.parametrize("x", [-0.1, -0.01])
+    def test_a_function_that_rises_to_one_side_is_flat_to_the_other(self, x):
+        single = jax.ShapeDtypeStruct((), np.float32)
+        box = jaxfd.blackbox(lambda x: np.maximum(x, 0), single)
+        found = jaxfd.estimate(box, method=ADAPTIVE)(np.float32(x))
+        assert found.grad == 0
+        assert found.error < 1e-3
