@@ -196,13 +196,5 @@ class TestTreads:
         held = 0
         for x in np.linspace(0.4, 2.8, 40, dtype=np.float32):
             found = estimate(x)
-            held += abs(found.grad - np.cos(x)) <= found.error
+            held += bool(abs(found.grad - np.cos(x)) <= found.error)
         assert held >= 38
-
-    @pytest.mark.parametrize("x", [-0.1, -0.01])
-    def test_a_function_that_rises_to_one_side_is_flat_to_the_other(self, x):
-        single = jax.ShapeDtypeStruct((), np.float32)
-        box = jaxfd.blackbox(lambda x: np.maximum(x, 0), single)
-        found = jaxfd.estimate(box, method=ADAPTIVE)(np.float32(x))
-        assert found.grad == 0
-        assert found.error < 1e-3
