@@ -27,6 +27,8 @@ _NEAR = 1 / 64
 _CLOSE = 0.75
 # From one top of a ladder to the next above.
 _RISE = 1024.0
+# The lowest rungs of a ladder, to either side.
+_BOTTOM = 3
 # Two estimates of a derivative may differ by so many bars.
 _APART = 3.0
 
@@ -154,7 +156,7 @@ def consider(
     between = xp.isfinite(told.rough_bar) & ~told.unresolved
     if not first:
         below = (went < 0)[..., None] & (
-            (told.claim > CLAIMS * state.least) | _on_tread(xp, told, state)
+            (told.claim > CLAIMS * state.least) | _on_tread(xp, changes, state)
         )
         between = between | below
     result["jumps"] = xp.where(wide, between, state.jumps)
@@ -195,12 +197,17 @@ def consider(
     return state._replace(**result, doubt=doubt)
 
 
-def _on_tread(xp: Any, told: Reading, state: Climb) -> Any:
-    """Where nothing moves any more on a ladder below one that rises to both sides: on a stair."""
-    changes = constant(xp, state.changes)
-    up, down = changes[: len(changes) // 2], changes[len(changes) // 2 :]
-    rises = xp.any(up * xp.sign(down) < 0, axis=0) & (state.kept_side == 0)[..., None]
-    return ~told.moves & rises
+def _on_tread(xp: Any, changes: Any, state: Climb) -> Any:
+    """Where nothing moves at the bottom of a ladder below one that rises to both sides: on a stair.
+
+    A function that rises to one side only may well be flat at ``x``.
+    """
+    low, high = constant(xp, changes), constant(xp, state.changes)
+    count = len(low) // 2
+    up, down = high[:count], high[count:]
+    rises = xp.any((up != 0) & (down != 0) & (up != down), axis=0)
+    bottom = xp.concatenate([low[count - _BOTTOM : count], low[-_BOTTOM:]])
+    return xp.all(bottom == 0, axis=0) & rises & (state.kept_side == 0)[..., None]
 
 
 def climb(search: Search, state: Climb) -> Climb:
