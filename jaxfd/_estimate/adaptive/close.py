@@ -96,11 +96,17 @@ def kinks(search: Search, climbed: Climb) -> Any:
     return xp.where(kink, xp.abs(lower) / bottom[..., None], 0)
 
 
-def stairs(search: Search, climbed: Climb, radius: Any) -> Any:
+def stairs(search: Search, climbed: Climb, slope: Any, radius: Any) -> Any:
     """By how much the slope changes on the stair that ``x`` stands on.
 
-    Where a program rounds its argument as it does its values, differences tell the slope at another
-    point of the stair.
+    Where a program rounds its argument, as it does its values or more coarsely, differences tell
+    the slope at another point of the stair.
+
+    Args:
+        search: the search.
+        climbed: its ladder.
+        slope: the slope that was found.
+        radius: that of the fit.
     """
     xp, changes = search.xp, constant(search.xp, climbed.changes)
     count, top = len(changes) // 2, climbed.kept_top.astype(search.dtype)
@@ -111,7 +117,12 @@ def stairs(search: Search, climbed: Climb, radius: Any) -> Any:
     value = search.rounding / (search.ground.eps / 2).astype(search.dtype)[:, None]
     share = search.noise / UNIFORM / xp.where(value > 0, value, 1)
     share = xp.where(value > 0, xp.minimum(share, 1), 1)
-    width = xp.minimum(width, share * search.ground.size.astype(search.dtype)[..., None])
+    capped = xp.minimum(width, share * search.ground.size.astype(search.dtype)[..., None])
+    # Unless values have all their digits, and none moves where that slope would show.
+    close = xp.abs(climbed.close_moved[0]).astype(search.dtype)[..., None]
+    wide = xp.abs(slope) * close > _DENIED * search.noise
+    wide = wide & (search.noise <= _DENIED * search.rounding)
+    width = xp.where(wide, width, capped)
     # The curvature on the rung next to the radius: farther out the function is another one.
     own = rungs[..., 0] <= radius.astype(search.dtype)
     which = xp.where(xp.any(own, axis=0), xp.argmax(own, axis=0), count - 1)[None, ..., None]

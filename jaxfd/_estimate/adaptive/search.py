@@ -213,7 +213,7 @@ def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> l
     return [
         kinks(search, climbed),
         denied(search, climbed, best, radius),
-        stairs(search, climbed, radius),
+        stairs(search, climbed, best.value, radius),
         unmoved(search, climbed),
         teeth(search, climbed, best.value),
         xp.where(best.jumps, wide, 0),

@@ -198,3 +198,12 @@ class TestTreads:
             found = estimate(x)
             held += bool(abs(found.grad - np.cos(x)) <= found.error)
         assert held >= 38
+
+    @pytest.mark.parametrize("form", ["%.3f", "%.5g", "%.6g"])
+    def test_a_rounded_argument(self, form):
+        """Points of a fit may all be on the grid of an input deck, but for an offset of all."""
+        box = jaxfd.blackbox(lambda x: np.sin(float(form % x)), SCALAR)
+        estimate = jaxfd.estimate(box, method=ADAPTIVE)
+        for x in np.random.default_rng(3).uniform(0.3, 5.0, 30):
+            found = estimate(x)
+            assert abs(found.grad - np.cos(x)) <= found.error
