@@ -77,8 +77,12 @@ def jumps(search: Search, side: Any, changes: Any, close: Any) -> Any:
 
 
 def leaps(xp: Any, side: Any, changes: Any, rounding: Any) -> Any:
-    """Where all rungs to one side show one and the same change: it happens before them."""
-    return (side != 0)[..., None] & _alike(xp, rounding, *constant(xp, changes))
+    """Where all rungs show one and the same change: it happens before them."""
+    single = (side != 0)[..., None]
+    rows = constant(xp, changes)
+    count = len(rows) // 2
+    odd = (rows[:count] - rows[count:]) / 2
+    return xp.where(single, _alike(xp, rounding, *rows), _alike(xp, rounding, *odd))
 
 
 def _apart(xp: Any, both: Any, near: Any, far: Any) -> tuple[Any, Any]:

@@ -186,6 +186,14 @@ class TestBrokenFunctions:
         assert error.max() <= 1e-5
 
 
+@pytest.mark.parametrize("x", [0.0, 1e-12, 3e-12])
+@pytest.mark.parametrize("fun", [np.sign, lambda t: np.tanh(t / 1e-12)], ids=["sign", "tanh"])
+def test_a_rise_nearer_than_all_rungs(fun, x):
+    """Every rung shows the same change to both sides: no slope follows from that."""
+    found = jaxfd.estimate(jaxfd.blackbox(fun, SCALAR), method=ADAPTIVE)(x)
+    assert found.error == np.inf
+
+
 class TestTreads:
     """Stairs so wide that nothing moves on a lower ladder, as in single precision."""
 
