@@ -76,3 +76,14 @@ class TestEntriesThatAreFew:
         )
         np.testing.assert_allclose(found.grad, np.eye(130)[60:70], atol=1e-13)
         assert np.max(found.error) < 1e-12
+
+
+@pytest.mark.parametrize("x", [0.0, 1e-12])
+@pytest.mark.parametrize("method", [jaxfd.Central(), jaxfd.Central(order=4)], ids=name)
+def test_a_rise_nearer_than_the_stencil(method, x):
+    """The values span the same at every distance: no slope follows from that."""
+    out = jax.ShapeDtypeStruct((), float)
+    box = jaxfd.blackbox(lambda t: np.tanh(t[0] / 1e-12) + t[1], out)
+    found = jaxfd.estimate(box, method=method)(jnp.array([x, 1.0]))
+    assert found.error[0] == np.inf
+    assert np.isfinite(found.error[1])

@@ -42,6 +42,8 @@ _SEEN, _LEFT = 1.5, 0.2
 # Differences that grow so much along a ray, where its slope errs so much less than they, are the
 # function's own.
 _GROWS, _CALM = 4.0, 5.0
+# A jump is so many times the resolution, and as high anywhere, to this share of it.
+_CERTAIN, _SAME = 4.0, 0.02
 # The value at x stands out from its neighbours where they are so many times closer together.
 _OUT = 8.0
 
@@ -216,6 +218,7 @@ def bars(
     spread = _scatter(xp, axis, changes, told, rays)
     unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], UNIFORM * grid + 4 * floor))
     unknown = xp.expand_dims(unknown, axis) | over(~usable, step)
+    unknown = unknown | _leaps(xp, axis, changes, told, rays, xp.expand_dims(least, axis))
     return xp.where(unknown, np.inf, result * xp.expand_dims(unit, axis))
 
 
@@ -274,6 +277,20 @@ def _grid(xp: Any, axis: int, told: Told) -> Any:
     some = some.reshape(len(some) * some.shape[1], *told.centre.shape)
     every = [told.centre[None], told.along, some]
     return grid_of(xp, xp.concatenate(every))
+
+
+def _leaps(xp: Any, axis: int, changes: Any, told: Told, rays: Rays, least: Any) -> Any:
+    """Where values along an entry span no less than those on rays far beyond: a jump at ``x``."""
+
+    def span(values: Any) -> Any:
+        return xp.maximum(xp.max(values, axis=0), 0) - xp.minimum(xp.min(values, axis=0), 0)
+
+    own = span(changes)
+    found = own > _CERTAIN * least
+    for ray in rays.every[:2]:
+        far = xp.expand_dims(span(told.along[ray.points] - told.centre), axis)
+        found = found & (xp.abs(far - own) <= _SAME * own)
+    return found
 
 
 def _scatter(xp: Any, axis: int, changes: Any, told: Told, rays: Rays) -> tuple[Any, Any]:
