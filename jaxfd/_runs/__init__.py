@@ -2,7 +2,11 @@
 
 from jaxfd._runs.evaluation import Evaluation as Evaluation
 from jaxfd._runs.fingerprint import fingerprint as fingerprint
-from jaxfd._runs.journal import Journal as Journal, Runs as Runs
+from jaxfd._runs.journal import (
+    ChangedError as ChangedError,
+    Journal as Journal,
+    Runs as Runs,
+)
 from jaxfd._runs.points import Points as Points
 from jaxfd._runs.progress import (
     Progress as Progress,

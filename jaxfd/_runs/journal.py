@@ -75,6 +75,10 @@ class Runs:
         return {**table, "finished": self.finished}
 
 
+class ChangedError(ValueError):
+    """A journal holds runs of what the function was before it changed."""
+
+
 class Journal:
     """Finished evaluations of black boxes, in one SQLite file.
 
@@ -159,7 +163,7 @@ class Journal:
             parts: its `fingerprint`.
 
         Raises:
-            ValueError: it is another one.
+            ChangedError: it is another one.
         """
         key = (name, self.version, PYTHON)
         where = "WHERE name = ? AND version = ? AND python = ?"
@@ -170,7 +174,7 @@ class Journal:
                     before = dict(json.loads(row[0]))
                 other = sorted(k for k in {*before, *parts} if before.get(k) != parts.get(k))
                 if other and self._changed == "raise":
-                    raise ValueError(
+                    raise ChangedError(
                         f"journal {str(self.path)!r} holds runs of {name} before it changed "
                         f"({', '.join(other[:5])}). If it computes something else now, give "
                         f"jaxfd.Journal(path, version=...) another version than {self.version!r}; "

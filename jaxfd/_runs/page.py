@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from jax import tree_util
 
@@ -162,7 +163,11 @@ def _describe(
     for (side, first, *rest), leaf in tree_util.tree_flatten_with_path((args, kwargs))[0]:
         where = names[first.idx] if side.idx == 0 else first.key
         where += tree_util.keystr(tuple(rest))
-        leaf = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
+        plain = isinstance(leaf, np.generic) or (
+            isinstance(leaf, jax.Array)
+            and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+        )
+        leaf = np.asarray(leaf) if plain else leaf
         if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
             described.append({"name": where, "dtype": _text(leaf.dtype), "shape": leaf.shape})
         elif (text := _exact(leaf)) is not None:

@@ -23,6 +23,7 @@ from jaxfd._runs.crew import Calls, Crew, Job
 from jaxfd._runs.executors import ExecutorCrew
 from jaxfd._runs.fingerprint import fingerprint
 from jaxfd._runs.journal import Journal
+from jaxfd._runs.page import Page
 from jaxfd._runs.processes import ProcessCrew
 from jaxfd._runs.progress import check_progress
 from jaxfd._runs.serial import SerialCrew
@@ -150,6 +151,18 @@ class Runner:
             journal.check(self.name, self.parts)
             self.former = journal.former(_old_ending(self.fun))
             self._checked = journal.store.openings
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """What tells a call from all others, as the journal does, whatever is returned.
+
+        Raises:
+            TypeError: an argument has no exact text.
+        """
+        journal = self.journal
+        assert journal is not None
+        call = (args, kwargs)
+        page = Page(journal.store, self.name, journal.version, call, self.names, ())
+        return page.entry(args, kwargs).key.hex()
 
     def crew(self, calls: Calls) -> Crew:
         """A crew for one batch."""

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, PyTree
 
-from jaxfd._arrays import entry_names
+from jaxfd.optim._rows import Layout
+from jaxfd.optim._state import key_bits
 from jaxfd.optim._status import Status
 
 # Correlations below this are not printed, nor more of them than these.
@@ -119,17 +120,16 @@ class Fit:
 
         def plain(value: Any) -> Any:
             if isinstance(value, (np.ndarray, np.generic, jax.Array)):
-                return np.asarray(value).tolist()
-            if isinstance(value, Status):
-                return str(value)
-            if isinstance(value, Minimum):
+                return plain(np.asarray(key_bits(value)).tolist())
+            if dataclasses.is_dataclass(value) and not isinstance(value, type):
                 fields = dataclasses.fields(value)
                 return {f.name: plain(getattr(value, f.name)) for f in fields}
             if isinstance(value, dict):
                 return {str(key): plain(part) for key, part in value.items()}
             if isinstance(value, (list, tuple)):
                 return [plain(part) for part in value]
-            return value
+            number = value is None or isinstance(value, (bool, int, float))
+            return value if number else str(value)
 
         found = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         more = ("converged", "correlations", "reduced_chi_square")
@@ -157,8 +157,10 @@ class Fit:
 
     def _table(self) -> list[str]:
         """A row for each entry, as lmfit has it."""
-        names = entry_names(self.x)
-        values, errors, starts = (_row(t) for t in (self.x, self.standard_errors, self.start))
+        layout = Layout(self.x)
+        names = layout.names
+        trees = (self.x, self.standard_errors, self.start)
+        values, errors, starts = map(layout.row, trees)
         width = max(4, *map(len, names))
         limits = self.intervals
         wide = "        95 % by profiling" if limits is not None else ""
@@ -194,10 +196,3 @@ class Fit:
         if len(pairs) > _PAIRS:
             lines.append(f"  and {len(pairs) - _PAIRS} more")
         return lines
-
-
-def _row(tree: PyTree) -> Float[np.ndarray, "n"]:
-    """The floating entries of a tree side by side."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    kept = [leaf.astype(float).reshape(-1) for leaf in leaves if leaf.dtype.kind == "f"]
-    return np.concatenate(kept)

@@ -13,7 +13,6 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Bool, Float, PyTree
 
-from jaxfd._arrays import entry_names
 from jaxfd.optim._rows import Layout
 
 Row = Float[np.ndarray, "n"]
@@ -101,7 +100,7 @@ class Parameters:
                 "x0 holds no floating numbers, so there is nothing to fit: give floats (2.0 in "
                 "place of 2), or a pytree with some."
             )
-        self._every = _names_of(x0, layout)
+        self._every = layout.names
         if not np.isfinite(start).all():
             bad = self._every[int(np.flatnonzero(~np.isfinite(start))[0])]
             raise ValueError(f"x0 must be finite, but {bad} is not: give another start.")
@@ -257,11 +256,11 @@ class Parameters:
         """A row as a pytree like the start, of NumPy's float64."""
         return self.layout.build([_plain(leaf) for leaf in self.layout.leaves(row)])
 
-    def row_of(self, values: Row, rest: float) -> Row:
-        """Values of the free entries in a whole row."""
-        row = np.full(len(self.layout.start), rest)
+    def errors(self, values: Row) -> PyTree:
+        """Errors of the free entries as a pytree like the start: 0 for all that is not free."""
+        row = np.zeros(len(self.layout.start))
         row[self.free] = values
-        return row
+        return self.layout.zeros([_plain(leaf) for leaf in self.layout.leaves(row)])
 
     def start_of(self, x: PyTree, number: int) -> Row:
         """Another start, as the search has it.
@@ -292,16 +291,6 @@ class Parameters:
                 "logarithm is fitted: move it into the box."
             )
         return self.inward(row)
-
-
-def _names_of(x: PyTree, layout: Layout) -> list[str]:
-    """The names of the entries of the row."""
-    leaves = tree_util.tree_leaves(x)
-    kept = [leaf if i in layout.moving else None for i, leaf in enumerate(leaves)]
-    tree = tree_util.tree_unflatten(
-        layout.tree, [np.zeros(np.shape(k)) if k is not None else np.zeros(0) for k in kept]
-    )
-    return entry_names(tree)
 
 
 def _within(entry: str, name: str) -> bool:

@@ -202,11 +202,12 @@ def learnt(
     if keeper is not None:
         runner = keeper.runner(runner, fingerprint(fun))
     args = layout.build([leaf[()] for leaf in layout.leaves(layout.start.copy())])
+    call = "" if keeper is None else _told_apart(runner, args)
     try:
         if keeper is None:
             value = plain(args)
         else:
-            value = keeper.first(layout.start, lambda: plain(args), plain.take)
+            value = keeper.first(call, lambda: plain(args), plain.take)
     except Exception as error:
         start = layout.build([leaf[()] for leaf in layout.leaves(layout.start)])
         raise runner.explain(error, (start,), {}) from error.__cause__
@@ -217,6 +218,17 @@ def learnt(
     flat = function.widen(function.accept(value, declared, None))
     first: np.ndarray = flatten(np, flat, 0, np.float64) if flat else np.zeros(0)
     return HostFunctionOfRows(function, declared, like, layout, role, first=first)
+
+
+def _told_apart(runner: Runner, args: PyTree) -> str:
+    """What tells the call at the start from others."""
+    try:
+        return runner.key((args,), {})
+    except TypeError as error:
+        raise TypeError(
+            "checkpoint: x0 holds something that no file can tell from others of its kind: give "
+            "numbers, texts or arrays, or let the function read it from elsewhere."
+        ) from error
 
 
 def check_real_output(like: PyTree, role: str, name: str) -> None:

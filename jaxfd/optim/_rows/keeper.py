@@ -7,9 +7,9 @@ JAX traces batch by batch. This room must not know what is fitted.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._runs import Journal, Runner
+from jaxfd._runs import ChangedError, Journal, Runner
 
 # A batch: how many points, numbers each, results each, and a checksum of what follows.
 _HEAD = struct.Struct("<qqqI")
+# The first line of such a file: an identity.
+_FIRST = re.compile(rb"[0-9a-f]{64}\n")
 
 Rows = Float[np.ndarray, "m k"]
 
@@ -35,7 +37,7 @@ class KeptRows:
         identity: tells the function from others.
 
     Raises:
-        ValueError: the file is of another function.
+        ValueError: the file is of another function, or damaged.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -46,6 +48,8 @@ class KeptRows:
             self._write(first, "wb")
             return
         whole = path.read_bytes()
+        if not _FIRST.match(whole):
+            raise _damaged(path, "it begins with no identity")
         if not whole.startswith(first):
             raise _other(path.parent)
         at = len(first)
@@ -111,32 +115,44 @@ class Keeper:
         """A runner that keeps its points here; one with a journal of its own keeps them there.
 
         Raises:
-            ValueError: the folder is of another function.
+            ValueError: the folder is of another function, or damaged.
         """
-        made = runner.keeping(Journal(self._folder / "points.sqlite"), parts)
+        if runner.journal is not None:
+            return runner
+        path = self._folder / "points.sqlite"
+        made = runner.keeping(Journal(path), parts)
         try:
             made.check_journal()
-        except ValueError as error:
+        except ChangedError as error:
             raise _other(self._folder) from error
+        except ValueError as error:
+            if error.__cause__ is None:
+                raise
+            raise _damaged(path, error.__cause__) from error
         return made
 
     def rows(self, identity: str) -> KeptRows:
         """Where a traced function keeps its points."""
         return KeptRows(self._folder / "batches.bin", identity)
 
-    def first(
-        self, start: Float[np.ndarray, "n"], run: Callable[[], Any], take: Callable[[Any], Any]
-    ) -> Any:
+    def first(self, call: str, run: Callable[[], Any], take: Callable[[Any], Any]) -> Any:
         """What a plain function returned at its start, from which its output is learnt.
 
         Args:
-            start: where that is; other starts have files of their own.
+            call: what tells the call there from others, which have files of their own.
             run: runs it.
             take: takes a value that it returned before.
+
+        Raises:
+            ValueError: the file is damaged.
         """
-        path = self._folder / f"first-{hashlib.sha256(start.tobytes()).hexdigest()[:16]}.pickle"
+        path = self._folder / f"first-{call}.pickle"
         if path.exists():
-            return take(pickle.loads(path.read_bytes()))
+            try:
+                kept = pickle.loads(path.read_bytes())
+            except Exception as error:
+                raise _damaged(path, error) from error
+            return take(kept)
         value = run()
         draft = path.with_suffix(f".{os.getpid()}.tmp")
         with draft.open("wb") as file:
@@ -145,6 +161,14 @@ class Keeper:
             os.fsync(file.fileno())
         os.replace(draft, path)
         return value
+
+
+def _damaged(path: Path, why: object) -> ValueError:
+    name = f"{type(why).__name__}: " if isinstance(why, Exception) else ""
+    return ValueError(
+        f"checkpoint: {path} is damaged ({name}{why}): delete it, and what it held is evaluated "
+        "again, or give another folder."
+    )
 
 
 def _other(folder: Path) -> ValueError:

@@ -13,7 +13,8 @@ import numpy as np
 from jax import tree_util
 from jaxtyping import Float, PyTree
 
-from jaxfd._arrays import cut, is_array
+from jaxfd._arrays import cut, entry_names, is_array
+from jaxfd.optim._state import key_bits
 
 
 class Layout:
@@ -48,9 +49,32 @@ class Layout:
         """The real leaves of one point or of many, ``(*m, *shape)`` each."""
         return cut(rows, self.shapes)
 
+    @property
+    def names(self) -> list[str]:
+        """What the entries of the row are called."""
+        blank = np.zeros(0)
+        whole = [blank] * len(self._leaves)
+        for i, shape in zip(self.moving, self.shapes, strict=True):
+            whole[i] = np.zeros(shape)
+        return entry_names(tree_util.tree_unflatten(self.tree, whole))
+
+    def row(self, x: PyTree) -> Float[np.ndarray, "n"]:
+        """The numbers of a pytree of the same structure, where this one has real leaves."""
+        leaves = tree_util.tree_leaves(x)
+        parts = [np.asarray(leaves[i], np.float64).reshape(-1) for i in self.moving]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
     def build(self, leaves: Sequence[Any]) -> PyTree:
         """The pytree with these in place of its real leaves."""
-        whole = list(self._leaves)
+        return self._with(self._leaves, leaves)
+
+    def zeros(self, leaves: Sequence[Any]) -> PyTree:
+        """The same with 0 for the other leaves, shaped like them."""
+        blank = [np.zeros(np.shape(leaf)) if is_array(leaf) else 0.0 for leaf in self._leaves]
+        return self._with([0.0 if np.shape(b) == () else b for b in blank], leaves)
+
+    def _with(self, rest: Sequence[Any], leaves: Sequence[Any]) -> PyTree:
+        whole = list(rest)
         for i, leaf in zip(self.moving, leaves, strict=True):
             whole[i] = leaf
         return tree_util.tree_unflatten(self.tree, whole)
@@ -63,6 +87,8 @@ def _is_real(leaf: Any) -> bool:
 def _exact(leaf: Any) -> Any:
     """Something hashable that no other leaf has; None where there is none."""
     if is_array(leaf):
-        array = np.asarray(leaf)
-        return array.dtype.str, array.shape, array.tobytes()
+        array = np.asarray(key_bits(leaf))
+        if array.dtype.hasobject:
+            return None
+        return str(getattr(leaf, "dtype", None)), array.shape, array.tobytes()
     return (type(leaf), leaf) if isinstance(leaf, (int, str, bytes, bool)) else None
