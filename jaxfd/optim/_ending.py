@@ -33,7 +33,8 @@ _WHY = {
     STUCK: "no lower value could be found along the gradient, which is not 0",
     FLAT: "no point near x0 has another value than x0: fun is flat there, or x0 far too small or "
     "large in its units; start elsewhere, or give a method with a step",
-    ENDLESS: "the value fell without end: fun seems to have no minimum; set bounds",
+    ENDLESS: "the value fell without end: fun seems to have no minimum; set bounds that keep "
+    "away from there",
     FAILED: "lower values seem to lie where fun is not finite: no way to go on along {entries}; "
     "move the start, set bounds, or let fun grow smoothly towards that region",
     JUMPS: "fun jumps along {entries} and is flat in between, so that no slope says where to go: "

@@ -146,7 +146,9 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
             since = jnp.where(moved, number(0), run.since + number(1))
             stalled = jnp.where(since > number(steps.patience), number(STALLED), number(GOING))
             status = jnp.where(outcome.status == GOING, stalled, outcome.status)
-            status = jnp.where(outcome.endless & (status != GOING), number(ENDLESS), status)
+            best = jnp.fmin(run.best, value)
+            endless = outcome.endless | (best == -jnp.inf)
+            status = jnp.where(endless & (status != GOING), number(ENDLESS), status)
             after = Run(
                 x=x,
                 state=state,
@@ -154,7 +156,7 @@ def segment_of(steps: Steps) -> Callable[..., tuple[Run, Shaped[Array, "k"]]]:
                 seen_x=outcome.x,
                 seen=value,
                 best_x=jax.tree.map(lambda a, b: jnp.where(better, a, b), outcome.x, run.best_x),
-                best=jnp.fmin(run.best, value),
+                best=best,
                 first=first,
                 mark=jnp.where(moved, value, run.mark),
                 since=since,

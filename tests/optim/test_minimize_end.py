@@ -55,6 +55,25 @@ class TestTolerance:
         np.testing.assert_allclose(found.x, 3.0, atol=1e-2)
 
 
+SAMPLE = np.random.default_rng(0).normal(3, 1, 40)
+# Functions, starts, least values and bounds.
+LOW = {
+    "a distant well": (lambda x: -np.exp(-np.sum((x - 6) ** 2)), [0.0, 0.0], -1.0, None),
+    "the same in a box": (lambda x: -np.exp(-np.sum((x - 6) ** 2)), [0.0, 0.0], -1.0, (-10, 10.0)),
+    "a wide well": (lambda x: -np.exp(-(((x[0] - 1000) / 100) ** 2) / 2), [1.0], -1.0, None),
+    "a likelihood": (
+        lambda x: -np.prod(np.exp(-((SAMPLE - x[0]) ** 2) / 2) * 2),
+        [0.0],
+        -np.prod(np.exp(-((SAMPLE - SAMPLE.mean()) ** 2) / 2) * 2),
+        None,
+    ),
+    "a start of no height": (lambda x: x[0] * (x[0] - 1), [1e-18], -0.25, None),
+    "a deep well": (lambda x: -1 / (1e-6 + np.sum((x - 5) ** 2)), [0.0, 1.0], -1e6, None),
+    "towards 0": (lambda x: 1 / (x[0] + 1e-8), [1e-8], 0.0, (0.0, None)),
+    "towards a half": (lambda x: -x[0] / (1 + 2 * abs(x[0])), [1e-10], -0.5, None),
+}
+
+
 class TestNoMinimum:
     @pytest.mark.parametrize(
         "fun",
@@ -76,6 +95,32 @@ class TestNoMinimum:
         assert found.converged
         assert found.num_scaling > 0
         np.testing.assert_allclose(found.x, 3e20, rtol=1e-4)
+
+    @pytest.mark.parametrize("case", LOW, ids=str)
+    def test_only_where_values_fall_without_a_limit(self, case):
+        """A first value may be next to nothing beside the least one."""
+        fun, start, least, bounds = LOW[case]
+        found = minimize(lambda x: float(fun(np.asarray(x))), np.array(start), bounds=bounds)
+        assert found.converged
+        assert found.value == pytest.approx(least, rel=1e-6, abs=1e-8)
+
+    @pytest.mark.parametrize(
+        "fun",
+        [
+            lambda x: -np.sum(x**2),
+            lambda x: x[0] - 2 * x[1],
+            lambda x: -np.log(np.log(x[0] + x[1] + 3)),
+            lambda x: 1e10 * np.exp(-x[0]) - np.log(x[0] + x[1] + 1),
+        ],
+        ids=["a hill", "a slope", "slower and slower", "from a height"],
+    )
+    def test_falls_without_a_limit(self, fun):
+        found = minimize(lambda x: float(fun(np.asarray(x))), np.array([1.0, 1.0]))
+        assert found.status == "unbounded"
+
+    def test_falls_without_a_limit_by_an_optimizer(self):
+        found = minimize(lambda x: -jnp.sum(x**2), jnp.ones(2, np.float32), optax.sgd(9.0))
+        assert found.status == "unbounded"
 
     def test_flat(self, dtype):
         found = minimize(lambda x: 0 * jnp.sum(x) + 2, jnp.zeros(2, dtype))

@@ -33,7 +33,9 @@ class State(NamedTuple):
         restart: whether to forget all pairs and look at curvatures.
         noise: what is known of the noise.
         asked: how often that was estimated.
-        away: for how many steps ``x`` has gone down far from the start, each as far again.
+        away: for how many steps ``x`` has gone down far from the start, each as far again, and
+            the value by no less and less.
+        rate: the fastest fall in these steps, by the logarithm of ``x``.
         scale: how large entries are.
         start: how large they are at the start.
         seen: whose moves have ever changed the value.
@@ -55,6 +57,7 @@ class State(NamedTuple):
     noise: Noise
     asked: int
     away: int
+    rate: float
     scale: Row
     start: Row
     seen: Bool[np.ndarray, "n"]
@@ -102,6 +105,7 @@ def begin(landscape: Landscape) -> State:
         noise=Noise(landscape.eps, 0.0, landscape.eps),
         asked=0,
         away=0,
+        rate=0.0,
         scale=size,
         start=size,
         seen=no,

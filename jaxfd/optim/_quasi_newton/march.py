@@ -16,7 +16,7 @@ from jaxfd.optim._loop import Run, least_of
 from jaxfd.optim._quasi_newton.knowledge import begin
 from jaxfd.optim._quasi_newton.landscape import Landscape
 from jaxfd.optim._quasi_newton.quasi import PATIENCE, QuasiNewton
-from jaxfd.optim._steps import ENDLESS, GOING, NOISY
+from jaxfd.optim._steps import GOING, NOISY
 
 _MOST = np.iinfo(np.int32).max
 
@@ -73,9 +73,6 @@ class March:
         # Among values that noise makes equal the last one is the best; so is that which was judged.
         better = value <= run.best + 2 * noise or step.status == NOISY
         moved = value < run.mark - max(least_of(tol, run.first, run.mark), noise)
-        status = step.status
-        if value * step.state.noise.eps < -abs(run.first) < 0:  # no digit of the first is left
-            status = ENDLESS
         return Run(
             x=step.x,
             state=step.state,
@@ -89,6 +86,6 @@ class March:
             since=0 if moved or run.since > PATIENCE else run.since + 1,
             evaluations=min(run.evaluations + step.evaluations, _MOST),
             skipped=run.skipped + int(step.skipped),
-            status=status,
+            status=step.status,
             ask=False,
         )

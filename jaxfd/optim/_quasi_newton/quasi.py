@@ -41,8 +41,9 @@ _WIDE = 30.0
 _FARTHEST = 1e3
 # A change of the value is seen from so many times its rounding on.
 _SEEN = 30.0
-# Steps in a row that are as long as x is wide, where the digits of the start are lost.
-_ENDLESS = 8
+# Steps in a row that are as long as x is wide, where the digits of the start are lost, all about as
+# steep by the logarithm of x: towards a limit values fall by less and less. And the shortest one.
+_ENDLESS, _UNFADING, _WIDER = 8, 0.5, math.log(4 / 3)
 # Steps without progress that end a run.
 PATIENCE = 20
 
@@ -98,7 +99,7 @@ class QuasiNewton:
         small = promised <= 10 * level or blind
         ended = settled or (dead and small) or stalled
         status = STUCK if dead and not small else GOING
-        new, value = line.x, line.value
+        away, rate = self._away(v, line, state)
         state = state._replace(
             last_x=v,
             last_g=g,
@@ -108,7 +109,8 @@ class QuasiNewton:
             curvature=reading.curvature,
             central=state.central or failed,
             restart=failed and exact,
-            away=self._away(v, new, state) if line.found else state.away,
+            away=away,
+            rate=rate,
         )
         doubtful = ended and not state.noise.much and self._rough(reading, free, state, floor)
         if ((failed and not doubt) or doubtful) and state.asked < _ASKS and self._method is None:
@@ -129,8 +131,10 @@ class QuasiNewton:
             self._spent += verdict.evaluations
             state = state._replace(odd=verdict.entries, flat=verdict.flat)
             if verdict.x is not None and state.looks < _LOOKS:
-                state = state._replace(moved=True, looks=state.looks + 1, restart=False)
                 line = LineSearch(verdict.x, verdict.value, True)
+                away, rate = self._away(v, line, state)
+                state = state._replace(moved=True, looks=state.looks + 1, restart=False)
+                state = state._replace(away=away, rate=rate)
                 return self._made(v, state, reading, line, GOING)
             status = self._status(verdict.status, status, stalled, promised, level, least, state)
             if verdict.x is not None:
@@ -161,7 +165,7 @@ class QuasiNewton:
 
     def _made(self, v: Row, state: State, reading: Reading, line: LineSearch, status: int) -> Step:
         x, value = (line.x, line.value) if line.found else (v, state.value)
-        if value == -math.inf or (state.away and (status != GOING or state.away > _ENDLESS)):
+        if value == -math.inf or state.away > _ENDLESS:
             status = ENDLESS
         skipped = line.failed > 0 or not reading.known.all()
         state = state._replace(value=value)
@@ -255,10 +259,24 @@ class QuasiNewton:
         # A start at 0 has no height to compare with.
         return floor > 0 and bool(np.any(reading.rise[free] > least))
 
-    def _away(self, v: Row, new: Row, state: State) -> int:
-        """For how many steps x has moved by its own width, far from the start's digits."""
-        far = np.abs(new) > state.start / state.noise.eps
-        return state.away + 1 if np.any(far & (np.abs(new - v) > np.abs(new) / 4)) else 0
+    def _away(self, v: Row, line: LineSearch, state: State) -> tuple[int, float]:
+        """For how many steps x has run away, or into a pole at 0, with no limit to be seen.
+
+        Returns:
+            The steps, and the fastest fall of the value in them, by the logarithm of x.
+        """
+        if not line.found:
+            return state.away, state.rate
+        new, eps = np.abs(line.x), state.noise.eps
+        wide = (new > state.start / eps) & (np.abs(line.x - v) > new / 4)
+        wide |= (new < state.start * eps) & (new < 0.75 * np.abs(v))
+        if not wide.any():
+            return 0, 0.0
+        growth = np.abs(np.log(np.maximum(new, TINY)) - np.log(np.maximum(np.abs(v), TINY)))
+        rate = (state.value - line.value) / max(float(growth[wide].max()), _WIDER)
+        if rate < _UNFADING * state.rate:
+            return 1, rate
+        return state.away + 1, max(rate, state.rate)
 
     def _ask(self, v: Row, state: State) -> tuple[State, bool]:
         """Looks at the noise: whether there is more than was known, so that it pays to go on."""

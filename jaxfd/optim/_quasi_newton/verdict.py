@@ -24,8 +24,9 @@ Row = Float[np.ndarray, "n"]
 _STEP = 1e-3
 # Where a noisy function is averaged: around the point, in sizes, and along a move.
 _AROUND, _SPREAD = (0.0, 1e-6, -1e-6, 2e-6), (0.8, 0.9, 1.0, 1.1)
-# Moves beside a pole, relative to the entries' sizes.
-_NEAR = (1e-9, -1e-9, 1e-10, -1e-10)
+# Moves beside a pole, relative to the entries' sizes; and how many decreases that are none the
+# points of central differences, which lie farther away, must rise by there.
+_NEAR, _FAR = (1e-9, -1e-9, 1e-10, -1e-10, 1e-12, -1e-12, 1e-14, -1e-14), 1e7
 # Single entries that are tried.
 _SINGLE = 3
 # Moves of entries that never changed the value, and for how many entries at once.
@@ -127,10 +128,12 @@ def look_around(
                 line = _onward(landscape, v, value, p, size, here, noise)
                 return Verdict(FOUND, none, line[0], line[1], none, cost + line[2])
     # Beside a pole, or a sharp dip, the points of differences are too far away to tell.
-    steep = np.where(free & ~np.isfinite(reading.bend), reading.rise, 0.0)
+    far = np.where(np.isfinite(reading.bend), _FAR, 1.0)
+    steep = np.where(free & (reading.rise > far * floor), reading.rise, 0.0)
     for i in np.argsort(-steep)[:_SINGLE]:
-        for near in _NEAR if steep[i] > max(floor, 1e-3 * abs(value)) else ():
-            p = np.where(np.arange(len(v)) == i, near * size, 0.0)
+        each = [near * size[i] for near in _NEAR] + [-v[i] / 2, v[i] / 2]
+        for move in each if steep[i] > 1e-3 * abs(value) else ():
+            p = np.where(np.arange(len(v)) == i, move, 0.0)
             new = landscape.fit(v + p)
             if averaged or np.array_equal(new, v):
                 continue
