@@ -79,6 +79,51 @@ class TestFit:
         assert np.isnan(fit.standard_errors["k"])
 
 
+class TestWords:
+    """What was not measured is not spoken of, and what is missing is told."""
+
+    @pytest.mark.parametrize("most", [1, 2])
+    def test_no_slope_yet(self, most):
+        fit = least_squares(lambda p: np.asarray(decay(p)) + 0, X0, data=Y, max_evaluations=most)
+        assert "slopes were never differenced: errors are unknown" in fit.warnings
+        assert not any("influence" in warning or "noise" in warning for warning in fit.warnings)
+        assert np.isnan(fit.jacobian).all()
+        assert fit.history[0] == fit.cost
+        str(fit)
+
+    @pytest.mark.parametrize("most", range(3, 16))
+    def test_slopes_that_were_learnt(self, most):
+        fit = least_squares(decay, X0, data=Y, max_evaluations=most)
+        assert not any("influence" in warning or "nan" in warning for warning in fit.warnings)
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({"max_evaluations": 6}, "6 evaluations were not enough"),
+            ({"max_evaluations": 30}, "evaluations were not enough"),
+            ({"callback": lambda fit: len(fit.history) > 2}, "the callback asked for the end"),
+            ({"data": 2 * np.exp(-0.7 * T)}, "the residuals are zero to rounding"),
+            ({"data": 2 * np.exp(-0.7 * T) + 1e-14 * np.cos(9 * T)}, "zero to rounding"),
+        ],
+        ids=["at first", "on the way", "a callback", "exact data", "nearly"],
+    )
+    def test_why_there_are_no_intervals(self, options, why):
+        fit = least_squares(decay, X0, **{"data": Y, **options}, profile=True)
+        assert np.isnan(fit.intervals).all()
+        assert any("no 95 % limits" in w and why in w for w in fit.warnings), fit.warnings
+
+    def test_one_interval_that_is_missing(self):
+        fit = least_squares(decay, {**X0, "z": 1.0}, data=Y, profile=True)
+        assert np.isnan(fit.intervals).tolist() == [[False] * 2, [False] * 2, [True] * 2]
+        assert "z: no lower 95 % limit was found by profiling" in fit.warnings
+
+    def test_exact_data_with_known_errors_have_intervals(self):
+        data = 2 * np.exp(-0.7 * T)
+        fit = least_squares(decay, X0, data=data, sigma=0.01, absolute_sigma=True, profile=True)
+        assert (fit.intervals[:, 0] < [2, 0.7]).all()
+        assert (fit.intervals[:, 1] > [2, 0.7]).all()
+
+
 class TestProgress:
     """What is told of a fit while it runs, and of its failures when it is over."""
 

@@ -35,7 +35,7 @@ class Errors(NamedTuple):
 
 def errors_of(
     jacobian: Float[np.ndarray, "m p"],
-    error: Float[np.ndarray, "m p"],
+    error: Float[np.ndarray, "m p"] | None,
     cost: float,
     absolute: bool,
     walls: Bool[np.ndarray, "p"],
@@ -46,7 +46,7 @@ def errors_of(
 
     Args:
         jacobian: slopes of what is squared.
-        error: the error of each.
+        error: the error of each; None where they were learnt on the way, and not differenced.
         cost: half the sum of squares.
         absolute: whether residuals are in units of their errors, so that the sum of squares does
             not tell how large those are.
@@ -68,10 +68,14 @@ def errors_of(
     length = np.linalg.norm(jacobian, axis=0)
     dead = ~walls & ~lost & (length == 0)
     for k in map(int, np.flatnonzero(dead)):
-        warnings.append(f"{names[k]} has no influence on the residuals: its error is unknown")
+        why = "has no influence on the residuals" if error is not None else "has no slope so far"
+        warnings.append(f"{names[k]} {why}: its error is unknown")
     with np.errstate(all="ignore"):
-        blur = np.linalg.norm(error, axis=0) / length
-    for k in map(int, np.flatnonzero(~walls & ~lost & ~dead & ~(blur < _DROWNED))):
+        blur = np.linalg.norm(error if error is not None else 0 * jacobian, axis=0) / length
+    told = ~walls & ~lost & ~dead & np.isfinite(length)
+    for k in map(int, np.flatnonzero(told & np.isnan(blur))):
+        warnings.append(f"{names[k]}: how far off its slope may be is unknown")
+    for k in map(int, np.flatnonzero(told & (blur >= _DROWNED))):
         warnings.append(
             f"{names[k]}: noise hides its slope ({blur[k]:.0%} of it), so that its standard error "
             "cannot be trusted"

@@ -66,7 +66,7 @@ class Fit:
         noise: the standard deviation of a residual from evaluation to evaluation; 0 if none is
             seen.
         intervals: 95 % limits by profiling, shape ``(p, 2)``, if they were asked for; infinite
-            where there is no limit, NaN where none was found.
+            where there is no limit, NaN where none was found; ``warnings`` says why.
         minima: the distinct minima that the starts led to, best first.
         start: what ``x`` was at first.
         free: which entries of ``x`` were fitted, a row.

@@ -24,7 +24,7 @@ from jaxfd.optim._fits.experiment import EndError, Experiment
 from jaxfd.optim._fits.fit import Fit
 from jaxfd.optim._fits.given_differences import stencil_of
 from jaxfd.optim._fits.parameters import Parameters
-from jaxfd.optim._fits.profile import profiled
+from jaxfd.optim._fits.profile import Limits, no_limits, profiled
 from jaxfd.optim._fits.search import Search
 from jaxfd.optim._fits.starts import starts_of
 from jaxfd.optim._fits.summary import summary
@@ -174,8 +174,8 @@ def least_squares(
         for u in beginnings
     ]
 
-    def so_far(intervals: Any = None) -> Fit:
-        return summary(searches, experiment, absolute_sigma, data, intervals)
+    def so_far(limits: Limits | None = None) -> Fit:
+        return summary(searches, experiment, absolute_sigma, data, limits)
 
     def told(search: Search) -> None:
         del search
@@ -186,24 +186,28 @@ def least_squares(
 
     for search in searches:
         search.on_step = told
-    intervals = None
+    limits, cut = None, ""
     try:
         converse([search.run() for search in searches], experiment)
         if profile:
-            intervals = profiled(searches, experiment, absolute_sigma)
+            limits = profiled(searches, experiment, absolute_sigma)
     except EndError as end:
-        _close(searches, end.status, end.message)
+        cut = end.message
+        _close(searches, end.status, cut)
     except KeyboardInterrupt:
         if all(search.model is None for search in searches):
             raise
-        _close(searches, Status.INTERRUPTED, "interrupted")
+        cut = "interrupted"
+        _close(searches, Status.INTERRUPTED, cut)
     finally:
         tally.close()
     if searches[0].model is None and len(searches) == 1:
         raise _at_the_start(searches[0], experiment)
     if all(search.model is None for search in searches):
         raise ValueError("starts: residuals are not finite at any of them: choose others.")
-    return so_far(intervals)
+    if profile and limits is None:
+        limits = no_limits(p, cut)
+    return so_far(limits)
 
 
 def _close(searches: Sequence[Search], status: Status, message: str) -> None:

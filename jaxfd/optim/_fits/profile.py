@@ -11,6 +11,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,6 +27,26 @@ Talk = Generator[Float[np.ndarray, "k n"], Float[np.ndarray, "k m"], float]
 _CLOSE = 1e-3
 # How often a limit is looked for, how far at most in a step, and how well others are fitted.
 _ROUNDS, _FARTHER, _TOL = 12, 3.0, 1e-5
+# What a limit's residuals must rise by, in roundings of what they are differences of.
+_ABOVE = 100.0
+
+
+class Limits(NamedTuple):
+    """Limits of parameters.
+
+    Attributes:
+        values: shape ``(p, 2)``; infinite where there is none, NaN where none was found.
+        warnings: why none was found.
+    """
+
+    values: Float[np.ndarray, "p 2"]
+    warnings: tuple[str, ...]
+
+
+def no_limits(count: int, why: str) -> Limits:
+    """The limits of so many parameters where none was found."""
+    words = f"no 95 % limits were found by profiling: {why}"
+    return Limits(np.full((count, 2), np.nan), (words,))
 
 
 def limit(
@@ -108,15 +129,14 @@ def limit(
     return side * np.inf if seen[-1][1] < goal else np.nan
 
 
-def profiled(
-    searches: Sequence[Search], experiment: Experiment, absolute: bool
-) -> Float[np.ndarray, "p 2"] | None:
-    """95 % limits of all entries, in the user's numbers; None where no search ended well."""
+def profiled(searches: Sequence[Search], experiment: Experiment, absolute: bool) -> Limits:
+    """95 % limits of all entries, in the user's numbers."""
+    parameters = experiment.parameters
     ended = [s for s in searches if s.model is not None and s.slopes is not None]
     if not ended:
-        return None
+        return no_limits(len(parameters.names), "no search led anywhere")
     best = min(ended, key=lambda search: search.cost)
-    slopes, parameters = best.slopes, experiment.parameters
+    slopes = best.slopes
     assert slopes is not None
     m, p = slopes.jacobian.shape
     walls = (best.best <= best.lower) | (best.best >= best.upper)
@@ -133,16 +153,26 @@ def profiled(
     held, open_ = spread(walls), spread(np.zeros_like(walls))
     dof = m - p
     if dof <= 0 and not absolute:
-        return np.full((p, 2), np.nan)
+        return no_limits(p, "there is no degree of freedom")
     variance, bound = (1.0, 1.959963984540054) if absolute else (2 * cost / dof, student_limit(dof))
     rise = variance * bound**2
+    rounding = _ABOVE * best.eps() * best.heights(slopes.jacobian)
+    if rise <= rounding @ rounding:
+        return no_limits(p, "the residuals are zero to rounding")
     guesses = [open_ if walls[k] else held for k in range(p)]
     talks = [limit(best, guesses[k], k, side, rise) for k in range(p) for side in (-1, 1)]
     found = np.array(converse(talks, experiment)).reshape(p, 2)
     logs = parameters.log[parameters.free]
     with np.errstate(over="ignore"):
         result: np.ndarray = np.where(logs[:, None], np.exp(found), found)
-    return result
+    sides = ("lower", "upper")
+    words = [
+        f"{name}: no {side} 95 % limit was found by profiling"
+        for name, pair in zip(parameters.names, result, strict=True)
+        for side, value in zip(sides, pair, strict=True)
+        if np.isnan(value)
+    ]
+    return Limits(result, tuple(words))
 
 
 def _next(seen: list[tuple[float, float]], goal: float) -> float:

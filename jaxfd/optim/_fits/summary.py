@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxfd.optim._fits.errors import errors_of
 from jaxfd.optim._fits.experiment import Experiment
 from jaxfd.optim._fits.fit import Fit, Minimum
+from jaxfd.optim._fits.profile import Limits
 from jaxfd.optim._fits.search import Search
 from jaxfd.optim._fits.slopes import Slopes
 from jaxfd.optim._status import Status
@@ -30,7 +30,7 @@ def summary(
     experiment: Experiment,
     absolute: bool,
     data: Any,
-    intervals: Float[np.ndarray, "p 2"] | None = None,
+    limits: Limits | None = None,
 ) -> Fit:
     """The fit.
 
@@ -39,7 +39,7 @@ def summary(
         experiment: what they asked.
         absolute: whether the errors of the residuals are known.
         data: what the user gave as data.
-        intervals: limits by profiling, if there are.
+        limits: those found by profiling, if they were asked for.
     """
     parameters, weighing = experiment.parameters, experiment.weighing
     alive = [k for k, search in enumerate(searches) if search.model is not None]
@@ -50,23 +50,29 @@ def summary(
     u, names = model.u, parameters.names
     slopes = best.slopes
     done = slopes is not None and slopes.u is u
+    measured = slopes is not None
     if slopes is None or not done:
         unknown = np.full(model.jacobian.shape, np.nan)
-        slopes = Slopes(u, model.jacobian, unknown, False, np.zeros(len(u)))
+        learnt = model.jacobian if measured else unknown
+        slopes = Slopes(u, learnt, unknown, False, np.zeros(len(u)))
     rate = parameters.slope(u)
     low, high = u <= parameters.lower, u >= parameters.upper
     walls = low | high
     lost = best.lost if done else np.zeros(len(u), bool)
     cost = model.cost / 2
-    found = errors_of(slopes.jacobian, slopes.error, cost, absolute, walls, lost, names)
+    error_of_slopes = slopes.error if done else None
+    found = errors_of(slopes.jacobian, error_of_slopes, cost, absolute, walls, lost, names)
     warnings = list(found.warnings)
-    if not done:
+    if not measured:
+        warnings.append("slopes were never differenced: errors are unknown")
+    elif not done:
         warnings.append("slopes were not differenced at the end: errors are rough")
     if weighing.robust:
         warnings.append("with a robust loss standard errors are rough")
     status = best.status or Status.INTERRUPTED
     if status not in (Status.CONVERGED, Status.NOISE) and best.status is not None:
         warnings.append("errors are those at a point that is not known to be a minimum")
+    warnings += limits.warnings if limits is not None else ()
     covariance = found.covariance * np.outer(rate, rate)
     error = np.sqrt(np.diag(covariance))
     values = experiment.known(u)
@@ -98,7 +104,7 @@ def summary(
         warnings=tuple(warnings),
         history=np.array(best.history or [model.cost]) / 2,
         noise=best.noise / weighing.count**0.5,
-        intervals=intervals,
+        intervals=None if limits is None else limits.values,
         minima=_minima(searches, alive, experiment),
         start=parameters.tree(parameters.layout.start),
         free=parameters.free,
