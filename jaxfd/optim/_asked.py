@@ -9,14 +9,12 @@ import dataclasses
 import math
 from typing import Any
 
-import jax
 import numpy as np
 import optax
-from jaxtyping import PyTree
 
 from jaxfd._arrays import check_integer, check_number
 from jaxfd._random import is_random
-from jaxfd._transforms import check_method, check_pair
+from jaxfd._transforms import check_method
 from jaxfd.optim._loop import Limits
 
 # What counters hold.
@@ -53,17 +51,6 @@ def limits_of(
         if not (value >= 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be 0 or more and finite, got {value}.")
     return Limits(int(max_steps), float(tol), max_evaluations, max_seconds)
-
-
-def check_pairs(bounds: Any, x: PyTree) -> None:
-    """Raises TypeError if bounds are no pair, such as a pair for each entry, as scipy wants it."""
-    listed = isinstance(bounds, (tuple, list)) and (len(bounds) != 2 or isinstance(x, jax.Array))
-    if listed and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in bounds):
-        raise TypeError(
-            f"bounds must be one pair (lower, upper), not a pair for each entry, got {bounds!r:.60}"
-            ": give numbers or pytrees like x0, (jnp.array([...]), jnp.array([...])), say."
-        )
-    check_pair(bounds)
 
 
 def keyed(method: Any, key: Any) -> Any:

@@ -26,13 +26,14 @@ from jaxfd._reports import check_output, leaves_of
 from jaxfd._runs import Tally, check_progress
 from jaxfd._system import ctrl_c, host_calls
 from jaxfd._transforms import schedule_of
-from jaxfd.optim._asked import check_pairs, keyed, limits_of
+from jaxfd.optim._asked import keyed, limits_of
 from jaxfd.optim._checkpoint import Checkpoint
 from jaxfd.optim._course import Course, Found, OptaxCourse, as_box, host_course, is_traceable
 from jaxfd.optim._descent import Descent
 from jaxfd.optim._ending import Ending, ended, stopped
 from jaxfd.optim._loop import Run, repeat
 from jaxfd.optim._result import Result
+from jaxfd.optim._rows import whole_bounds
 from jaxfd.optim._state import number
 from jaxfd.optim._status import Status
 from jaxfd.optim._steps import FLAT, FOUND, GOING, NOISY, STALLED, STUCK
@@ -89,8 +90,8 @@ def minimize(
         tol: stops where steps can lower the value by no more than this times the value; or times 1,
             or the first value if that is smaller, where the value is smaller still. That is where a
             step promises no more (default), or 100 steps bring none (with ``optimizer``).
-        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``: nothing is evaluated
-            outside, and steps end at the walls.
+        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``, or dicts of some of its
+            keys or fields: nothing is evaluated outside, and steps end at the walls.
         callback: a function of the `Result` so far, with the current point; it is called after
             every step, and what it returns stops the run if it is true.
         progress: True for a bar on a terminal (``jaxfd[progress]``) and lines in the log ``jaxfd``
@@ -136,7 +137,7 @@ def minimize(
     check_progress(progress)
     schedule_of(chunk_size)
     leaves = leaves_of("minimize", x0)
-    check_pairs(bounds, x0)
+    bounds = whole_bounds(bounds, x0)
     course, name = _course_of(fun, x0, leaves, optimizer, method, bounds, chunk_size, tol)
     run = course.run
     if int(run.evaluations) and not np.isfinite(float(run.best)):

@@ -1,5 +1,7 @@
 """What a fit is given besides floats, what it hands back of it, and what its folder tells apart."""
 
+import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -130,3 +132,131 @@ class TestCheckpoint:
                 data=Y,
                 checkpoint=tmp_path,
             )
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["a", "k"], meta_fields=[])
+@dataclasses.dataclass
+class Rates:
+    a: object
+    k: object
+
+
+def of_fields(p):
+    return np.asarray(p.a) * np.exp(-np.asarray(p.k) * T)
+
+
+def halves(p):
+    return {"u": decay(p)[:10], "v": decay(p)[10:]}
+
+
+X0 = {"a": 1.0, "k": 1.0}
+HALVES = {"u": Y[:10], "v": Y[10:]}
+
+
+class TestTrees:
+    """Options are given for fields as for keys, and for some of them."""
+
+    @pytest.mark.parametrize("transform", [Rates(None, "log"), {"k": "log"}], ids=str)
+    def test_transform(self, transform):
+        fit = least_squares(of_fields, Rates(1.0, 1.0), data=Y, transform=transform)
+        keyed = least_squares(decay, X0, data=Y, transform={"k": "log"})
+        assert (fit.x.a, fit.x.k) == (keyed.x["a"], keyed.x["k"])
+
+    @pytest.mark.parametrize("kind", [Rates, lambda a, k: Decay(a, 1, k)], ids=["class", "tuple"])
+    def test_bounds_and_sizes(self, kind):
+        options = {"bounds": ({"k": 0.6}, None), "x_scale": {"a": 2.0}}
+        fit = least_squares(of_fields, kind(1.0, 1.0), data=Y, **options)
+        assert fit.x.k == 0.6
+
+    def test_branches(self):
+        fit = least_squares(
+            lambda p: of_fields(p["of"]) + p["shift"][1],
+            {"of": Rates(1.0, 1.0), "shift": np.zeros(2)},
+            data=Y,
+            free=["of", "shift[1]"],
+            bounds=({"of": {"a": 0.0}}, {"shift": [None, 5e-4]}),
+        )
+        assert fit.converged
+        assert fit.x["shift"].tolist() == [0.0, 5e-4]
+
+    def test_none_among_bounds_of_an_array(self):
+        def model(p):
+            return np.asarray(p["v"])[0] * np.exp(-np.asarray(p["v"])[1] * T)
+
+        fit = least_squares(model, {"v": np.ones(2)}, data=Y, bounds=({"v": [None, 0.6]}, None))
+        assert fit.x["v"][1] == 0.6
+
+    def test_a_covariance_of_several_arrays(self):
+        spread = np.linspace(1.0, 2.0, 20)
+        fit = least_squares(halves, X0, data=HALVES, sigma=np.diag(spread**2))
+        one = least_squares(halves, X0, data=HALVES, sigma={"u": spread[:10], "v": spread[10:]})
+        assert fit.x["k"] == pytest.approx(one.x["k"], rel=1e-6)
+        assert fit.standard_errors["k"] == pytest.approx(one.standard_errors["k"], rel=1e-6)
+
+    def test_starts_of_integers(self):
+        whole, real = (
+            least_squares(decay, X0, data=Y, starts=[{"a": a, "k": a}]) for a in (2, 2.0)
+        )
+        assert whole.x == real.x
+
+    def test_a_negative_key(self):
+        assert least_squares(decay, X0, data=Y, starts=2, key=-1).converged
+
+
+def turning(kind):
+    """A function that returns something else from its fourth call on."""
+    calls = []
+
+    def fun(p):
+        calls.append(p)
+        return decay(p).astype(kind if len(calls) > 3 else float)
+
+    return fun
+
+
+def masked(values):
+    return np.ma.array(values, mask=np.arange(len(values)) == 3)
+
+
+def wrong(fun=decay, x0=X0, **options):
+    return lambda: least_squares(fun, x0, **{"data": Y, **options})
+
+
+def square(p):
+    return decay(p).reshape(4, 5)
+
+
+def rows(p):
+    return np.asarray(p)[0] * np.exp(-np.asarray(p)[1] * T)
+
+
+REFUSED = [
+    (wrong(data=Y + 1j), "data holds complex numbers"),
+    (wrong(data=list(Y + 0j)), "data holds complex numbers"),
+    (wrong(data=masked(Y)), "data holds masked numbers"),
+    (wrong(data=["1"] * 20), "data must hold real numbers"),
+    (wrong(square, data=Y[:5]), r"data has the shape \(5,\) for residuals of shape \(4, 5\)"),
+    (wrong(square, data=Y[:4, None]), r"data has the shape \(4, 1\)"),
+    (wrong(data=1.0), r"data has the shape \(\)"),
+    (wrong(halves, data=Y[:10]), "data is one array, but residuals returns"),
+    (wrong(sigma=masked(Y)), "sigma holds masked numbers"),
+    (wrong(sigma=np.eye(20) + 0j), "sigma holds complex numbers"),
+    (wrong(square, sigma=np.ones(5), data=Y.reshape(4, 5)), r"sigma has the shape \(5,\)"),
+    (wrong(halves, data=HALVES, sigma={"u": 1.0}), "sigma lacks 'v': give the keys of residuals"),
+    (wrong(bounds=(0j, None)), r"bounds\[0\] holds complex"),
+    (wrong(rows, masked(np.ones(4))), "x0 holds masked numbers"),
+    (wrong(free=set()), "free leaves nothing to fit"),
+    (wrong(free=[]), "free leaves nothing to fit"),
+    (wrong(of_fields, Rates(1.0, 1.0), bounds=({"b": 0.0}, None)), r"has 'b', which x0 has not"),
+    (wrong(loss=["huber"]), "loss must be 'linear'"),
+    (wrong(loss=np.ones(3)), "loss must be 'linear'"),
+    (wrong(starts=[{"a": 1j, "k": 1}]), r"starts\[0\] holds complex"),
+    (wrong(turning(complex)), "residuals: fun returns complex numbers"),
+    (wrong(turning(str)), "residuals: fun returns .*: return real numbers"),
+]
+
+
+@pytest.mark.parametrize(("call", "words"), REFUSED, ids=[words for _, words in REFUSED])
+def test_is_refused_in_words(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()

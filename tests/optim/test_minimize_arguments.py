@@ -31,3 +31,22 @@ class TestArguments:
     def test_bounds_of_a_pair_of_numbers(self):
         found = minimize(lambda p: p[0] ** 2 + p[1] ** 2, (1.0, 2.0), bounds=((0.5, 1), (3, 3.0)))
         np.testing.assert_allclose(found.x, [0.5, 1.0])
+
+    @pytest.mark.parametrize("x0", [np.zeros(2), jnp.zeros(2)], ids=["numpy", "jax"])
+    def test_bounds_of_lists(self, x0):
+        found = minimize(_bowl, x0, bounds=([-1.0, None], [1.0, 2.0]))
+        np.testing.assert_allclose(found.x, [1.0, 2.0])
+
+    @pytest.mark.parametrize("bounds", [({"a": -1.0}, {"a": 1.0}), (None, {"a": 1.0, "b": 9.0})])
+    def test_bounds_of_some_keys(self, bounds):
+        found = minimize(
+            lambda p: float((p["a"] - 3) ** 2 + (p["b"] - 4) ** 2),
+            {"a": np.zeros(()), "b": np.zeros(())},
+            bounds=bounds,
+        )
+        np.testing.assert_allclose([found.x["a"], found.x["b"]], [1.0, 4.0], atol=1e-6)
+
+
+def _bowl(x):
+    """Nothing that JAX can trace."""
+    return float(np.sum((np.asarray(x) - 3) ** 2))

@@ -80,18 +80,18 @@ def least_squares(
         residuals: a function of one pytree that returns an array of residuals or a pytree of them,
             real numbers, at least as many as parameters are fitted. With ``data`` it is a model.
         x0: the start, a pytree of floats. Leaves that are no floats are handed on as they are.
-        data: what the function shall return, shaped like that: residuals are the function less
-            the data.
+        data: what the function shall return, of that very shape, none of it masked: residuals are
+            the function less the data.
         sigma: standard deviations of the residuals, one or each; or their covariance, shape
-            ``(m, m)``.
+            ``(m, m)``, in the order of ``jax.tree.leaves``.
         absolute_sigma: whether ``sigma`` is in the residuals' units; else only ratios count, and
             the scatter is taken from the residuals, as in `scipy.optimize.curve_fit`.
-        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``, in which keys of dicts
-            may be missing: nothing is evaluated outside.
+        bounds: a pair ``(lower, upper)`` of numbers or pytrees like ``x0``, or dicts of some of its
+            keys or fields: nothing is evaluated outside.
         free: what is fitted: a pytree of bools like ``x0``, or a list of names as results print
             them, ``["spring.k", "x[0]"]``. The others stay.
-        transform: ``{"k": "log"}``: the logarithm of such entries is fitted, which stay positive.
-            Bounds, results and errors are in the numbers themselves.
+        transform: ``{"k": "log"}``, by keys or fields: the logarithm of such entries is fitted,
+            which stay positive. Bounds, results and errors are in the numbers themselves.
         loss: ``"linear"``, ``"soft_l1"``, ``"huber"``, ``"cauchy"``, ``"arctan"``, or a function
             as `scipy.optimize.least_squares` takes it.
         f_scale: from where on residuals are outliers, in units of ``sigma``.

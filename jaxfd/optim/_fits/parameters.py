@@ -6,58 +6,15 @@ It must not know what is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jax import tree_util
 from jaxtyping import Bool, Float, PyTree
 
-from jaxfd.optim._rows import Layout
+from jaxfd.optim._rows import Layout, fitted, pair_of, spread
 
 Row = Float[np.ndarray, "n"]
-
-
-def spread(spec: Any, x: PyTree, default: Any, what: str, partial: bool = False) -> list[Any]:
-    """A value for each leaf of ``x``: from a tree like it, or one value for whole branches.
-
-    Args:
-        spec: the values; None stands for the default.
-        x: the tree.
-        default: the value of leaves that are not spoken of.
-        what: what errors call the argument.
-        partial: whether keys of dicts may be missing.
-
-    Raises:
-        ValueError: it has another structure.
-    """
-    count = len(tree_util.tree_leaves(x))
-    if spec is None:
-        return [default] * count
-    if tree_util.all_leaves([x]):
-        return [spec]
-    if isinstance(spec, Mapping) and isinstance(x, Mapping):
-        wrong = [key for key in spec if key not in x]
-        missing = [] if partial else [key for key in x if key not in spec]
-        if wrong or missing:
-            which = f"has {wrong[0]!r}, which x0 has not" if wrong else f"lacks {missing[0]!r}"
-            raise ValueError(f"{what} {which}: give the keys of x0, {list(x)}.")
-        keys = sorted(x) if type(x) is dict else list(x)
-        parts = [spread(spec.get(key), x[key], default, what, partial) for key in keys]
-        return [value for part in parts for value in part]
-    if tree_util.all_leaves([spec]):
-        return [spec] * count
-    if isinstance(x, (list, tuple)) and isinstance(spec, (list, tuple)) and len(x) == len(spec):
-        pairs = zip(spec, x, strict=True)
-        parts = [spread(s, branch, default, what, partial) for s, branch in pairs]
-        return [value for part in parts for value in part]
-    own: Any = tree_util.tree_structure(spec)
-    if own == tree_util.tree_structure(x):
-        return tree_util.tree_leaves(spec)
-    raise ValueError(
-        f"{what} has the structure {tree_util.tree_structure(spec)}, but x0 has "
-        f"{tree_util.tree_structure(x)}: give one value, or a tree like x0."
-    )
 
 
 class Parameters:
@@ -129,14 +86,8 @@ class Parameters:
         values = spread(spec, self.x0, default, what, partial)
         parts = []
         for i, shape in zip(self.layout.moving, self.layout.shapes, strict=True):
-            value = default if values[i] is None else values[i]
-            try:
-                parts.append(np.broadcast_to(np.asarray(value, kind), shape).reshape(-1))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"{what} has {value!r:.60} for a leaf of x0 of shape {shape}: give one value, "
-                    "or an array of that shape."
-                ) from None
+            whole = fitted(values[i], shape, what, default, kind=kind)
+            parts.append(whole.reshape(-1))
         return np.concatenate(parts)
 
     def values(self, spec: Any, default: float, what: str) -> Row:
@@ -146,7 +97,7 @@ class Parameters:
 
     def _free_of(self, free: Any) -> Bool[np.ndarray, "n"]:
         if isinstance(free, (set, frozenset)) or (
-            isinstance(free, (list, tuple)) and free and all(isinstance(f, str) for f in free)
+            isinstance(free, (list, tuple)) and all(isinstance(f, str) for f in free)
         ):
             found = np.zeros(len(self._every), bool)
             for name in free:
@@ -157,7 +108,7 @@ class Parameters:
                         f"{', '.join(self._every[:20])}."
                     )
                 found[own] = True
-            return found
+            return self._some(found)
         flags = self._rows(free, True, "free", partial=False, kind=object)
         if not all(isinstance(f, (bool, np.bool_)) for f in flags):
             bad = next(f for f in flags if not isinstance(f, (bool, np.bool_)))
@@ -165,22 +116,19 @@ class Parameters:
                 f"free must be True or False for each entry, got {bad!r}: give a tree like x0 of "
                 "these, or a list of names."
             )
-        result: np.ndarray = flags.astype(bool)
-        if not result.any():
-            raise ValueError("free leaves nothing to fit: let an entry be True.")
-        return result
+        return self._some(flags.astype(bool))
+
+    @staticmethod
+    def _some(free: Bool[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+        if not free.any():
+            raise ValueError("free leaves nothing to fit: let an entry be True, or name one.")
+        return free
 
     def _walls(self, bounds: Any) -> None:
         start = self.layout.start
-        if bounds is None:
-            bounds = (None, None)
-        if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-            raise TypeError(
-                f"bounds must be one pair (lower, upper) of numbers or pytrees like x0, got "
-                f"{bounds!r:.60}."
-            )
-        low = self._rows(bounds[0], -np.inf, "bounds[0]", partial=True)
-        high = self._rows(bounds[1], np.inf, "bounds[1]", partial=True)
+        lower, upper = (None, None) if bounds is None else pair_of(bounds)
+        low = self._rows(lower, -np.inf, "bounds[0]", partial=True)
+        high = self._rows(upper, np.inf, "bounds[1]", partial=True)
         for wrong, why in (
             (np.isnan(low) | np.isnan(high), "hold nan: use -inf, inf or None"),
             (low > high, "are crossed: swap them"),
@@ -274,13 +222,14 @@ class Parameters:
                 f"starts[{number}] has the structure {tree_util.tree_structure(x)}, but x0 has "
                 f"{self.layout.tree}: give trees like x0."
             )
-        other = Layout(x)
-        if other.shapes != self.layout.shapes:
+        leaves = tree_util.tree_leaves(x)
+        shapes = [np.shape(leaves[i]) for i in self.layout.moving]
+        if shapes != self.layout.shapes:
             raise ValueError(
-                f"starts[{number}] has leaves of shapes {other.shapes}, but x0 has "
+                f"starts[{number}] has leaves of shapes {shapes}, but x0 has "
                 f"{self.layout.shapes}: give trees like x0."
             )
-        row = other.start
+        row = self.layout.row(x, f"starts[{number}]")
         good = np.isfinite(row) & (row >= self.user_lower) & (row <= self.user_upper)
         bad = ~(good & ((row > 0) | ~self.log)) & self.free
         if bad.any():

@@ -73,7 +73,7 @@ def _drawn(parameters: Parameters, rng: np.random.Generator, number: int) -> Flo
 def _seed(key: Any) -> Any:
     """Plain integers of a key."""
     if is_integer(key):
-        return int(key)
+        return int(key) if key >= 0 else int(key) % 2**64
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     bits = np.asarray(key)

@@ -15,7 +15,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import check_positive
-from jaxfd.optim._fits.parameters import spread
+from jaxfd.optim._rows import real_array, spread
 
 Rows = Float[np.ndarray, "*k m"]
 
@@ -38,7 +38,8 @@ class Weighing:
     Args:
         like: what the function returns, a pytree of shapes.
         data: what is subtracted from it, if anything.
-        sigma: standard deviations of the residuals, or their covariance; None for ones.
+        sigma: standard deviations of the residuals, or their covariance, in the order of their
+            leaves; None for ones.
         loss: the robust loss.
         f_scale: where residuals begin to be outliers.
 
@@ -61,7 +62,8 @@ class Weighing:
         self._root: Float[np.ndarray, "m m"] | None = None
         if sigma is not None:
             self._errors(sigma)
-        if not (callable(loss) or loss == "linear" or loss in _LOSSES):
+        named = isinstance(loss, str) and (loss == "linear" or loss in _LOSSES)
+        if not (callable(loss) or named):
             raise ValueError(
                 f"loss must be 'linear', {', '.join(map(repr, _LOSSES))} or a function, got "
                 f"{loss!r}."
@@ -72,27 +74,34 @@ class Weighing:
                 f"f_scale must be one number, got the shape {np.shape(f_scale)}: give residuals "
                 "errors of their own by sigma."
             )
-        self.robust = loss != "linear"
+        self.robust = not named or loss != "linear"
         self._scale = float(f_scale)
         own = _rho_of(loss) if callable(loss) else None
         self._rho = own or _LOSSES.get(loss if isinstance(loss, str) else "")
 
-    def _row(self, spec: Any, what: str) -> Float[np.ndarray, "m"]:
+    def _row(self, spec: Any, what: str, exact: bool = False) -> Float[np.ndarray, "m"]:
         """One number for each residual."""
-        leaves = spread(spec, self.like, np.nan, what)
+        if exact and len(self._shapes) > 1 and tree_util.all_leaves([spec]):
+            raise ValueError(
+                f"{what} is one array, but residuals returns {self._tree}: give a tree like that."
+            )
+        leaves = spread(spec, self.like, np.nan, what, whose="residuals")
         parts = []
         for value, shape in zip(leaves, self._shapes, strict=True):
-            try:
-                parts.append(np.broadcast_to(np.asarray(value, float), shape).reshape(-1))
-            except (TypeError, ValueError):
+            array = real_array(value, what)
+            if array.shape not in (shape, *(() if exact else ((),))):
+                give = (
+                    "an array of that shape" if exact else "one number, or an array of that shape"
+                )
                 raise ValueError(
-                    f"{what} has the shape {np.shape(value)} for residuals of shape {shape}: give "
-                    "one number, or an array of that shape."
-                ) from None
+                    f"{what} has the shape {array.shape} for residuals of shape {shape}: give "
+                    f"{give}."
+                )
+            parts.append(np.broadcast_to(array, shape).reshape(-1))
         return np.concatenate(parts)
 
     def _data(self, data: Any) -> Float[np.ndarray, "m"]:
-        row = self._row(data, "data")
+        row = self._row(data, "data", exact=True)
         if not np.isfinite(row).all():
             raise ValueError(
                 "data must be finite: leave missing values out of data and model alike."
@@ -101,8 +110,8 @@ class Weighing:
 
     def _errors(self, sigma: Any) -> None:
         m = self.count
-        if len(self._shapes) == 1 and np.shape(sigma) == (m, m) and self._shapes[0] != (m, m):
-            matrix = np.asarray(sigma, float)
+        if _is_array(sigma, (m, m)) and (m, m) not in self._shapes:
+            matrix = real_array(sigma, "sigma")
             try:
                 far = 1e-8 * float(np.max(np.abs(matrix), initial=0.0))
                 if not np.allclose(matrix, matrix.T, rtol=1e-5, atol=far):
@@ -177,6 +186,13 @@ class Weighing:
             parts.append(row[start:stop].reshape(shape))
             start = stop
         return tree_util.tree_unflatten(self._tree, parts)
+
+
+def _is_array(value: Any, shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(np.shape(value) == shape)
+    except ValueError:  # lists of several lengths
+        return False
 
 
 def _rho_of(loss: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,3 +12,10 @@ from jaxfd.optim._rows.evaluator import (
 from jaxfd.optim._rows.host_function import learnt as learnt, of_box as of_box
 from jaxfd.optim._rows.keeper import Keeper as Keeper
 from jaxfd.optim._rows.layout import Layout as Layout
+from jaxfd.optim._rows.spread import (
+    fitted as fitted,
+    pair_of as pair_of,
+    real_array as real_array,
+    spread as spread,
+    whole_bounds as whole_bounds,
+)

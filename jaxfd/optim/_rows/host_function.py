@@ -168,8 +168,7 @@ class _Learnt:
         shapes = [np.shape(array) for array in arrays]
         if self._tree is None:
             self._tree, self._shapes = tree, shapes
-            structs = [jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype) for a in arrays]
-            self.like = tree_util.tree_unflatten(tree, structs)
+            self.like = _structs(tree, arrays)
         elif tree != self._tree or shapes != self._shapes:
             was, came = (", ".join(map(str, s)) if s else "nothing" for s in (self._shapes, shapes))
             raise ValueError(
@@ -177,7 +176,14 @@ class _Learnt:
                 f"{was} ({self._tree}) at its first call: return the same at every point (NaN for "
                 "what cannot be computed)."
             )
+        if any(np.asarray(array).dtype.kind not in "fV" for array in arrays):
+            check_real_output(_structs(tree, arrays), self._role, self.__name__)
         return tree_util.tree_unflatten(tree, arrays)
+
+
+def _structs(tree: Any, arrays: Sequence[Any]) -> PyTree:
+    structs = [jax.ShapeDtypeStruct(np.shape(a), np.asarray(a).dtype) for a in arrays]
+    return tree_util.tree_unflatten(tree, structs)
 
 
 def _floating(leaf: Any) -> Any:

@@ -14,6 +14,7 @@ from jax import tree_util
 from jaxtyping import Float, PyTree
 
 from jaxfd._arrays import cut, entry_names, is_array
+from jaxfd.optim._rows.spread import real_array
 from jaxfd.optim._state import key_bits
 
 
@@ -32,8 +33,7 @@ class Layout:
         self._leaves, self.tree = tree_util.tree_flatten(x)
         self.moving = [i for i, leaf in enumerate(self._leaves) if _is_real(leaf)]
         self.shapes = [np.shape(self._leaves[i]) for i in self.moving]
-        parts = [np.asarray(self._leaves[i], np.float64).reshape(-1) for i in self.moving]
-        self.start: np.ndarray = np.concatenate(parts) if parts else np.zeros(0)
+        self.start: np.ndarray = self.row(x, "x0")
 
         others = [leaf for i, leaf in enumerate(self._leaves) if i not in self.moving]
         self.fixed: tuple[Any, ...] | None = tuple(map(_exact, others))
@@ -58,10 +58,18 @@ class Layout:
             whole[i] = np.zeros(shape)
         return entry_names(tree_util.tree_unflatten(self.tree, whole))
 
-    def row(self, x: PyTree) -> Float[np.ndarray, "n"]:
-        """The numbers of a pytree of the same structure, where this one has real leaves."""
+    def row(self, x: PyTree, what: str = "x") -> Float[np.ndarray, "n"]:
+        """The numbers of a pytree of the same structure, where this one has real leaves.
+
+        Args:
+            x: the pytree.
+            what: what errors call it.
+
+        Raises:
+            TypeError, ValueError: it holds something else there, or masked numbers.
+        """
         leaves = tree_util.tree_leaves(x)
-        parts = [np.asarray(leaves[i], np.float64).reshape(-1) for i in self.moving]
+        parts = [real_array(leaves[i], what).reshape(-1) for i in self.moving]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def build(self, leaves: Sequence[Any]) -> PyTree:
