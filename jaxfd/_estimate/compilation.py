@@ -15,9 +15,9 @@ import jax
 from jax import tree_util
 
 from jaxfd._arrays import Static, is_array
-from jaxfd._estimate.estimation import Estimation, ValueNeededError
+from jaxfd._estimate.estimation import Estimation, HeldBoxError, ValueNeededError
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.searched import HostSearch, is_eager
+from jaxfd._estimate.searched import HostSearch, is_eager, looks_again
 from jaxfd._estimate.task import Task
 from jaxfd._functions import Subject
 from jaxfd._methods import Method
@@ -53,6 +53,14 @@ class Compilation:
         self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs = Needs()
     ) -> Any:
         """Runs a task; its result is frozen."""
+        try:
+            return self._chosen(task, args, kwargs, method, needs)
+        except HeldBoxError:
+            # Now it is known that there is one.
+            return self._chosen(task, args, kwargs, method, needs)
+
+    def _chosen(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
+        """Runs a task, with those integers traced that may be."""
         flat, tree = tree_util.tree_flatten((args, kwargs))
         whole = [i for i, leaf in enumerate(flat) if type(leaf) is int]
         if not whole:
@@ -118,7 +126,8 @@ class Compilation:
         A power of a complex number is exact for a known exponent only, and what is refused for its
         dtype is to be refused as it came. A search has its numbers at hand.
         """
-        if method.imaginary or method.searches:
+        looks = bool(self._estimation.boxes) and looks_again(task, method)
+        if method.imaginary or method.searches or looks:
             return None
         if task.everything or task.allow_int:
             return set()
@@ -160,7 +169,7 @@ class _Program:
 
         self._estimation = estimation
         self._kernel = jax.jit(estimate, static_argnums=(0, 1, 6))
-        self._search = HostSearch(estimation.outputs)
+        self._search = HostSearch(estimation.outputs, estimation.shape, estimation.boxes)
 
     def __call__(
         self, task: Task, whole: bool, args: Any, kwargs: Any, method: Method, needs: Needs
@@ -168,11 +177,19 @@ class _Program:
         inputs = (args, kwargs, method, needs)
         # What weighs bars takes long to compile, and less to run.
         weighs = task.barred and not (method.random or method.imaginary)
-        if (method.searches or weighs) and is_eager(inputs):
-            found = self._search.run(task, *inputs)
+        searches, looks = method.searches or weighs, looks_again(task, method)
+        run = self._estimation.run
+        if (searches or looks) and is_eager(inputs):
+            found = self._search.run(task, *inputs) if searches else None
             if found is not None:
                 return found
-        return self._estimation.run(self._kernel, task, whole, *inputs)
+            if looks and not (searches or self._estimation.boxes):
+                return run(self._kernel, task, whole, *inputs, alone=True)
+            if looks or method.searches:
+                found = run(self._search.compose, task, whole, *inputs)
+            if found is not None:
+                return found
+        return run(self._kernel, task, whole, *inputs)
 
 
 def _owners(args: Sequence[Any], kwargs: dict[str, Any], wanted: Sequence[int]) -> list[_Owner]:

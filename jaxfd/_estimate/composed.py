@@ -138,6 +138,7 @@ def composed(
     eps: float,
     inside: bool,
     traced: bool,
+    shape: Callable[[TracedFunction, Asked], Any] | None = None,
 ) -> Any:
     """Runs an estimate of a program with black boxes inside.
 
@@ -150,9 +151,10 @@ def composed(
         inside: whether a program of the user's is being traced, so that nobody can look at what
             the boxes returned and estimate anew.
         traced: whether all this is traced, be it for a program of our own.
+        shape: what tells shapes and dtypes of the result; None for ``run``, which JAX can trace.
     """
     if holds_float32(program.closed):
-        like = jax.eval_shape(lambda: run(program, asked))
+        like = shape(program, asked) if shape else jax.eval_shape(lambda: run(program, asked))
         program = in_double(program)
         with jax.enable_x64(True):
             asked = asked.wider()

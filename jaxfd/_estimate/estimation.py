@@ -43,7 +43,7 @@ from jaxfd._jaxpr import (
     largest_whole,
     trace,
 )
-from jaxfd._methods import Method
+from jaxfd._methods import Central, Method
 from jaxfd._places import Kernel, calls_host, members
 from jaxfd._primitives import gathered, in_pieces
 from jaxfd._system import host_calls
@@ -61,6 +61,10 @@ _CONCRETE = (
 
 class ValueNeededError(Exception):
     """A function does not do with a traced integer what it does with its value."""
+
+
+class HeldBoxError(Exception):
+    """A function holds a black box, and what is asked is better looked at on the host."""
 
 
 class Estimation:
@@ -82,6 +86,7 @@ class Estimation:
         self.most = 0 if subject.asks else np.iinfo(np.int32).max
         self.boxes = Boxes()
         self._inside = False  # whether the kernel that is traced next is part of another program
+        self._alone = False  # whether it is only for a function that holds no black box
 
     def run(
         self,
@@ -92,6 +97,7 @@ class Estimation:
         kwargs: Any,
         method: Method,
         needs: Needs,
+        alone: bool = False,
     ) -> Any:
         """Runs a task by a kernel; its result is frozen.
 
@@ -103,8 +109,10 @@ class Estimation:
             kwargs: the keyword arguments, frozen.
             method: how derivatives are estimated.
             needs: what the task needs besides.
+            alone: whether a black box that is found inside raises HeldBoxError.
         """
         inputs = (args, kwargs, method, needs)
+        self._alone = alone
         if self.boxes.none:
             result = kernel(task, whole, *inputs, 0.0)
             if self.boxes.none:
@@ -165,6 +173,8 @@ class Estimation:
         asked, boxes = Asked(arguments, method, needs), self.boxes.find(program)
         run = functools.partial(self._in_kernel, task)
         if boxes:
+            if self._alone:
+                raise HeldBoxError
             traced = self._compiled or self._inside
             return composed(run, program, asked, boxes, eps, self._inside, traced)
         return run(program, asked)
@@ -217,6 +227,11 @@ class Estimation:
             if place.one_call or apart or not (self._compiled and task.fills):
                 return task.run(place, call)
             return in_pieces(lambda: task.run(place, call), members, largest)
+
+    def shape(self, task: Task, program: TracedFunction, asked: Asked) -> Any:
+        """The result of a task in shapes and dtypes, which methods of no search tell quickest."""
+        asked = asked._replace(method=Central()) if asked.method.searches else asked
+        return jax.eval_shape(lambda: self._in_kernel(task, program, asked))
 
     def outputs(
         self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any

@@ -39,6 +39,10 @@ class FirstOrder(Task):
         return self.error
 
     @property
+    def higher(self) -> bool:
+        return self.derivative is not None and self.derivative > 1
+
+    @property
     def sampled(self) -> bool:
         return self.derivative is None
 
@@ -46,7 +50,7 @@ class FirstOrder(Task):
         self.check_output(call, self.scalar, real=self.error)
         valued = self.value or self.error
         wish = Wish(valued or self.has_aux, self.error, self.derivative)
-        if self.derivative is not None and self.derivative > 1:
+        if self.higher:
             self.check_real(call)
             found = higher_derivatives(place, call, wish)
         else:

@@ -2,31 +2,45 @@
 
 A method that decides by what it has seen where to look next takes many steps, and inside a kernel
 each is compiled with a copy of the user's function. Where a call is made eagerly its numbers are
-there to be looked at: the steps run in NumPy, and one compiled function evaluates all points. Must
-not know what a method does.
+there to be looked at: the steps run in NumPy, and one compiled function evaluates all points. A
+composition with a black box inside is looked at as a black box is, so that noise does not drown
+its second derivatives unseen. Must not know what a method does.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxfd._arrays import Parts, as_jax, has_tracers, is_array, is_tracing, thaw
+from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import boxes_for
 from jaxfd._estimate.task import Call, Task
-from jaxfd._jaxpr import TracedFunction, bound, full_precision, program_of_jaxpr
-from jaxfd._methods import Method
-from jaxfd._places import Batches, Device, calls_host
+from jaxfd._jaxpr import (
+    TracedFunction,
+    bound,
+    full_precision,
+    holds_float32,
+    in_double,
+    program_of_jaxpr,
+)
+from jaxfd._methods import Method, StencilMethod, is_default
+from jaxfd._places import Batches, Crossings, Device, Place, Relay, calls_host
 
 # ``(task, real leaves, frozen args, frozen kwargs, cotangents) -> (out, frozen aux)``
 Outputs = Callable[[Task, Sequence[Any], Any, Any, Any], tuple[Any, Any]]
+# ``(task, function, asked) -> result`` in shapes and dtypes alone
+Shape = Callable[[Task, TracedFunction, Asked], Any]
 
+# Compositions that are kept.
+_KEPT = 64
 
 # With more numbers than these, entries times outputs, compiling the steps of a search pays at once.
 _MOST = 2**20
@@ -39,48 +53,91 @@ _REAL = Method()
 
 
 class HostSearch:
-    """Runs tasks on the host whose method searches.
+    """Runs tasks on the host that decide by what they have seen what to look at next.
 
     Args:
         outputs: the function, as a task sees it.
+        shape: what tells shapes and dtypes of a task's result.
+        boxes: the black boxes inside, as far as they are known.
     """
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: Outputs, shape: Shape, boxes: Boxes) -> None:
         # Kept by JAX, so that each function is traced once for its shapes and for all batches.
         self._traced = jax.jit(outputs, static_argnums=0)
         self._batches = Batches(self._program)
+        self._crossings = Crossings()
+        self._shape, self._boxes = shape, boxes
+        self._compositions: OrderedDict[int, _Composition] = OrderedDict()
 
     def run(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
-        """Runs a task; see `Program.run`.
+        """Runs a task on a function that holds no black box; see `Program.run`.
 
         Returns:
             What the task does; None where the call is better made inside of a kernel, since the
             function reaches out of itself, or since there are too many numbers.
         """
+        case = self._case(task, args, kwargs, method, needs)
+        if case is None or calls_host(case.traced.jaxpr):
+            return None
+        program = case.program
+        place = Device(self._batches, task, program, case.rest, task.schedule, case.home)
+        return _on_device(_run(task, program, case.asked, place), case.home)
+
+    def compose(
+        self,
+        task: Task,
+        whole: bool,
+        args: Any,
+        kwargs: Any,
+        method: Method,
+        needs: Needs,
+        eps: float,
+    ) -> Any:
+        """Runs a task on a function that does hold one, or returns None; see `Estimation.run`."""
+        del whole
+        case = self._case(task, args, kwargs, method, needs)
+        if case is None or not calls_host(case.traced.jaxpr):
+            return None
+        make = self._composition(case.traced)
+
+        def run(program: TracedFunction, asked: Asked) -> Any:
+            place = Relay(self._crossings, make, program, case.rest, task.schedule)
+            return _run(task, program, asked, place)
+
+        def shape(program: TracedFunction, asked: Asked) -> Any:
+            if make.like is None:
+                make.like = self._shape(task, program, asked)
+            return make.like
+
+        boxes = self._boxes.find(case.program)
+        found = composed(run, case.program, case.asked, boxes, eps, False, False, shape)
+        return _on_device(found, case.home)
+
+    def _case(
+        self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs
+    ) -> _Case | None:
+        """A call, or None where it is better made inside of a kernel."""
         rest = jax.tree.map(_as_array, (args, kwargs, needs.cotangents))
         arguments = task.bind(thaw(rest[0]), thaw(rest[1]))
         traced, inputs = self._trace(task, rest)
         if _reaches_out(traced.jaxpr, inputs):
             return None
         program = _bound(traced, rest)
-        leaves = jax.device_get(arguments.leaves)
-        parts = real_parts(task, leaves)
-        if _count(parts.real) * _count(program.out) > _MOST:
+        real = real_parts(task, arguments.leaves).real
+        if _count(real) * _count(program.out) > _MOST:
             return None
-        call = Call(
-            arguments=arguments,
-            parts=parts,
-            boxes=boxes_for(np, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=program.out,
-            out_tree=program.out_tree,
-            aux_tree=program.aux_tree,
-        )
         home = next(iter(_homes(jax.tree.leaves((rest, method, needs)))), None)
-        place = Device(self._batches, task, program, rest, task.schedule, home)
-        with np.errstate(all="ignore"):
-            return _on_device(task.run(place, call), home)
+        return _Case(traced, program, rest, Asked(arguments, method, needs), home)
+
+    def _composition(self, traced: Any) -> _Composition:
+        """What is kept of a traced composition: JAX has one trace for equal calls."""
+        key = id(traced.jaxpr)
+        if key not in self._compositions:
+            self._compositions[key] = _Composition(traced)
+        self._compositions.move_to_end(key)
+        while len(self._compositions) > _KEPT:
+            self._compositions.popitem(last=False)
+        return self._compositions[key]
 
     def _trace(self, task: Task, rest: Any) -> tuple[Any, int]:
         """The function traced, of real leaves and of all arrays; and how many these are."""
@@ -93,6 +150,67 @@ class HostSearch:
     def _program(self, task: Task, rest: Any) -> TracedFunction:
         """The function, with all that is not moved among its constants."""
         return _bound(self._trace(task, rest)[0], rest)
+
+
+class _Case(NamedTuple):
+    """A call on the host.
+
+    Attributes:
+        traced: the function, of real leaves and of all arrays.
+        program: the same of real leaves.
+        rest: what is not moved.
+        asked: what it is asked for.
+        home: the device that the arguments are committed to, where they are to one.
+    """
+
+    traced: Any
+    program: TracedFunction
+    rest: Any
+    asked: Asked
+    home: Any
+
+
+class _Composition:
+    """A composition of what is not moved: ``rest -> function``, in float64 if it needs to be.
+
+    Attributes:
+        like: shapes and dtypes of the task's result, once they are known.
+
+    Args:
+        traced: the function, traced; it is held, so that its identity stands for it.
+    """
+
+    def __init__(self, traced: Any) -> None:
+        self._traced = traced
+        self.like: Any = None
+
+    def __call__(self, rest: Any) -> TracedFunction:
+        program = _bound(self._traced, rest)
+        return in_double(program) if holds_float32(program.closed) else program
+
+
+def _run(task: Task, program: TracedFunction, asked: Asked, place: Place) -> Any:
+    """Runs a task on the host."""
+    arguments, method, needs = asked
+    parts = real_parts(task, jax.device_get(arguments.leaves))
+    call = Call(
+        arguments=arguments,
+        parts=parts,
+        boxes=boxes_for(np, arguments, parts, needs),
+        method=method,
+        needs=needs,
+        out=program.out,
+        out_tree=program.out_tree,
+        aux_tree=program.aux_tree,
+    )
+    with np.errstate(all="ignore"):
+        return task.run(place, call)
+
+
+def looks_again(task: Task, method: Method) -> bool:
+    """Whether an estimate looks for noise in what it has seen, and then searches."""
+    fixed = isinstance(method, StencilMethod) and not method.imaginary
+    return task.higher and fixed and is_default(method.step)
 
 
 def _bound(traced: Any, rest: Any) -> TracedFunction:
@@ -117,16 +235,14 @@ def is_eager(*trees: Any) -> bool:
 
 
 def _reaches_out(closed: Any, inputs: int) -> bool:
-    """Whether a function needs what is only known inside of a kernel, or calls the host.
+    """Whether a function needs what is only known inside of a kernel, or has effects.
 
     Args:
         closed: its jaxpr. What it closes over that is being traced is a constant, or an input more.
         inputs: how many inputs it should have.
     """
     traced = any(isinstance(c, jax.core.Tracer) for c in closed.consts)
-    return (
-        traced or len(closed.jaxpr.invars) != inputs or bool(closed.effects) or calls_host(closed)
-    )
+    return traced or len(closed.jaxpr.invars) != inputs or bool(closed.effects)
 
 
 def _homes(leaves: Sequence[Any]) -> set[Any]:

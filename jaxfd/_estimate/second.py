@@ -38,6 +38,10 @@ class Hessian(Task):
     def barred(self) -> bool:
         return self.error
 
+    @property
+    def higher(self) -> bool:
+        return True
+
     def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=False)
         parts = call.parts
@@ -97,6 +101,10 @@ class Hessian(Task):
 @dataclasses.dataclass(frozen=True)
 class HessianVector(Task):
     """A Hessian times a vector: the gradient's difference along the tangent."""
+
+    @property
+    def higher(self) -> bool:
+        return True
 
     def run(self, place: Place, call: Call) -> Any:
         self.check_output(call, scalar=True)

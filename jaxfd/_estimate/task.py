@@ -106,6 +106,11 @@ class Task(abc.ABC):
         return False
 
     @property
+    def higher(self) -> bool:
+        """Whether second derivatives or higher ones are made, which noise drowns first."""
+        return False
+
+    @property
     def contracted(self) -> bool:
         """Whether outputs are contracted with the cotangents in `Needs`."""
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,11 @@ from jax import tree_util
 
 from jaxfd._arrays import freeze, is_array, thaw
 from jaxfd._estimate.compilation import Compilation
-from jaxfd._estimate.estimation import Estimation
+from jaxfd._estimate.estimation import Estimation, HeldBoxError
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder
+from jaxfd._estimate.searched import is_eager, looks_again
 from jaxfd._estimate.task import Task
 from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
 from jaxfd._methods import Central, Method
@@ -60,7 +62,9 @@ class TracedProgram(Program):
         if not self._compiled:
             estimation = Estimation(Subject(Holder(self.fun), None), self.name, compiled=False)
             inputs = (freeze(args), freeze(kwargs), method, needs)
-            return thaw(estimation.run(estimation, task, False, *inputs))
+            alone = looks_again(task, method) and is_eager(inputs)
+            with contextlib.suppress(HeldBoxError):
+                return thaw(estimation.run(estimation, task, False, *inputs, alone=alone))
         compilation = self._kept or self._find()
         if not _is_keepable(args, kwargs):
             compilation = self._alone()

@@ -10,6 +10,7 @@ from jaxfd._places.hostfunction import (
 )
 from jaxfd._places.kernel import Kernel as Kernel, calls_host as calls_host
 from jaxfd._places.place import Place as Place, Reduce as Reduce
+from jaxfd._places.relay import Crossings as Crossings, Relay as Relay
 from jaxfd._places.schedule import (
     Schedule as Schedule,
     batch_size as batch_size,

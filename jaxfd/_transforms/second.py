@@ -33,7 +33,8 @@ def hessian(
     Symmetry is used: ``n^2 + n + 1`` evaluations for ``Central()``, ``(n + 1)(n + 2) / 2`` for
     ``Forward()``. ``Adaptive()`` finds steps that suit the noise, in 24 evaluations an entry and 32
     a pair for most functions, 60 and 96 at most. Of a `blackbox` whose noise drowns the default
-    step (values of one pair that contradict each other show it) the same is done unasked.
+    step (values of one pair that contradict each other show it) the same is done unasked; of a
+    function with a `blackbox` inside only outside of ``jit`` and ``vmap``.
 
     Args:
         fun: a function that returns a real array or a pytree of them.
