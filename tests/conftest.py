@@ -30,7 +30,7 @@ _QUICK_COMPILATION = (
 
 
 def pytest_configure(config):
-    """Compiles quickly, and keeps what is compiled for the other worker and for the next run.
+    """Compiles quickly, and keeps what is compiled for the other workers and for the next run.
 
     The heavy tests, which run for long, are compiled as users' programs are, and so is everything
     with another JAX.
