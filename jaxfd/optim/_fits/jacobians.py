@@ -6,22 +6,20 @@ looks suspicious or steps fail. This room must not know how steps are chosen.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Generator
 
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd.optim._fits.central import CentralDifferences
+from jaxfd.optim._fits.closer import Line
 from jaxfd.optim._fits.model import ResidualModel
 from jaxfd.optim._fits.rounding import drowned
 from jaxfd.optim._fits.scatter import NOISE, Scatter
-from jaxfd.optim._fits.slopes import FARTHEST, Rows, Searching, Slopes, Talk
+from jaxfd.optim._fits.slopes import Rows, Searching, Slopes, Talk
+from jaxfd.optim._fits.straight import Straight
 from jaxfd.optim._status import Status
 
-# Central differences without noise.
-_CENTRAL = 6e-6
-# Steps of order four, and how alike columns must be for them.
-_WIDE, _HARD = 5e-4, 1e-4
 # How far beside a point its noise is looked at, in shares of an entry's size.
 _BESIDE = 1e-7
 # How often steps grow where a difference is drowned.
@@ -38,6 +36,8 @@ class Differences:
     def __init__(self, search: Searching) -> None:
         self._search = search
         self._scatter = Scatter(search)
+        self._straight = Straight(search)
+        self._central = CentralDifferences(search, self._scatter, self._straight)
 
     def _model(self) -> ResidualModel:
         assert self._search.model is not None
@@ -98,8 +98,8 @@ class Differences:
 
         Args:
             r: the residuals at the start.
-            rows: at points beside it.
-            h: the steps.
+            rows: at points beside it; closer ones where steps are too long for an entry.
+            h: the steps, like those.
             coarser: whether values turned out to be coarser than assumed.
             first: which entry the first of these points moves.
         """
@@ -113,9 +113,14 @@ class Differences:
         if height > 0 and coarse > NOISE * height:
             self._scatter.suit(coarse, height)
         elif coarser or steep:
-            k = steep[0] if steep else 0
-            second = yield (search.u + 2 * h[first + k] * np.eye(len(h))[first + k : first + k + 1])
-            self._scatter.in_a_row(r, rows[k], second[0])
+            for k in steep or [0]:
+                step = h[first + k] * np.eye(len(h))[first + k]
+                second = yield (search.u + 2 * step)[None]
+                line = Line(step, 2.0, rows[k], second[0])
+                look = yield from self._scatter.in_a_row(search.u, r, line)
+                if look is None or not look.smooth:
+                    break
+                rows[k], h[first + k] = look.line.one, look.line.step[first + k]
         return self._scatter.share > before or coarser
 
     def around(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n n"]:
@@ -135,16 +140,28 @@ class Differences:
         search, model = self._search, self._model()
         u, r, n = model.u, model.r, len(model.u)
         if central:
-            yield from self._central()
+            yield from self._central.renew()
         else:
             h = self._steps(u, self._scatter.share)
             points = u + np.diag(h)
             noisy = search.noise > 0 and measure
             if noisy:
                 points = np.concatenate([points, (u + h)[None]])
-            rows = yield points
+            rows = (yield points).copy()
+            shorter = False
+            if search.noise > 0:
+                share = self._scatter.share
+                shorter, more = yield from self._straight.forwards(u, r, h, rows[:n], share)
+                if more > 0:
+                    self._scatter.suit(more, float(np.linalg.norm(r)))
+            if noisy and shorter:
+                rows[n:] = yield (u + h)[None]
             if noisy:
-                self._scatter.together(r, (rows[:n] - r).sum(0), rows[n], n)
+                change = (rows[:n] - r).sum(0)
+                look = yield from self._scatter.together(u, r, h, change, rows[n])
+                if look is not None and look.smooth:
+                    yield from self.renew(measure=False)
+                    return
             yield from self._weigh_forward(u, r, h, rows[:n])
         self._renew_model()
 
@@ -163,22 +180,23 @@ class Differences:
         slopes = search.slopes
         if slopes is None or slopes.u is not model.u or slopes.central:
             return False
-        before, n = self._scatter.share, len(model.u)
+        before, extent, n = self._scatter.share, search.extent, len(model.u)
         # All entries at once: noise may follow any of them.
         h = np.where(search.lost, 0.0, slopes.steps)
         rows = yield (model.u + (h if n > 1 else 2 * h))[None]
+        change = (slopes.jacobian * h).sum(1)
         if n > 1:
-            change = (slopes.jacobian * h).sum(1)
-            self._scatter.together(model.r, change, rows[0], n)
+            yield from self._scatter.together(model.u, model.r, h, change, rows[0])
         else:
-            self._scatter.in_a_row(model.r, model.r + slopes.jacobian[:, 0] * h[0], rows[0])
-        return self._scatter.share > 2 * before
+            line = Line(h, 2.0, model.r + change, rows[0])
+            yield from self._scatter.in_a_row(model.u, model.r, line)
+        return self._scatter.share > 2 * before or bool((search.extent < extent).any())
 
     def measure_again(self) -> Talk:
         """Spends two evaluations beside the centre on the noise as it is there."""
         search, model = self._search, self._model()
         u = model.u
-        h = _BESIDE * search.sizes(u) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
+        h = _BESIDE * search.spans(u) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
         points = np.clip(np.array([u + h, u - h]), search.lower, search.upper)
         rows = yield points
         bend = float(np.linalg.norm(rows[0] - 2 * model.r + rows[1]))
@@ -189,7 +207,7 @@ class Differences:
     def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:
         """Steps with a sign: forwards where there is room."""
         search = self._search
-        h = share * search.sizes(u)
+        h = share * search.spans(u)
         above, below = search.upper - u, u - search.lower
         h = np.minimum(h, np.maximum(above, below) / 2)
         h = np.where((above >= 2 * h) | (above >= below), h, -h)
@@ -243,93 +261,3 @@ class Differences:
             rows[which], h[which] = found[np.isfinite(found).all(1)], new[which]
             if len(which) < small.sum():
                 return
-
-    def _central(self) -> Talk:
-        """Differences from both sides; where parameters are hard to tell apart, of order four."""
-        yield from self._both_sides()
-        slopes = self._search.slopes
-        if slopes is None or self._search.noise > 0 or self._search.lost.any():
-            return
-        length = np.linalg.norm(slopes.jacobian, axis=0)
-        unit = slopes.jacobian / np.where(length > 0, length, 1.0)
-        s = np.linalg.svd(unit[:, length > 0], compute_uv=False)
-        if s.size and s[-1] < _HARD * s[0]:
-            yield from self._four_points()
-
-    def _four_points(self) -> Talk:
-        """Central differences of order four, where walls leave room and nothing fails."""
-        search, model = self._search, self._model()
-        u, slopes = model.u, search.slopes
-        assert slopes is not None
-        h = (u + _WIDE * search.sizes(u)) - u
-        room = np.minimum(search.upper - u, u - search.lower) >= 2 * h
-        if not room.any():
-            return
-        parts = [(u + np.diag(k * h))[room] for k in (-2, -1, 1, 2)]
-        rows = yield np.concatenate(parts)
-        a, b, c, d = rows.reshape(4, int(room.sum()), -1).transpose(0, 2, 1)
-        found = (8 * (c - b) - (d - a)) / (12 * h[room])
-        known = np.isfinite(found).all(0)
-        blur = (search.eps() * search.heights(slopes.jacobian))[:, None] / h[room]
-        jacobian, error = slopes.jacobian.copy(), slopes.error.copy()
-        which = np.flatnonzero(room)[known]
-        with np.errstate(invalid="ignore"):
-            gap = np.abs(found - (c - b) / (2 * h[room]))
-        jacobian[:, which] = found[:, known]
-        error[:, which] = (gap * _WIDE + blur)[:, known]
-        search.slopes = dataclasses.replace(slopes, jacobian=jacobian, error=error)
-
-    def _pairs(
-        self, u: Float[np.ndarray, "n"], share: float
-    ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-        """Two steps of each entry, to both sides where walls allow it; and their size."""
-        search = self._search
-        h = share * search.sizes(u)
-        above, below = search.upper - u, u - search.lower
-        both = (above >= h) & (below >= h)
-        side = np.where(above >= below, 1.0, -1.0)
-        h = np.where(both, h, np.minimum(h, np.maximum(above, below) / 2))
-        one = np.where(both, h, side * h)
-        two = np.where(both, -h, 2 * side * h)
-        return (u + one) - u, (u + two) - u, h
-
-    def _both_sides(self) -> Talk:
-        """Differences from both sides, or where a wall or a failure forbids, from one."""
-        search, model = self._search, self._model()
-        u, r, n = model.u, model.r, len(model.u)
-        height = float(np.linalg.norm(r))
-        noise = max(search.eps(), search.noise / height if height > 0 else 0.0)
-        share = min(max(_CENTRAL, noise ** (1 / 3)), 2 * FARTHEST)
-        one, two, h = self._pairs(u, share)
-        rows = yield np.concatenate([u + np.diag(one), u + np.diag(two)])
-        ahead, back = rows[:n].copy(), rows[n:].copy()
-        for _ in range(_GROWTHS):
-            small = drowned(search, u, r, one, ahead, share)
-            if not small.any():
-                break
-            fresh = self._pairs(u, share)
-            points = [(u + np.diag(t))[small] for t in fresh[:2]]
-            found = yield np.concatenate(points)
-            ahead[small], back[small] = np.split(found, 2)
-            one, two, h = (
-                np.where(small, new, old) for new, old in zip(fresh, (one, two, h), strict=True)
-            )
-        if search.noise == 0 and self._scatter.shows(u, r, ahead, back):
-            yield from self._both_sides()
-            return
-        first, second = ahead.T, back.T
-        known = np.isfinite(first).all(0), np.isfinite(second).all(0)
-        with np.errstate(all="ignore"):
-            s1, s2 = (first - r[:, None]) / one, (second - r[:, None]) / two
-            # Exact for parabolas, whichever the two steps are.
-            jacobian = (s1 * two - s2 * one) / (two - one)
-            bend = np.abs(s1 - s2)
-        jacobian = np.where(known[0] & known[1], jacobian, np.where(known[0], s1, s2))
-        lost: np.ndarray = np.asarray(~known[0] & ~known[1])
-        jacobian[:, lost] = model.jacobian[:, lost]
-        blur = search.eps() * search.heights(jacobian) + search.noise / len(r) ** 0.5
-        error = np.where(known[0] & known[1], bend * share, np.abs(jacobian) * share)
-        error = error + blur[:, None] / h
-        error[:, lost] = np.inf
-        search.lost = lost
-        search.slopes = Slopes(u, jacobian, error, True, h)

@@ -42,7 +42,7 @@ def drowned(
     none = np.zeros(len(u), bool)
     if search.noise > 0 or search.scale is not None:
         return none
-    size = search.sizes(u)
+    size = search.spans(u)
     change = np.linalg.norm(rows - r, axis=1)
     with np.errstate(all="ignore"):
         terms = np.abs(rows - r) / np.abs(h)[:, None] * np.abs(u)[:, None]
@@ -55,5 +55,6 @@ def drowned(
     large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
     larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
     smaller = np.maximum(search.least_sizes, search.floor * _PLAIN * np.minimum(factor, 1.0))
+    search.extent = np.where(small, np.maximum(search.extent, larger), search.extent)
     search.floor = np.where(small, larger, np.where(large, smaller, search.floor))
     return small

@@ -1,13 +1,18 @@
 """The noise of residuals, from points that lie so close together that nothing else is seen.
 
-It must not know which points are evaluated, nor when.
+What looks like noise is looked at from closer before it is believed. It must not know which
+differences are made, nor when.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Generator
+
 import numpy as np
 from jaxtyping import Float
 
+from jaxfd.optim._fits.closer import SMOOTH, Line, Look, look_closer
 from jaxfd.optim._fits.slopes import FARTHEST, STEP, Rows, Searching
 
 # A difference of more than this many times the step, in shares of the residuals, is suspicious.
@@ -16,10 +21,17 @@ _STEEP = 10.0
 NOISE = 1e-9
 # Points tell it where they scatter by more than this share of the change between them.
 _SEEN = 1e-3
-# The noise of a second difference, over the first one: that of a curve is far smaller.
-_SCATTERED = 1e-2
+# A measured noise that is so many times as large as before may be curvature.
+_GREW = 4.0
+# A line bends less than this many times the noise only where there is none.
+_LITTLE = 0.3
+# Entries that do less than this share of what the main one does on a line are not spoken of.
+_MAIN = 0.1
 
+Point = Float[np.ndarray, "n"]
 Row = Float[np.ndarray, "m"]
+# Asks for points; returns what a closer look told, if there was one.
+Judging = Generator[Float[np.ndarray, "k n"], Rows, Look | None]
 
 
 class Scatter:
@@ -45,43 +57,94 @@ class Scatter:
         size = float(np.linalg.norm(change))
         return not np.isfinite(size) or size > _STEEP * self.share * float(np.linalg.norm(r))
 
-    def in_a_row(self, r: Row, first: Row, second: Row) -> None:
-        """Takes the noise from three points in a row."""
-        bend = float(np.linalg.norm(second - 2 * first + r))
-        self._take(bend, bend / 6**0.5, r, float(np.linalg.norm(first - r)))
+    def in_a_row(self, u: Point, r: Row, line: Line) -> Judging:
+        """Takes the noise from three points in a row; what a closer look at them told, if any."""
+        bend = line.second(r)
+        return (yield from self._take(u, r, line, bend, bend / 6**0.5, line.first(r)))
 
-    def together(self, r: Row, change: Row, moved: Row, n: int) -> None:
-        """Takes the noise from a point where all entries moved, and the changes of each alone."""
-        if n > 1:
-            gap = float(np.linalg.norm(moved - r - change))
-            sigma = gap / (1.0 + n + (n - 1) ** 2) ** 0.5
-            self._take(gap, sigma, r, float(np.linalg.norm(moved - r)))
+    def together(self, u: Point, r: Row, step: Point, change: Row, moved: Row) -> Judging:
+        """Takes the noise from a point where all entries moved.
 
-    def _take(self, seen: float, sigma: float, r: Row, change: float) -> None:
-        height = float(np.linalg.norm(r))
+        Args:
+            u: the centre.
+            r: the residuals there.
+            step: how far each entry was moved.
+            change: the sum of the changes of each alone.
+            moved: the residuals where all moved.
+
+        Returns:
+            What a closer look told, if any.
+        """
+        n = len(u)
+        if n == 1:
+            return None
+        gap = float(np.linalg.norm(moved - r - change))
+        sigma = gap / (1.0 + n + (n - 1) ** 2) ** 0.5
+        line = Line(step, 2.0, moved, np.full_like(r, np.nan))
+        return (yield from self._take(u, r, line, gap, sigma, line.first(r)))
+
+    def _take(
+        self, u: Point, r: Row, line: Line, seen: float, sigma: float, change: float
+    ) -> Judging:
+        search, height = self._search, float(np.linalg.norm(r))
         if not np.isfinite(seen) or height == 0:
-            return
+            return None
         worth = sigma > NOISE * height and seen > _SEEN * change
-        if worth or self._search.noise > 0:
+        if worth and sigma > _GREW * search.noise:
+            return (yield from self.judge(u, r, line, sigma))
+        if search.noise > 0:
             self.suit(sigma, height)
+        return None
 
-    def shows(self, u: Float[np.ndarray, "n"], r: Row, ahead: Rows, back: Rows) -> bool:
-        """Whether second differences show noise, where curvature would show nothing so close by."""
+    def judge(self, u: Point, r: Row, line: Line, sigma: float) -> Judging:
+        """Looks closer at a line, and takes notice of what is seen there.
+
+        Args:
+            u: the centre.
+            r: the residuals there.
+            line: points beside it; the second may not have been asked for yet.
+            sigma: what it says of the noise, if it is noise.
+        """
+        if not np.isfinite(line.two).all():
+            point = np.clip(u + line.other * line.step, self._search.lower, self._search.upper)
+            rows = yield point[None]
+            line = dataclasses.replace(line, two=rows[0])
+            if not np.isfinite(rows).all() or line.second(r) < _LITTLE * sigma:
+                return None
+        look = yield from look_closer(self._search, u, r, line)
+        if look.smooth or look.sigma <= NOISE * float(np.linalg.norm(r)):
+            look = dataclasses.replace(look, smooth=True)
+            self._shorten(line, look)
+        else:
+            self.suit(look.sigma, float(np.linalg.norm(r)))
+        return look
+
+    def _shorten(self, line: Line, look: Look) -> None:
+        """Takes notice of how far residuals are straight along the entries that a line moves."""
+        search = self._search
+        assert search.model is not None
+        slopes = np.linalg.norm(search.model.jacobian, axis=0)
+        part = slopes * np.abs(line.step)
+        moved = (line.step != 0) & (part >= _MAIN * part.max(initial=0.0))
+        far = look.extent * np.abs(line.step)
+        search.extent = np.where(moved, np.minimum(search.extent, far), search.extent)
+
+    def suspicious(self, u: Point, r: Row, ahead: Rows, back: Rows) -> list[int]:
+        """Entries whose second differences are large for so close by, the median one first."""
         bend = np.linalg.norm(ahead + back - 2 * r, axis=1)
         own = np.isfinite(bend) & (self._search.sizes(u) <= np.abs(u))
-        own &= bend > _SCATTERED * np.linalg.norm(ahead - back, axis=1)
-        height = float(np.linalg.norm(r))
-        if not own.any() or height == 0:
-            return False
-        sigma = float(np.median(bend[own])) / 6**0.5
-        if sigma <= NOISE * height:
-            return False
-        self.suit(sigma, height)
-        return True
+        own &= bend > SMOOTH * np.linalg.norm(ahead - back, axis=1)
+        own &= bend > NOISE * 6**0.5 * float(np.linalg.norm(r))
+        which = np.flatnonzero(own)
+        which = which[np.argsort(bend[which])]
+        middle = len(which) // 2
+        return [int(k) for k in (*which[middle:], *which[:middle])]
 
     def suit(self, sigma: float, height: float) -> None:
         """Takes notice of the noise of residuals of this length, and steps as far as suits it."""
         search = self._search
+        # Between two steps of stairs nothing is seen of them.
+        sigma = max(sigma, search.coarse())
         search.noise = sigma
         # Entries were taken for larger where noise was taken for rounding.
         search.floor = search.least_sizes

@@ -161,7 +161,7 @@ class Search(Standing):
             yield from differences.measure_again()
         if gain > self.least() and not self._is_still(q):
             return False
-        if self.noise == 0 and leash == 1.0:
+        if leash == 1.0:
             yield from self._polish(q)
         if self.lost.any():
             self.end(Status.FAILED, "")

@@ -58,6 +58,7 @@ class Searching(Protocol):
     lost: Bool[np.ndarray, "n"]
     noise: float
     floor: Float[np.ndarray, "n"]
+    extent: Float[np.ndarray, "n"]
     least_sizes: Float[np.ndarray, "n"]
     usual: Float[np.ndarray, "n"]
     scale: Float[np.ndarray, "n"] | None
@@ -66,6 +67,8 @@ class Searching(Protocol):
     known: Float[np.ndarray, "m n"] | None
 
     def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
+
+    def spans(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
 
     def heights(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]: ...
 

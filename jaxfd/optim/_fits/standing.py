@@ -23,6 +23,8 @@ Rows = Float[np.ndarray, "k m"]
 
 # Units of a variable are those of its steepest slope so far, but for ones so many times as steep.
 _STALE = 1e6
+# Shares of less than this of an entry are too few of the numbers that there are around it.
+_FEWEST = 1e10 * float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass
@@ -56,6 +58,8 @@ class Standing:
         lost: entries whose differences failed on both sides.
         noise: the standard deviation of the length of the residuals, as far as is known.
         floor: how small entries are taken to be at least; see `Differences`.
+        extent: how far residuals are about straight along each entry, where that was found to be
+            less than its size; else infinite.
         refused: whether the last steps led to where runs fail.
     """
 
@@ -84,6 +88,7 @@ class Standing:
         self.lost: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.noise = 0.0
         self.floor: Float[np.ndarray, "n"] = self.least_sizes
+        self.extent: Float[np.ndarray, "n"] = np.full(len(self.u), np.inf)
         self.refused = False
         self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
@@ -107,6 +112,12 @@ class Standing:
         found: np.ndarray = np.maximum(np.where(u != 0, np.abs(u), self.usual), self.floor)
         return found
 
+    def spans(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+        """What differences step by shares of: the sizes, or less where residuals bend sooner."""
+        least = _FEWEST * np.abs(u)
+        found: np.ndarray = np.minimum(self.sizes(u), np.maximum(self.extent, least))
+        return found
+
     def terms(self, jacobian: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m"]:
         """How large the entries of the best point make what residuals are differences of."""
         found: np.ndarray = np.abs(jacobian) @ np.abs(self.best)
@@ -122,7 +133,7 @@ class Standing:
     @property
     def reach(self) -> float:
         """The size of the best point in scaled variables."""
-        scaled = self.units * self.sizes(self.best)
+        scaled = self.units * self.spans(self.best)
         return math.sqrt(scaled @ scaled) or 1.0
 
     def least(self) -> float:
