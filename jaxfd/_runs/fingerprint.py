@@ -8,9 +8,12 @@ This room must not know what a fingerprint is compared with.
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import functools
 import hashlib
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -18,8 +21,12 @@ from typing import Any
 
 from jaxfd._runs.compiled import LOADS, LOADS_ATTRIBUTE, code_text, instructions
 from jaxfd._runs.effects import Effects, Origin, effects
+from jaxfd._runs.origins import defaults, given_name, is_special, things, variable
 from jaxfd._runs.values import (
+    attribute,
     attributes,
+    carries,
+    in_library,
     inside,
     is_library,
     is_mutable,
@@ -30,7 +37,7 @@ from jaxfd._runs.values import (
 
 # Compiled code of one version of Python says nothing about that of another, and fingerprints that
 # are made in one way nothing about those made in another: the second number is that of the way.
-PYTHON = "{}.{}, 2".format(*sys.version_info)
+PYTHON = "{}.{}, 3".format(*sys.version_info)
 
 _Function = types.FunctionType
 
@@ -59,6 +66,10 @@ def _modules(fun: Any) -> Iterator[str | None]:
                 yield from _modules(part)
     elif not is_library(unwrapped(fun)):
         yield module_of(fun)
+    else:
+        for part in carries(unwrapped(fun)).values():
+            if isinstance(part, _Function):
+                yield from _modules(part)
 
 
 class _Reader:
@@ -74,7 +85,9 @@ class _Reader:
     def __init__(self, modules: set[str | None]) -> None:
         self.parts: dict[str, list[str]] = {}
         self._modules = modules
-        self._seen: set[tuple[int, int]] = set()
+        files = [getattr(sys.modules.get(str(m)), "__file__", None) for m in modules]
+        self._homes = [os.path.dirname(os.path.abspath(f)) for f in files if f]
+        self._seen: set[tuple[int, Any]] = set()
         self._settled = False
         self._read: list[tuple[_Function, Any, Effects]] = []
         # What the functions change: things, attributes of things, and names.
@@ -97,6 +110,9 @@ class _Reader:
             self._read_method(where, fun.__self__, fun.__func__)
         elif isinstance(fun, _Function):
             self._read_function(where, fun)
+        elif parts := carries(fun):
+            for name, value in parts.items():
+                self._note(f"the attribute {name}{where}", value)
         elif isinstance(call := type(fun).__call__, _Function):
             self._read_method(where, fun, call)
 
@@ -105,24 +121,24 @@ class _Reader:
         # Functions that change what they are given, and the attributes that they set on it.
         changers: dict[int, set[str]] = {}
         for fun, owner, found in self._read:
-            own = _given(fun) if owner is not None else None
+            own = given_name(fun) if owner is not None else None
             for origin in found.changed:
-                for thing in _things(fun, owner, origin):
+                for thing in things(fun, owner, origin):
                     self._changed.update(map(id, inside(thing)))
                 if origin[0] == "argument" and origin[1] != own:
                     changers.setdefault(id(fun), set())
             for origin, name in found.sets:
-                self._set |= {(id(thing), name) for thing in _things(fun, owner, origin)}
+                self._set |= {(id(thing), name) for thing in things(fun, owner, origin)}
                 if origin[0] == "argument" and origin[1] != own:
                     changers.setdefault(id(fun), set()).add(name)
-            self._rebound |= {_key(fun, name) for name in found.rebound}
+            self._rebound |= {variable(fun, name) for name in found.rebound}
             if not found.known:
                 self._loose |= found.attributes
         size = -1
         while size != (size := sum(1 + len(names) for names in changers.values())):
             for fun, owner, found in self._read:
                 for called, given in found.passed:
-                    for thing in [t for o in called for t in _things(fun, owner, o)]:
+                    for thing in [t for o in called for t in things(fun, owner, o)]:
                         names = changers.get(id(unwrapped(thing)))
                         if names is not None:
                             self._pass(fun, owner, given, names, changers)
@@ -138,9 +154,9 @@ class _Reader:
         changers: dict[int, set[str]],
     ) -> None:
         """A function gives something to one that changes it."""
-        own = _given(fun) if owner is not None else None
+        own = given_name(fun) if owner is not None else None
         for origin in given:
-            for thing in _things(fun, owner, origin):
+            for thing in things(fun, owner, origin):
                 self._changed.update(map(id, inside(thing)))
                 self._set |= {(id(thing), name) for name in names}
             if origin[0] == "argument" and origin[1] != own:
@@ -169,34 +185,63 @@ class _Reader:
         if not self._settled:
             self._read.append((fun, owner, found))
         loaded = instructions(code)
+        loads = frozenset(i.argval for i in loaded if i.opname in LOADS_ATTRIBUTE)
         if owner is None or fun.__module__ in self._modules or not where:
             self._add(f"the code{where}", code_text(code))
-            for name, value in _defaults(fun).items():
+            for name, value in defaults(fun).items():
                 self._note(f"the default {name}{where}", value, loose=not found.known)
             names = {i.argval for i in loaded if i.opname in LOADS} - found.rebound
             # Where it sets attributes outside, what it reads there may be part of that state.
             outer = [origin for origin, _ in found.sets if origin[0] == "outer"]
             # What a class made is new.
             stateful = any(
-                not isinstance(thing, type) for o in outer for thing in _things(fun, None, o)
+                not isinstance(thing, type) for o in outer for thing in things(fun, None, o)
             )
             for name in sorted(names):
-                key = _key(fun, name)
+                key = variable(fun, name)
                 if not name.startswith("__") and key not in self._rebound:
                     # __file__ and its like say where the file lies.
-                    for value in _things(fun, None, ("outer", name, "")):
+                    for value in things(fun, None, ("outer", name, "")):
                         self._note(name, value, loose=not found.known, functions=stateful)
+                        if not stateful:
+                            self._read_object(name, value, loads)
         if owner is not None:
-            loads = {i.argval for i in loaded if i.opname in LOADS_ATTRIBUTE}
             calls_base = any(i.opname in LOADS and i.argval == "super" for i in loaded)
             for name in sorted(loads):
-                self._read_members(name, owner, calls_base)
+                self._read_members(name, owner, calls_base, loads)
 
-    def _read_members(self, name: str, owner: Any, all_bases: bool) -> None:
-        """Reads what an object's classes have under a name."""
-        if not isinstance(owner, type) and name in attributes(owner):
+    def _read_object(self, where: str, value: Any, loads: frozenset[str]) -> None:
+        """Reads those attributes that are asked for of a class, an object or a module."""
+        if (id(value), loads) in self._seen:
+            return
+        self._seen.add((id(value), loads))
+        if isinstance(value, types.ModuleType):
+            file = attribute(value, "__file__")
+            if isinstance(file, str) and not in_library(file):
+                for name in sorted(loads & vars(value).keys()):
+                    self._note(f"{where}.{name}", vars(value)[name])
+        elif isinstance(value, type) and value.__module__ in self._modules:
+            # What makes an object, and what operators call.
+            special = {name for name, member in vars(value).items() if is_special(name, member)}
+            for name in sorted(loads | special):
+                self._read_members(name, value, True, loads)
+        elif self._is_record(value) and not self._is_own(value):
+            for name in sorted(loads):
+                self._read_members(name, value, True, loads)
+
+    def _is_record(self, value: Any) -> bool:
+        """Whether an object is read by the attributes that are asked for."""
+        kind = type(value)
+        own = kind.__module__ in self._modules and not isinstance(value, (type, enum.Enum))
+        return own or kind is types.SimpleNamespace
+
+    def _read_members(self, name: str, owner: Any, all_bases: bool, loads: frozenset[str]) -> None:
+        """Reads what an object, or its classes, have under a name."""
+        if not isinstance(owner, type) and name in (own := attributes(owner)):
             kind = inspect.getattr_static(type(owner), name, None)
             if not isinstance(kind, (property, functools.cached_property)):
+                self._note_attribute(name, own[name], owner)
+                self._read_object(name, own[name], loads)
                 return
         for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
             if base is object or name not in vars(base):
@@ -209,6 +254,7 @@ class _Reader:
                 self._read_function(f" of {base.__name__}.{name}", inner, owner)
             elif base.__module__ in self._modules and not name.startswith("__"):
                 self._note_attribute(name, member, owner, base)
+                self._read_object(name, member, loads)
             if not all_bases:
                 return
 
@@ -239,12 +285,15 @@ class _Reader:
         for inner in inside(value):
             if self._is_own(inner):
                 self.read_call(f" of {name or what}", inner)
-        if not (functions or self._is_own(value) or (loose and is_mutable(value))):
+        hidden = type(value) is types.SimpleNamespace or (loose and is_mutable(value))
+        if not (functions or hidden or self._is_own(value)):
             self._put(what, value)
 
     def _put(self, what: str, value: Any) -> None:
         if self._settled:
-            text = text_of(value, self._changed, self._is_own)
+            text = None
+            with contextlib.suppress(Exception):  # an object may raise anything when it is asked
+                text = text_of(value, self._changed, self._is_own, self._homes)
             if text is not None:
                 self._add(what, text)
 
@@ -267,46 +316,3 @@ class _Reader:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
-
-
-def _defaults(fun: _Function) -> dict[str, Any]:
-    code, given = fun.__code__, fun.__defaults__ or ()
-    names = code.co_varnames[code.co_argcount - len(given) : code.co_argcount]
-    return {**dict(zip(names, given, strict=True)), **(fun.__kwdefaults__ or {})}
-
-
-def _given(fun: _Function) -> str | None:
-    """The name of a method's object."""
-    return fun.__code__.co_varnames[0] if fun.__code__.co_argcount else None
-
-
-def _key(fun: _Function, name: str) -> Any:
-    """What tells a variable outside of a function from others."""
-    cells = dict(zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True))
-    return id(cells[name]) if name in cells else (id(fun.__globals__), name)
-
-
-def _things(fun: _Function, owner: Any, origin: Origin) -> list[Any]:
-    """What comes from an origin: one thing, or nothing that is known."""
-    kind, name, attribute = origin
-    cells = dict(zip(fun.__code__.co_freevars, fun.__closure__ or (), strict=True))
-    values: dict[str, Any] = {}
-    if kind == "argument":
-        values = _defaults(fun)
-        if owner is not None and name == _given(fun):
-            values = {name: owner}
-    elif kind == "outer" and name in cells:
-        try:
-            values = {name: cells[name].cell_contents}
-        except ValueError:  # not given yet
-            return []
-    elif kind == "outer":
-        values = fun.__globals__
-    if name not in values:
-        return []
-    if not attribute:
-        return [values[name]]
-    found = attributes(values[name]).get(attribute)
-    if found is None:
-        found = inspect.getattr_static(values[name], attribute, None)
-    return [getattr(found, "__func__", found)]

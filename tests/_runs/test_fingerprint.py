@@ -5,6 +5,7 @@ import decimal
 import functools
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -101,8 +102,48 @@ class TestSeen:
         assert parts(HELPERS + source) != parts((HELPERS + source).replace(old, new))
 
     @pytest.mark.parametrize(
+        ("source", "old", "new"),
+        [
+            ("f = np.vectorize(lambda x: 2 * x)", "2 *", "3 *"),
+            ("g = np.vectorize(lambda x: 2 * x)\ndef f(x): return g(x)", "2 *", "3 *"),
+            ("K = 2\n@np.vectorize\ndef f(x): return K * x", "K = 2", "K = 3"),
+            ("g = np.poly1d([2, 1])\ndef f(x): return g(x)", "[2", "[3"),
+            ("class P: k = 2\ndef f(x): return x * P.k", "k = 2", "k = 3"),
+            ("class P:\n  class Q: k = 2\ndef f(x): return x * P.Q.k", "k = 2", "k = 3"),
+            ("class B: k = 2\nclass P(B): pass\ndef f(x): return x * P.k", "k = 2", "k = 3"),
+            ("class P(E): A = 2\ndef f(x): return x * P.A.value", "A = 2", "A = 3"),
+            ("class P(E): A = 2\nM = P.A\ndef f(x): return x * M.value", "A = 2", "A = 3"),
+            (
+                "class P:\n  @staticmethod\n  def g(x): return 2 * x\ndef f(x): return P.g(x)",
+                "2 *",
+                "3 *",
+            ),
+            (SIM + "def f(x): return Sim(2.0).run(x)", "self.k *", "self.k +"),
+            (SIM + "s = Sim(2.0)\ndef f(x): return s.k * x", "2.0", "3.0"),
+            (SIM + "s = Sim(2.0)\ndef f(x): return s.run(x)", "2.0", "3.0"),
+            ("s = N(k=2)\ndef f(x): return s.k * x", "k=2", "k=3"),
+            ("s = N(a=N(k=2))\ndef f(x): return s.a.k * x", "k=2", "k=3"),
+            ("s = {'a': N(k=2)}\ndef f(x): return s['a'].k * x", "k=2", "k=3"),
+        ],
+    )
+    def test_objects_and_classes(self, source, old, new):
+        source = "from enum import Enum as E\nfrom types import SimpleNamespace as N\n" + source
+        assert parts(source) == parts(source)
+        assert parts(source) != parts(source.replace(old, new))
+
+    @pytest.mark.parametrize(
         ("one", "other"),
         [
+            ("np.array([2, 'a'], object)", "np.array([3, 'a'], object)"),
+            ("np.ma.array([2, 1], mask=[0, 1])", "np.ma.array([2, 1], mask=[0, 0])"),
+            ("pathlib.Path('a.csv')", "pathlib.Path('b.csv')"),
+            ("datetime.timedelta(2)", "datetime.timedelta(3)"),
+            ("datetime.date(2026, 1, 2)", "datetime.date(2026, 1, 3)"),
+            ("bytearray(b'2')", "bytearray(b'3')"),
+            ("re.compile('a')", "re.compile('b')"),
+            ("operator.itemgetter(2)", "operator.itemgetter(3)"),
+            ("collections.Counter(a=2)", "collections.Counter(a=3)"),
+            ("type('T', (float,), {})(2)", "type('T', (float,), {})(3)"),
             ("jnp.ones(2)", "jnp.zeros(2)"),
             ("range(3)", "range(4)"),
             ("slice(3)", "slice(4)"),
@@ -113,7 +154,7 @@ class TestSeen:
         ],
     )
     def test_values(self, one, other):
-        source = "K = {}\ndef f(x): return K"
+        source = "import datetime, operator, pathlib, re\nK = {}\ndef f(x): return K"
         assert parts(source.format(one)) == parts(source.format(one))
         assert parts(source.format(one)) != parts(source.format(other))
 
@@ -239,6 +280,35 @@ class TestNotSeen:
         before = fingerprint(names["f"])
         names["f"](1.0)
         assert fingerprint(names["f"]) == before
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "class P: n = {}\ndef f(x):\n  P.n += 1\n  return x",
+            SIM + "s = Sim({})\ndef g(): s.k += 1\ndef f(x):\n  g()\n  return s.k",
+            "s = N(n={}, k=1)\ndef g(): s.n += 1\ndef f(x):\n  g()\n  return s.k",
+            "R = np.random.default_rng({})\ndef f(x): return R.normal() * x",
+            "s = N(n={}, k=1)\ndef f(x): return s.k",
+        ],
+    )
+    def test_state_that_is_no_part_of_it(self, source):
+        source = "from types import SimpleNamespace as N\n" + source
+        assert parts(source.format(2)) == parts(source.format(3))
+
+    def test_objects_of_which_nothing_is_known(self):
+        source = "class Q:\n  def __getattr__(self, name): raise RuntimeError\n"
+        assert parts(source + "q = Q()\nL = [Q()]\ndef f(x): return q.k, L")
+
+    def test_a_path_beside_a_moved_file(self, tmp_path, monkeypatch):
+        source = "import pathlib\nD = pathlib.Path(__file__).parent / 'data'\ndef f(x): return D"
+        found = []
+        for folder in ("a", "b"):
+            module = types.ModuleType("model")
+            module.__file__ = str(tmp_path / folder / "model.py")
+            exec(source, vars(module))
+            monkeypatch.setitem(sys.modules, "model", module)
+            found.append(fingerprint(module.f))
+        assert found[0] == found[1]
 
     @pytest.mark.parametrize(
         ("one", "other"),
