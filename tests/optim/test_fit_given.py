@@ -46,7 +46,7 @@ class TestOtherLeaves:
             (object(), 0.0),
             ({"by": np.sin, "size": 1.0}, {"by": 0.0, "size": 0.0}),
         ],
-        ids=str,
+        ids=lambda value: type(value).__name__,
     )
     def test_of_any_kind(self, other, error):
         fit = least_squares(decay, {"a": 1.0, "b": other, "k": 1.0}, data=Y, free=["a", "k"])
