@@ -47,7 +47,7 @@ class Fit:
     cannot be trusted.
 
     Attributes:
-        x: the best parameters, shaped as the start.
+        x: the best parameters, as far as noise lets tell, shaped as the start.
         residuals: what is left there, shaped as the function returns it; not divided by errors.
         cost: half the sum of the weighed squares, as `scipy.optimize.least_squares` has it.
         names: the free entries.

@@ -13,11 +13,18 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._methods import FiniteDifference, Method, Relative
+from jaxfd.optim._fits.closer import SMOOTH, Line
 from jaxfd.optim._fits.jacobians import Differences
 from jaxfd.optim._fits.model import ResidualModel
 from jaxfd.optim._fits.parameters import Parameters
+from jaxfd.optim._fits.scatter import NOISE
 from jaxfd.optim._fits.slopes import Rows, Slopes, Talk
 from jaxfd.optim._status import Status
+
+# How far beside a point its noise is looked at, in shares of an entry's size.
+_BESIDE = 1e-7
+# Noise hides a slope whose error is more than this share of it.
+_HIDDEN = 0.5
 
 Row = Float[np.ndarray, "n"]
 
@@ -89,6 +96,7 @@ class GivenDifferences(Differences):
     def __init__(self, search: Any, stencil: GivenStencil) -> None:
         super().__init__(search)
         self._stencil = stencil
+        self._verified: Row | None = None
 
     def begin(self) -> Talk:
         search = self._search
@@ -127,7 +135,8 @@ class GivenDifferences(Differences):
             jacobian = (total + self._stencil.centre * model.r[:, None]) / h
         lost = ~np.isfinite(jacobian).all(0)
         jacobian[:, lost] = model.jacobian[:, lost]
-        error = (search.eps() * np.abs(model.r))[:, None] / np.abs(h)
+        blur = search.eps() * np.abs(model.r) + search.noise / len(model.r) ** 0.5 * self._spread()
+        error = blur[:, None] / np.abs(h)
         error[:, lost] = np.inf
         search.lost = np.asarray(lost)
         search.slopes = Slopes(u, jacobian, error, True, h)
@@ -142,3 +151,46 @@ class GivenDifferences(Differences):
     def look_at_noise(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
         yield from ()
         return False
+
+    def _spread(self) -> float:
+        """What becomes of the noise of values in their weighted sum."""
+        return float(np.linalg.norm([*self._stencil.weights, self._stencil.centre]))
+
+    def verify(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Looks for noise, by two evaluations beside the centre: steps stay, the verdict does not.
+
+        Returns:
+            Whether it hides the slopes of an entry.
+        """
+        search, model, slopes = self._search, self._model(), self._search.slopes
+        assert slopes is not None
+        if self._verified is not model.u:
+            self._verified = model.u
+            yield from self._look(model.u, model.r)
+            blur = search.noise / len(model.r) ** 0.5 * self._spread()
+            error = slopes.error + blur / np.abs(slopes.steps)
+            slopes = search.slopes = dataclasses.replace(slopes, error=error)
+        if search.noise == 0:
+            return False
+        inside = (model.u > search.lower) & (model.u < search.upper) & ~search.lost
+        length = np.linalg.norm(slopes.jacobian, axis=0)
+        hidden = np.linalg.norm(slopes.error, axis=0) > _HIDDEN * length
+        return bool((hidden & inside).any())
+
+    def _look(self, u: Row, r: Float[np.ndarray, "m"]) -> Talk:
+        """Takes notice of the noise beside a point."""
+        search, height = self._search, float(np.linalg.norm(r))
+        search.noise = 0.0
+        step = _BESIDE * search.spans(u) * np.where(np.arange(len(u)) % 2, -1.0, 1.0)
+        room = np.minimum(search.upper - u, u - search.lower)
+        step = (u + np.clip(step, -room, room)) - u
+        if height == 0 or not step.any():
+            return
+        rows = yield np.array([u + step, u - step])
+        line = Line(step, -1.0, rows[0], rows[1])
+        bend, sigma = line.second(r), line.second(r) / 6**0.5
+        rounding = search.eps() * float(np.linalg.norm(search.heights(self._model().jacobian)))
+        if search.coarse() > NOISE * height:
+            self._scatter.suit(sigma if np.isfinite(sigma) else 0.0, height)
+        elif sigma > max(NOISE * height, rounding) and bend > SMOOTH * line.first(r):
+            yield from self._scatter.judge(u, r, line, sigma)

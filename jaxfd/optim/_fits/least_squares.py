@@ -180,7 +180,7 @@ def least_squares(
     def told(search: Search) -> None:
         del search
         experiment.steps += 1
-        experiment.forget([each.best for each in searches])
+        experiment.forget([point for each in searches for point in each.kept])
         if callback is not None and callback(so_far()):
             raise EndError(Status.INTERRUPTED, "the callback asked for the end")
 
@@ -213,7 +213,7 @@ def least_squares(
 def _close(searches: Sequence[Search], status: Status, message: str) -> None:
     for search in searches:
         if search.status is None:
-            search.status, search.message = status, message
+            search.end(status, message)
 
 
 def _at_the_start(search: Search, experiment: Experiment) -> Exception:

@@ -153,13 +153,19 @@ class Search(Standing):
         """
         model = self.model
         assert model is not None
+        # Steps up that noise allows, one after the other, may be more than it allows together.
+        if model.cost > self.lowest + 4 * self.blur() and self.return_to_lowest():
+            yield from differences.renew()
+            self.rescale()
+            return False
         yield from self._finish(differences)
+        hidden = yield from differences.verify()
         q, promised, _ = self.step(leash * self.reach, straight=True)
         gain = model.cost - promised
         if self.noise > 0 and self.tol * model.cost < gain <= self.least():
             # It is noise that says so: what was measured far from here may be wrong.
             yield from differences.measure_again()
-        if gain > self.least() and not self._is_still(q):
+        if gain > self.least() and not self._is_still(q) and not hidden:
             return False
         if leash == 1.0:
             yield from self._polish(q)
@@ -171,6 +177,11 @@ class Search(Standing):
             )
         elif model.cost > 0 and not model.jacobian.any():
             self.end(Status.STUCK, "no step that was tried changes the residuals")
+        elif hidden:
+            self.end(
+                Status.STUCK,
+                "noise hides the slopes: the steps of the given method are too short for it",
+            )
         elif gain > self.tol * model.cost and self.noise > 0:
             self.end(Status.NOISE, "what steps promise is less than the noise of the residuals")
         else:

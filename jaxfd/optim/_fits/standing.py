@@ -60,6 +60,8 @@ class Standing:
         floor: how small entries are taken to be at least; see `Differences`.
         extent: how far residuals are about straight along each entry, where that was found to be
             less than its size; else infinite.
+        lowest: the least sum of squares so far.
+        jumps: entries along which residuals jump and are flat in between.
         refused: whether the last steps led to where runs fail.
     """
 
@@ -89,6 +91,11 @@ class Standing:
         self.noise = 0.0
         self.floor: Float[np.ndarray, "n"] = self.least_sizes
         self.extent: Float[np.ndarray, "n"] = np.full(len(self.u), np.inf)
+        # The least sum of squares that was seen, and where: under noise steps may lead up.
+        self.lowest = np.inf
+        self._lowest: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None
+        self._returned: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None
+        self.jumps: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.refused = False
         self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
@@ -99,6 +106,11 @@ class Standing:
     def best(self) -> Float[np.ndarray, "n"]:
         """The best point so far."""
         return self.u if self.model is None else self.model.u
+
+    @property
+    def kept(self) -> list[Float[np.ndarray, "n"]]:
+        """Points that it may end at: the best and the lowest."""
+        return [self.best, *(self._lowest or ())[:1]]
 
     @property
     def cost(self) -> float:
@@ -188,9 +200,23 @@ class Standing:
     def note(self) -> None:
         model = self.model
         assert model is not None
+        if model.cost < self.lowest:
+            self.lowest, self._lowest = model.cost, (model.u, model.r)
         self.history.append(model.cost)
         self.path.append(model.u)
         self.on_step(self)
 
     def end(self, status: Status, message: str) -> None:
+        """Ends the search; where that tells nothing of the last point, at the lowest one."""
         self.status, self.message = status, message
+        if status not in (Status.CONVERGED, Status.NOISE):
+            self.return_to_lowest()
+
+    def return_to_lowest(self) -> bool:
+        """Goes to the lowest point; whether it is another one, not returned to before."""
+        model, lowest = self.model, self._lowest
+        if model is None or lowest is None or not self.lowest < model.cost:
+            return False
+        model.move(*lowest)
+        first, self._returned = self._returned is not lowest, lowest
+        return first
