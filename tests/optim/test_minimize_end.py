@@ -145,6 +145,19 @@ class TestStuck:
             assert found.value < 1e-4
 
 
+@pytest.mark.parametrize(("n", "least", "near"), [(4, 2.249977e-5, 1e-5), (10, 7.087652e-5, 2e-3)])
+def test_a_bent_valley_is_followed(n, least, near):
+    """Its floor falls by 1e5 times less than its walls: the first penalty of Gill and Murray."""
+
+    def penalty(x):
+        x = np.asarray(x)
+        return float(1e-5 * np.sum((x - 1) ** 2) + (np.sum(x**2) - 0.25) ** 2)
+
+    found = minimize(penalty, np.arange(1.0, n + 1))
+    assert found.converged
+    assert found.value == pytest.approx(least, rel=near)
+
+
 HILLS = {
     "top of a wave": (lambda x: np.cos(x[0]), [0.0], -1.0),
     "between two wells": (lambda x: (x[0] ** 2 - 1) ** 2, [0.0], 0.0),

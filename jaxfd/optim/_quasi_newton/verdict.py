@@ -105,14 +105,17 @@ def look_around(
         return _mean(landscape.at(np.stack(points)), np.inf)
 
     free = ~held & (reading.blocked == 0)
-    for p in _moves(np.where(free, g, 0.0), size, reading.curvature / scale**2, floor):
+    curvature = np.where(reading.bend > 0, reading.bend, reading.curvature) / scale**2
+    for p in _moves(np.where(free, g, 0.0), size, curvature, floor, short=not averaged):
         if np.array_equal(landscape.fit(v + p), v):
             continue
         here = fun_near(p)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
-        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > 100 * floor:
-            p = p * (-slope / bend)  # where the parabola through what was seen is lowest
+        if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
+            p = p * min(
+                -slope / bend, 1 / _STEP
+            )  # where the parabola through what was seen is lowest
             here = fun_near(p)
         if here < value - floor:
             line = _onward(landscape, v, value, p, size, here, noise)
@@ -171,14 +174,19 @@ def _mean(values: Row, otherwise: float) -> float:
     return float(np.mean(values)) if np.isfinite(values).all() else otherwise
 
 
-def _moves(g: Row, size: Row, curvature: Row, floor: float) -> list[Row]:
-    """Moves that may go down, if any does: along the gradient, and of single entries."""
+def _moves(g: Row, size: Row, curvature: Row, floor: float, short: bool) -> list[Row]:
+    """Moves that may go down, if any does: along the gradient, and by entries' curvatures."""
     length = float(np.linalg.norm(g * size))
     if not (length > 0 and math.isfinite(length)):
         return []
     # The other way too, for beside a saddle differences may have the wrong sign.
     along = -g * size**2 * (_STEP / length)
     found = [along, -along]
+    # Each as its own curvature wants it: in bent valleys the gradient points at the walls.
+    each = -g / curvature
+    far = float(np.linalg.norm(each / size))
+    if short and len(g) > 1 and 0 < far < math.inf:
+        found.append(each * min(1.0, _STEP / far))
     each = np.minimum(_STEP * size, np.abs(g) / curvature)
     gain = np.abs(g) * each - curvature * each**2 / 2
     for i in np.argsort(-gain)[:_SINGLE]:
