@@ -156,6 +156,17 @@ def test_a_bent_valley_is_followed(n, least, near):
     found = minimize(penalty, np.arange(1.0, n + 1))
     assert found.converged
     assert found.value == pytest.approx(least, rel=near)
+    # Here it ends with forward differences, which see no curvature.
+    other = minimize(penalty, 3 * np.random.default_rng(1).normal(size=n))
+    assert other.value == pytest.approx(least, rel=2e-3)
+
+
+def test_a_steep_bent_valley():
+    found = minimize(
+        lambda x: float(1e6 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2), np.array([-1.2, 1.0])
+    )
+    assert found.converged
+    assert found.value < 1e-10
 
 
 HILLS = {

@@ -44,6 +44,8 @@ _SEEN = 30.0
 # Steps in a row that are as long as x is wide, where the digits of the start are lost, all about as
 # steep by the logarithm of x: towards a limit values fall by less and less. And the shortest one.
 _ENDLESS, _UNFADING, _WIDER = 8, 0.5, math.log(4 / 3)
+# What a metric promises is wrong where the gradient alone promises so many times more.
+_WRONG = 10.0
 # Steps without progress that end a run.
 PATIENCE = 20
 
@@ -136,6 +138,11 @@ class QuasiNewton:
                 state = state._replace(moved=True, looks=state.looks + 1, restart=False)
                 state = state._replace(away=away, rate=rate)
                 return self._made(v, state, reading, line, GOING)
+            wrong = verdict.gain > max(_WRONG * promised, floor / _WRONG)
+            if settled and not exact and verdict.status == FOUND and verdict.x is None and wrong:
+                # The metric is: central differences tell every entry's own curvature.
+                state = state._replace(central=True, looks=state.looks + 1)
+                return self._made(v, state, reading, LineSearch(v, state.value), GOING)
             status = self._status(verdict.status, status, stalled, promised, level, least, state)
             if verdict.x is not None:
                 status = STUCK

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from jaxfd.optim._quasi_newton.landscape import Landscape
 from jaxfd.optim._quasi_newton.line import line_search
-from jaxfd.optim._quasi_newton.reading import Reading
+from jaxfd.optim._quasi_newton.reading import TINY, Reading
 from jaxfd.optim._steps import FAILED, FOUND, JUMPS
 
 Row = Float[np.ndarray, "n"]
@@ -44,6 +44,7 @@ class Verdict(NamedTuple):
         value: the value there.
         flat: entries whose moves change nothing.
         evaluations: how many it took.
+        gain: what the gradient promises along itself, by the curvature that was seen there.
     """
 
     status: int
@@ -52,6 +53,7 @@ class Verdict(NamedTuple):
     value: float
     flat: Bool[np.ndarray, "n"]
     evaluations: int
+    gain: float = 0.0
 
 
 def look_around(
@@ -105,11 +107,16 @@ def look_around(
         return _mean(landscape.at(np.stack(points)), np.inf)
 
     free = ~held & (reading.blocked == 0)
+    rises: list[float] = []
     curvature = np.where(reading.bend > 0, reading.bend, reading.curvature) / scale**2
-    for p in _moves(np.where(free, g, 0.0), size, curvature, floor, short=not averaged):
+    for number, p in enumerate(
+        _moves(np.where(free, g, 0.0), size, curvature, floor, short=not averaged)
+    ):
         if np.array_equal(landscape.fit(v + p), v):
             continue
         here = fun_near(p)
+        if number < 2:  # along the gradient and against it
+            rises.append(here - value)
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
         if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
@@ -166,7 +173,11 @@ def look_around(
                 changed |= bool(abs(here - value) > floor) or not np.isfinite(here)
         flat[i], jumps[i] = not changed, changed
     status = JUMPS if jumps.any() else FOUND
-    return Verdict(status, jumps if jumps.any() else none, None, value, flat, cost)
+    gain = 0.0
+    if len(rises) > 1 and not averaged:  # to both sides, so that an error of the slope is none here
+        rounding = 8 * landscape.eps * abs(value)
+        gain = ((rises[0] - rises[1]) / 2) ** 2 / (2 * max(rises[0] + rises[1], rounding, TINY))
+    return Verdict(status, jumps if jumps.any() else none, None, value, flat, cost, gain)
 
 
 def _mean(values: Row, otherwise: float) -> float:
