@@ -53,7 +53,8 @@ def check_grads(
     an error of 1e-3 is found, or said to be out of sight, as it is behind noise. float16 and
     bfloat16 find gross errors at best. At a kink there is no gradient to be right: nothing that the
     kink may explain is called wrong. Nor is what values at much shorter distances, down to the
-    spacing of ``x``, show to be right: they are looked at before an entry is said to differ.
+    spacing of ``x``, show to be right, or may hide: a slope between the ripples of a table, or on
+    a feature narrower than 1,000 spacings. They are looked at before an entry is said to differ.
 
     The gradient is wrong if an entry differs, or if entries cannot be told and the Taylor test
     says so. It is right if all entries agree, or if a Taylor test that agrees makes up for those

@@ -1,12 +1,13 @@
 """A close look: whether a function has a claimed slope on a smaller scale than differences see.
 
-A gradient that is right beside a kink, or on a feature much narrower than the step, disagrees with
-every difference. This room must not know where claim and difference come from.
+A gradient that is right at or beside a kink, or on a feature much narrower than the step, disagrees
+with every difference. This room must not know where claim and difference come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -16,23 +17,43 @@ from jaxfd._arrays import finfo
 from jaxfd._places import Schedule
 from jaxfd._reports.probe import eps_of
 from jaxfd._reports.question import Question
+from jaxfd._reports.ripples import ripples, uneven
 
-# Distances in spacings of x: those within a thousand, and longer ones.
+# Distances in spacings of x: those within a thousand, and longer ones, the longest of them closer
+# together.
 _NEAR = 2.0 ** np.arange(0, 11, 2)
-_OCTAVES = 3
+_OCTAVES, _DENSE = 3, 9
 # They are longer than the steps of differences by this factor at most.
 _LONGEST = 0.25
-# Roundings of a value; and how far above them a change means something.
+# Roundings of a value or a point; and how far above them a change means something.
 _ROUNDINGS, _CLEAR = 4.0, 4.0
-# A feature that explains a gap is as high as the gap makes it over its width, give or take this.
-_LOW, _HIGH = 8.0, 100.0
+# A feature that explains a gap is at most as high as the gap makes it over its width, times this.
+_LOW = 8.0
+# No number of points averages noise away by more than this.
+_AVERAGED = 32.0
 # A quotient is one of two numbers if it is nearer to it than this share of what they are apart.
 _SHARE = 0.25
-# So many quotients in a row show a slope.
-_IN_A_ROW = 2
+# So many quotients in a row show a slope, and so many a kink or a curvature.
+_IN_A_ROW, _STEADY = 2, 3
 
 
-def explained(
+class Look(NamedTuple):
+    """What a close look shows.
+
+    Attributes:
+        right: whether a claim may be right at ``x``, and what was found farther out.
+        kink: by how much the slopes to both sides of ``x`` differ; 0 where no kink is seen.
+        unsure: what rounding of ``x`` itself makes of the derivative along the line.
+        spent: the number of evaluations.
+    """
+
+    right: bool
+    kink: float = 0.0
+    unsure: float = 0.0
+    spent: int = 0
+
+
+def look(
     question: Question,
     direction: Sequence[np.ndarray],
     row: int,
@@ -42,11 +63,13 @@ def explained(
     step: float,
     schedule: Schedule,
     order: int = 1,
-) -> tuple[bool, int]:
+) -> Look:
     """Whether a derivative may be right at ``x``, and the one that was found right farther out.
 
-    It may be where the quotients of short distances are what was claimed; or where values within
-    1,000 spacings of ``x`` change by as much as a feature of that slope would make them.
+    It may be where the quotients of short distances are what was claimed; where those to both sides
+    are two slopes and the claim lies between them; where values within 1,000 spacings of ``x``
+    change by as much as a feature of that slope would make them, or by more than the gap does as
+    far as was looked; or where they ripple on a scale between these and the step.
 
     Args:
         question: function and point.
@@ -58,57 +81,71 @@ def explained(
         step: from how far away what was found comes; it is looked at shorter distances alone.
         schedule: how many points are evaluated at once.
         order: that of the derivative, 1 or 2.
-
-    Returns:
-        Whether it may be, and the number of evaluations.
     """
     spacing = max(float(finfo(leaf.dtype).eps) for leaf in question.leaves)
     longest = _LONGEST * min(1.0, step)
-    far = 2.0 ** np.arange(10 + _OCTAVES, 1 - np.log2(spacing), _OCTAVES)
-    h = np.concatenate([_NEAR, far]) * spacing
-    h = h[h <= longest]
+    h = _distances(spacing, longest)
     sides = [h[h <= side] for side in room]
     if not np.isfinite(claim - found) or min(map(len, sides)) == 0 < order - 1:
-        return False, 0
+        return Look(False)
     distances = np.concatenate([sides[0], -sides[1]])
     if not len(distances):
-        return False, 0
+        return Look(False)
     value, change, moved = question.along(direction, distances, schedule)
     own = np.where(np.isfinite(change[:, row]) & (moved != 0), change[:, row], np.nan)
     forth, back = _both(own, sides, len(h))
     there, behind = _both(moved, sides, len(h))
-    eps = eps_of(question.fun, [*question.leaves, _like(question, row)])
+    like = _like(question, row)
+    eps = eps_of(question.fun, [*question.leaves, like])
     # What is lost of the point is lost of the value, too.
     rounding = _ROUNDINGS * eps * (abs(float(value[row])) + abs(found))
     gap = abs(claim - found)
     with np.errstate(invalid="ignore", divide="ignore"):
+        up, down = forth / there, back / behind
         if order == 1:
             two = (forth - back) / (there - behind)
-            one = np.where(np.isfinite(forth), forth / there, back / behind)
+            one = np.where(np.isfinite(forth), up, down)
             quotient = np.where(np.isfinite(two), two, one)
         else:
             quotient = (forth + back) / (there * there)
+        bend = 2 * (up - down) / (there - behind)
+    short = h <= longest
+    kink = unsure = 0.0
+    right = _shown(quotient[short], h[short] ** order, rounding, claim, gap)
     near = h <= _NEAR[-1] * spacing
-    height = max(
-        _uneven((forth + back)[near], h[near], 2), _uneven((forth - back)[near], h[near], 3)
-    )
+    odd, even = forth - back, forth + back
+    # Changes are rounded, too.
+    lost = _ROUNDINGS * float(finfo(like.dtype).eps) * np.fmax(np.abs(forth), np.abs(back))
+    lost = rounding + np.where(np.isfinite(lost), lost, 0.0)
+    height = max(uneven(even[near], h[near], 2), uneven(odd[near], h[near], 3))
     narrow = gap * (h[near][-1:].sum()) ** order
-    if _LOW * rounding < height <= _LOW * narrow and gap * spacing**order <= _HIGH * height:
-        return True, len(distances) + 1
-    return _shown(quotient, h**order, rounding, claim, gap), len(distances) + 1
+    high = height > _LOW * np.max(lost[near], initial=0.0)
+    right |= high and height <= _LOW * narrow
+    if order == 1:
+        right |= high and gap * min(1.0, step) < height / _AVERAGED
+        right |= ripples(odd, even, h, longest, (claim, found), height, lost)
+        # Of the slopes of single entries no more is known than that they may be as large.
+        kink, between = _kink(up, down, h, rounding + _ROUNDINGS * eps * gap, claim, gap)
+        right |= between
+        unsure = _ROUNDINGS * eps * _length(question, direction) * _bend(bend, h, rounding)
+    return Look(bool(right), kink, unsure, len(distances) + 1)
 
 
-def _uneven(change: Float[np.ndarray, "k"], h: Float[np.ndarray, "k"], power: int) -> float:
-    """How far changes are from those of a kink and a bend: ``a h + b h^power``."""
-    good = np.isfinite(change)
-    if np.sum(good) <= 2:
-        return 0.0
-    t, change = h[good] / h[-1], change[good]
-    basis = np.stack([t, t**power], axis=1)
-    # Scaled, so that no square overflows or vanishes.
-    size = float(np.max(np.abs(change))) or 1.0
-    fit = np.linalg.lstsq(basis, change / size, rcond=None)[0]
-    return size * float(np.max(np.abs(change / size - basis @ fit)))
+def _distances(spacing: float, longest: float) -> Float[np.ndarray, "k"]:
+    """Powers of two: a few near ``x``, and some as far as the longest."""
+    near = np.log2(spacing * _NEAR)
+    far = np.arange(near[-1] + _OCTAVES, 1, _OCTAVES)
+    dense = np.floor(np.log2(longest)) - np.arange(_DENSE) if longest > 0 else far[:0]
+    far = np.concatenate([far, dense[dense > near[-1]]])
+    return 2.0 ** np.union1d(near, far[far <= np.log2(longest)] if longest > 0 else far[:0])
+
+
+def _length(question: Question, direction: Sequence[np.ndarray]) -> float:
+    """How large ``x`` is in units of the direction."""
+    return max(
+        float(np.max(np.abs(z[v != 0] / v[v != 0]), initial=0.0))
+        for z, v in zip(question.leaves, direction, strict=True)
+    )
 
 
 def _like(question: Question, row: int) -> np.ndarray:
@@ -140,3 +177,35 @@ def _shown(
     known = np.isfinite(quotient) & (unsure < _SHARE * gap)
     same = np.abs(quotient - claim)[known] <= _SHARE * gap + unsure[known]
     return len(same) >= _IN_A_ROW and bool(np.all(same[:_IN_A_ROW]))
+
+
+def _kink(
+    up: Float[np.ndarray, "h"],
+    down: Float[np.ndarray, "h"],
+    h: Float[np.ndarray, "h"],
+    rounding: float,
+    claim: float,
+    gap: float,
+) -> tuple[float, bool]:
+    """The jump of the slope at ``x``, and whether the claim lies in it.
+
+    At a kink the quotients to either side tend to a slope of their own. Those of noise grow as
+    distances fall, and what tells a bend from a kink falls with them.
+    """
+    known = np.flatnonzero(np.isfinite(up - down) & (rounding / h < _SHARE * gap))[:_STEADY]
+    if len(known) < _STEADY:
+        return 0.0, False
+    rows = np.stack([up[known], down[known]])
+    jump = float(np.min(np.abs(rows[0] - rows[1])))
+    slack = _SHARE * jump
+    if np.any(np.ptp(rows, axis=1) > slack) or jump * h[known[0]] <= rounding:
+        return 0.0, False
+    return jump, bool(np.min(rows) - slack <= claim <= np.max(rows) + slack)
+
+
+def _bend(bend: Float[np.ndarray, "h"], h: Float[np.ndarray, "h"], rounding: float) -> float:
+    """The curvature that the shortest distances agree about; 0 where they do not."""
+    known = np.flatnonzero(np.isfinite(bend) & (np.abs(bend) * h**2 > _CLEAR * rounding))[:_STEADY]
+    if len(known) < _STEADY or np.ptp(bend[known]) > _SHARE * np.min(np.abs(bend[known])):
+        return 0.0
+    return float(np.min(np.abs(bend[known])))

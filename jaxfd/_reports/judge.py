@@ -6,13 +6,14 @@ This room must not know how either witness works, nor how a claim came about.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from jaxfd._arrays import PyTree, entry_names, power_of_two
 from jaxfd._places import Schedule
-from jaxfd._reports.close import explained
+from jaxfd._reports.close import Look, look
 from jaxfd._reports.columns import Columns
 from jaxfd._reports.entries import numbers, unflat
 from jaxfd._reports.probe import line_within
@@ -38,6 +39,7 @@ _SMALL = 0.1
 _CONTRADICTS = 2.0
 # So many entries that differ are looked at closely, the worst first.
 _LOOKED = 4
+Verdicts = Callable[[Float[np.ndarray, "N"]], Shaped[np.ndarray, "N"]]
 _WHAT = {(1, False): "gradient", (1, True): "Jacobian", (2, False): "Hessian", (2, True): "Hessian"}
 
 
@@ -54,6 +56,7 @@ class Judge:
         sure: how many error bounds make a bar.
         amplification: what noise becomes in a derivative, times the step, beyond its bound.
         evaluations: how many were spent.
+        kink: by how much slopes to both sides of ``x`` were seen to differ in close looks.
     """
 
     question: Question
@@ -64,6 +67,7 @@ class Judge:
     sure: float
     amplification: float
     evaluations: int
+    kink: float = 0.0
 
     def report(self, claim: PyTree) -> GradCheck:
         """Asks the second witness, and writes the report."""
@@ -85,8 +89,9 @@ class Judge:
             c.order,
         )
         self.evaluations += spent
-        bar, verdicts = self._compared(along, weights, tests)
-        excused = self._excused(verdicts, bar)
+        bar, again = self._compared(along, weights, tests)
+        verdicts = again(bar)
+        excused = self._excused(verdicts, bar, again)
         said = []
         for i, (row, taylor) in enumerate(zip(rows, tests, strict=True)):
             own, kind = verdicts[row], taylor.verdict
@@ -105,7 +110,8 @@ class Judge:
             elif kind == DIFFERS and DIFFERS not in own:
                 slope, step = float(np.sum(terms[row])), float(np.sqrt(np.max(c.eps)))
                 found = slope + taylor.error
-                if self._look(line, i, slope, found, room, step):
+                seen = self._look(line, i, slope, found, room, step)
+                if seen.right or abs(taylor.error) <= seen.unsure:
                     kind = UNCLEAR
             said.append(overall(own, kind, taylor.kink > 0))
         worst = max(tests, key=lambda t: (t.verdict == DIFFERS, t.verdict == UNCLEAR))
@@ -118,7 +124,7 @@ class Judge:
             verdict=next(v for v in (DIFFERS, UNCLEAR, AGREES) if v in said),
             taylor=worst.verdict,
             slope=worst.slope,
-            kink=max(t.kink for t in tests),
+            kink=max(self.kink, *(t.kink for t in tests)),
             worst=entry_names(claim)[first],
             evaluations=self.evaluations,
             what=_WHAT[c.order, len(rows) > 1],
@@ -126,8 +132,8 @@ class Judge:
 
     def _compared(
         self, along: Shaped[np.ndarray, "n"], weights: Shaped[np.ndarray, "N"], tests: list[Taylor]
-    ) -> tuple[Float[np.ndarray, "N"], Shaped[np.ndarray, "N"]]:
-        """Bars and verdicts of the entries, as far as the differences tell."""
+    ) -> tuple[Float[np.ndarray, "N"], Verdicts]:
+        """Bars of the entries, as far as the differences tell, and what follows from bars."""
         c = self.columns
         noise, reach, kinks = (
             np.array([getattr(t, name) for t in tests])[c.out]
@@ -146,16 +152,26 @@ class Judge:
         kink = np.divide(kinks, np.abs(weights), where=weights != 0, out=np.zeros_like(bar))
         # A function has no effect where it would show as a change of its own digits.
         idle = np.sqrt(c.eps) * np.abs(c.value)[c.out] / unit
-        verdicts = compare(
-            c.claimed, c.estimated, bar, np.maximum(_SMALL * c.largest, zero), kink, self.rtol, idle
-        )
-        verdicts[~c.seen] = UNSEEN
+        least = np.maximum(_SMALL * c.largest, zero)
+
+        def verdicts(bar: Float[np.ndarray, "N"]) -> Shaped[np.ndarray, "N"]:
+            said = compare(c.claimed, c.estimated, bar, least, kink, self.rtol, idle)
+            said[~c.seen] = UNSEEN
+            return said
+
         return bar, verdicts
 
     def _excused(
-        self, verdicts: Shaped[np.ndarray, "N"], bar: Float[np.ndarray, "N"]
+        self, verdicts: Shaped[np.ndarray, "N"], bar: Float[np.ndarray, "N"], again: Verdicts
     ) -> Bool[np.ndarray, "N"]:
         """Takes back what a close look at the worst entries does not bear out.
+
+        Where it is the rounding of ``x`` that explains a gap, the bar is widened by it.
+
+        Args:
+            verdicts: those of the entries; changed.
+            bar: their bars; changed.
+            again: the verdicts that follow from bars.
 
         Returns:
             The entries whose claim may be right at ``x`` alone.
@@ -175,12 +191,16 @@ class Judge:
                 float(np.real(v[i] * unit)) * size**c.order for v in (c.claimed, c.estimated)
             )
             step = c.step[i] / size
-            if not np.isfinite(claim) or self._look(line, int(c.out[i]), claim, found, room, step):
+            seen = self._look(line, int(c.out[i]), claim, found, room, step)
+            if abs(claim - found) <= seen.unsure:
+                bar[i] = max(bar[i], seen.unsure / size)
+                verdicts[i] = again(bar)[i]
+            elif not np.isfinite(claim) or seen.right:
                 beside = np.any(c.by == c.by[0][i], axis=0) & (c.out == c.out[i]) & wrong
                 excused |= beside & np.isfinite(c.claimed)
-        if worst and all(excused[i] for i in worst[:_LOOKED]):
-            # All that was looked at is excused, so that nothing is known of the others.
-            excused |= own & np.isfinite(c.claimed)
+        if all(verdicts[i] != DIFFERS or excused[i] for i in worst[:_LOOKED]):
+            # None that was looked at is left, so that nothing is known of the others.
+            excused[worst[_LOOKED:]] |= np.isfinite(c.claimed[worst[_LOOKED:]])
         verdicts[excused] = UNCLEAR
         return excused
 
@@ -205,10 +225,11 @@ class Judge:
         found: float,
         room: tuple[float, float],
         step: float,
-    ) -> bool:
-        """Whether a close look explains a derivative along a line."""
-        right, spent = explained(
+    ) -> Look:
+        """What a close look shows of a derivative along a line."""
+        seen = look(
             self.question, line, row, claim, found, room, step, self.schedule, self.columns.order
         )
-        self.evaluations += spent
-        return right
+        self.evaluations += seen.spent
+        self.kink = max(self.kink, seen.kink)
+        return seen
