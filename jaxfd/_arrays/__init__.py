@@ -50,6 +50,7 @@ from jaxfd._arrays.xp import (
     apply as apply,
     column as column,
     constant as constant,
+    farther as farther,
     moving as moving,
     over as over,
     power_of_two as power_of_two,

@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from jaxfd._arrays.dtype import finfo
+from jaxfd._arrays.dtype import finfo, promote
 
 
 def over(small: Any, big: Any) -> Any:
@@ -35,6 +35,19 @@ def moving(xp: Any, x: Float[Any, "*n"]) -> Float[Any, "*n"]:
     kind = finfo(x.dtype)
     least = xp.asarray(kind.smallest_normal, dtype=x.dtype)
     return xp.maximum(xp.abs(x) * xp.asarray(kind.eps, dtype=x.dtype), least)
+
+
+def farther(
+    xp: Any, x: Float[Any, "*n"], h: Float[Any, "*n"], least: Float[Any, "*n"]
+) -> Float[Any, "*n"]:
+    """By which power of two a step grows to ``least`` where it is lost in the rounding of ``x``.
+
+    1 elsewhere.
+    """
+    lost = ((x + h) - x == 0) & xp.isfinite(least)
+    wide = promote(x.dtype, np.float32)
+    exponent = xp.frexp(xp.where(lost, least.astype(wide) / h.astype(wide), 1))[1]
+    return xp.where(lost, xp.ldexp(xp.ones(x.shape, wide), exponent), 1).astype(x.dtype)
 
 
 def constant(xp: Any, x: Any) -> Any:

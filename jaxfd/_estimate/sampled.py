@@ -17,18 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import constant, is_complex, over, own_arithmetic, unknown
+from jaxfd._arrays import (
+    is_complex,
+    over,
+    own_arithmetic,
+    unknown,
+)
+from jaxfd._estimate.distances import distances_of, has_room
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates
 from jaxfd._estimate.found import Derivatives
 from jaxfd._estimate.task import Call, Task, float0
-from jaxfd._methods import Method, Relative, StencilMethod
+from jaxfd._methods import Method, StencilMethod
 from jaxfd._places import Place
 from jaxfd._points import Cloud
 from jaxfd._random import RandomDirections, TabledDirections, differences, shaped
-
-# Leaves of so many entries, or fewer, may take a second one's memory.
-_SMALL = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +84,15 @@ def _draw(method: RandomDirections, like: tuple[jax.ShapeDtypeStruct, ...]) -> l
         return method.directions(like).arrays(method.num_samples)
 
 
-def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
+def weigh(place: Place, call: Call, wanted: bool = False, apart: bool = True) -> Sample:
     """Evaluates random points and weighs their values.
 
     Args:
         place: where the points are evaluated.
         call: the call, with a random method.
         wanted: whether the outputs at ``x`` are wanted.
+        apart: whether an entry may go farther than the others of its leaf; sums over directions
+            are then of entries that all go equally far, see `_unclipped`.
     """
     xp, axis, real = place.xp, len(place.lead), call.parts.real
     method: Any = call.method
@@ -95,7 +100,7 @@ def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
     directions = method.directions(real).held(family.num_samples)
     size = sum(math.prod(x.shape[axis:]) for x in real)
     family.check_size(size)
-    h = _distances(place, call, family)
+    h, stretch = distances_of(place, call, family, apart)
     compared = not family.antithetic and family.baseline == "centre"
     cloud = Cloud(
         directions,
@@ -105,6 +110,7 @@ def weigh(place: Place, call: Call, wanted: bool = False) -> Sample:
         signs=(1, -1) if family.antithetic else (1,),
         count=family.num_samples,
         boxes=call.boxes,
+        stretch=stretch,
     )
     centre, outputs = place.scatter(cloud, wanted or compared)
     # Samples before the batch of calls: (K, N, *lead, *out).
@@ -153,7 +159,7 @@ def along_directions(method: StencilMethod, place: Place, call: Call, wish: Wish
             for each, leaves in zip(shares, sums, strict=True)
         ],
         errors=errors,
-        step=[xp.broadcast_to(over(d, x), x.shape) for d, x in zip(cloud.h, real, strict=True)],
+        step=[xp.broadcast_to(d, x.shape) for d, x in zip(cloud.reaches(), real, strict=True)],
         one_sided=[xp.zeros(x.shape, bool) for x in real],
         evaluations=xp.full(place.lead, evaluations, np.int32),
     )
@@ -189,7 +195,7 @@ class StepInPlace(Task):
         self.check_output(call, scalar=True)
         xp, rate = place.xp, call.needs.rate
         assert rate is not None
-        found = weigh(place, call)
+        found = weigh(place, call, apart=False)
         shares = found.shares[0]
         known = [xp.isfinite(share) for share in shares]
         values = found.values.reshape(-1, *found.values.shape[2:])
@@ -204,35 +210,6 @@ class StepInPlace(Task):
             ~(xp.all(xp.isfinite(values), axis=0) & xp.all(known[0], axis=0)),
             found.mean(xp),
         )
-
-
-def _distances(place: Place, call: Call, method: RandomDirections) -> list[Any]:
-    """How far the points of each leaf go, shape ``(*lead,)``: one number a leaf."""
-    xp, sigma, parts = place.xp, method.sigma, call.parts
-    rule = sigma if isinstance(sigma, Relative) else Relative()
-    fixed = None if isinstance(sigma, Relative) else sigma
-    typical = call.arguments.spread(rule.typical, "typical", 1.0)
-    wanted = call.arguments.spread(fixed, "sigma", None)
-    # One spacing for all: entries that go much less far than others would drown in their noise.
-    eps = max(place.eps(x.dtype) for x in parts.real)
-    result = []
-    for x, owner in zip(parts.real, parts.owner, strict=True):
-        for name, value in (("typical", typical[owner]), ("sigma", wanted[owner])):
-            if np.ndim(value):
-                raise ValueError(
-                    f"{type(method).__name__}: {name} has a leaf of shape {np.shape(value)}: give "
-                    "one number for each leaf, as random directions move all its entries at once."
-                )
-        x = constant(xp, x)
-        largest = xp.max(xp.abs(x.reshape(*place.lead, -1)), axis=-1, initial=0)
-        power = 1 / 3 if method.antithetic else 1 / 2
-        h = rule.size(xp, largest, typical[owner], eps, power)
-        if wanted[owner] is not None:
-            asked = xp.broadcast_to(xp.asarray(wanted[owner], dtype=x.dtype), h.shape)
-            # A distance that is lost in rounding tells nothing: the usual one instead.
-            h = xp.where((largest + asked) - largest == 0, h, asked)
-        result.append(h)
-    return result
 
 
 def _counted(
@@ -293,18 +270,22 @@ def _unclipped(cloud: Cloud, found: Sequence[Any]) -> list[Any]:
     """Sums over directions, for entries that were not moved by as much as they should.
 
     Clipping cuts their way short, and rounding where all entries move equally far: other directions
-    are rounded up as often as down. Exact for directions of signs.
+    are rounded up as often as down. Exact for directions of signs. And for those that went farther
+    than the others.
     """
-    if cloud.boxes is None and not cloud.directions.even:
-        return list(found)
     result = []
-    for number, (value, x, h) in enumerate(zip(found, cloud.x, cloud.h, strict=True)):
-        reach = over(h, x)
+    stretches = cloud.stretch or [None] * len(cloud.x)
+    every = zip(found, cloud.x, cloud.reaches(), stretches, strict=True)
+    for number, (value, x, reach, times) in enumerate(every):
+        factor: Any = None
         if cloud.boxes is not None:
             factor = cloud.boxes[number].unclipped(reach)
-        elif x.dtype.itemsize < 4 or x.size <= _SMALL:
+        elif cloud.directions.even and has_room(x):
+            # A large leaf has no room for another one beside it, and is rounded little.
             factor = 2 * reach / ((x + reach) - (x - reach))
-        else:  # a large leaf has no room for another one beside it, and is rounded little
+        if times is not None:
+            factor = 1 / times if factor is None else factor / times
+        if factor is None:
             result.append(value)
             continue
         lead = len(cloud.lead)

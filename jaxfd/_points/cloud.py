@@ -63,6 +63,8 @@ class Cloud:
         signs: the signs of each sample's points.
         count: the number N of samples.
         boxes: for each leaf the box that points are clipped to, or None.
+        stretch: for each leaf how many times farther each entry goes, a power of two of the leaf's
+            shape and dtype, or None for no entry of it.
     """
 
     directions: CloudDirections
@@ -72,6 +74,7 @@ class Cloud:
     signs: tuple[int, ...]
     count: int
     boxes: Sequence[Box] | None = None
+    stretch: Sequence[Shaped[Any, "*lead ..."] | None] = ()
 
     def described(self) -> Any:
         """What the directions are told by, of leading axis ``N``."""
@@ -79,16 +82,35 @@ class Cloud:
 
     def point(self, i: Any, sign: Any) -> list[Any]:
         """One point, made inside a kernel, in whatever form a program can be run on."""
-        if self.boxes is None:
+        if self.boxes is None and not self._stretched:
             return self.directions.points(self.x, i, self._scales(sign))
         return self.array(i, sign)
 
     def array(self, i: Any, sign: Any) -> list[Any]:
         """One point as arrays, made inside a kernel."""
-        moved = self.directions.add(self.x, i, self._scales(sign))
+        # Directions are added where all entries go equally far: powers of two cost no digit.
+        shrunk = [x if s is None else x / s for x, s in self._stretches(self.x)]
+        moved = self.directions.add(shrunk, i, self._scales(sign))
+        moved = [x if s is None else x * s for x, s in self._stretches(moved)]
         if self.boxes is None:
             return moved
         return [box.clip(x) for x, box in zip(moved, self.boxes, strict=True)]
+
+    @property
+    def _stretched(self) -> bool:
+        return any(s is not None for s in self.stretch)
+
+    def _stretches(self, leaves: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Leaves, each with its stretch."""
+        return list(zip(leaves, self.stretch or [None] * len(leaves), strict=True))
+
+    def reaches(self) -> list[Any]:
+        """For each leaf how far a direction of ones moves every entry."""
+        reaches = []
+        for (x, s), h in zip(self._stretches(self.x), self.h, strict=True):
+            reach = h.reshape(h.shape + (1,) * (x.ndim - h.ndim)).astype(x.dtype)
+            reaches.append(reach if s is None else reach * s)
+        return reaches
 
     def _scales(self, sign: Any) -> list[Any]:
         return [sign.astype(h.dtype) * h for h in self.h]
@@ -96,11 +118,10 @@ class Cloud:
     def rows(self) -> list[np.ndarray]:
         """All points, made on the host: leaves of shape ``(K * N, B, *shape)``."""
         result = []
-        for number, (x, h, u) in enumerate(
-            zip(self.x, self.h, self.directions.arrays(self.count), strict=True)
+        for number, (x, reach, u) in enumerate(
+            zip(self.x, self.reaches(), self.directions.arrays(self.count), strict=True)
         ):
-            scale = h.reshape(h.shape + (1,) * (x.ndim - 1)).astype(x.dtype)
-            step = scale * u[:, None].astype(x.dtype)
+            step = reach * u[:, None].astype(x.dtype)
             points = np.concatenate([x + np.asarray(sign, x.dtype) * step for sign in self.signs])
             result.append(points if self.boxes is None else self.boxes[number].clip(points))
         return result

@@ -125,6 +125,9 @@ class LowRank(RandomDirections):
 
     rank: int = dataclasses.field(default=1, metadata=STATIC)
 
+    # The move of a matrix would no longer be of low rank.
+    entrywise = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "rank", count_of(self.rank, "LowRank: rank"))

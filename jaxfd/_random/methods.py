@@ -59,6 +59,10 @@ class RandomDirections(StencilMethod):
     fixed = 0
     # Whether each of them moves every entry.
     everywhere = True
+    # Whether an entry may go farther than the others of its leaf.
+    entrywise = True
+    # Whether what rounding does to a direction is little beside what directions scatter.
+    coarse = True
 
     def __post_init__(self) -> None:
         name = type(self).__name__

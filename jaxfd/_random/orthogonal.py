@@ -108,6 +108,8 @@ class Orthogonal(RandomDirections):
     """
 
     independent = False
+    # All of them together are exact, but for rounding.
+    coarse = False
 
     def check_size(self, size: int) -> None:
         if 0 < 2 * size < self.num_samples:

@@ -46,8 +46,9 @@ class SPSA(RandomDirections):
         num_samples: the number of directions, each of two evaluations, or one if one-sided.
         sigma: how far points go, in the argument's units: a positive number, a pytree of one for
             each leaf, a `Relative` (of each leaf's largest entry), or None for ``Relative()``,
-            which suits smooth functions. Where the mean entry of a leaf would not move for
-            rounding, the default is taken.
+            which suits smooth functions. An entry that would not move for rounding goes as far as
+            moves it, about (along `Orthogonal` directions the default); so does all of a leaf of
+            `LowRank`, of a million entries or more, or of a step in place, by its largest entry.
         antithetic: whether each direction is taken both ways. One-sided costs half as much and
             one evaluation at ``x``, and is right to a lower order of ``sigma``.
         baseline: what one-sided values are compared with: ``"centre"``, the value at ``x``, or

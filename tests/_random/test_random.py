@@ -83,6 +83,28 @@ class TestByHand:
         )(low)
         np.testing.assert_allclose(found.astype(np.float32), 2.0, rtol=0.02)
 
+    @pytest.mark.parametrize("family", [SPSA, GaussianSmoothing], ids=label)
+    @pytest.mark.parametrize("host", [False, True])
+    def test_entries_lost_in_rounding_go_farther_alone(self, family, host):
+        """The others keep sigma, and what is divided by is what each was moved."""
+        tree = {"a": jnp.array([1e5, 1.0], np.float32), "b": jnp.array(0.5, np.float32)}
+
+        def fun(t):
+            return 2 * (t["a"][0] - 1e5) + 3 * (t["a"][1] - 1) + 4 * (t["b"] - 0.5)
+
+        level = 1e-13 if host else 1e-3
+        box = jaxfd.blackbox(fun, jax.ShapeDtypeStruct((), np.float32)) if host else fun
+        method = family(KEY, 400, sigma=level)
+        found = jaxfd.estimate(box, method=method)(tree)
+        spacing = 2.0**-36 if host else 2.0**-7
+        first, second = np.asarray(found.step["a"])
+        assert spacing / 2 < first <= 4 * spacing
+        np.testing.assert_allclose([second, found.step["b"]], level, rtol=1e-6)
+        grad = [*np.asarray(found.grad["a"]), float(found.grad["b"])]
+        # Others add noise in proportion to how much farther they go.
+        noise = np.array([1.0, first / level, first / level]) * 10 / 20
+        assert np.all(np.abs(grad - np.array([2.0, 3.0, 4.0])) < 4 * noise)
+
     @pytest.mark.parametrize("sigma", [None, jaxfd.Relative(), jaxfd.Relative(1e-3, typical=2.0)])
     def test_sigma_relative_to_the_largest_entry(self, sigma):
         method = SPSA(KEY, 3, sigma=sigma)
