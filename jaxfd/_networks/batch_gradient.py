@@ -8,6 +8,7 @@ the door `grad` and nothing of points, steps, or how layers are found.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,10 @@ from jaxfd._transforms import grad
 _HALVED = 4
 # Samples that are looked at with other parameters.
 _FEW = 4
+# The part of a loss's spread by which its mean is off at least where samples know of each other.
+_SHOWN = 0.01
+# The last digits of a loss that rounding may change, in units of its precision.
+_ROUNDED = 32
 
 
 def batch_gradient(
@@ -72,12 +77,12 @@ def batch_gradient(
     else:
         slopes = jax.vmap(slope)(at_x, samples, keys)
     (gradients,) = pull([s / losses.size for s in slopes])
-    fits = _fits(call, operands, value, losses)
+    fits = _fits(call, operands, value, losses, network.eps)
     return value, [jnp.where(fits, g, np.nan) for g in gradients], fits
 
 
-def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any) -> Any:
-    """Whether the loss is the mean of its samples' losses."""
+def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any, eps: float) -> Any:
+    """Whether the loss is the mean of its samples' losses, rounded to so much."""
     count = losses.size
     fits = _is_mean(value, losses)
 
@@ -90,22 +95,26 @@ def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any) -> 
         return found[0] | found[1]
 
     fits = fits if count < _HALVED else lax.cond(fits, lambda: fits, of_a_half)
-    return fits & _keeps_apart(call, operands, count) if count > 1 else fits
+    return fits & _keeps_apart(call, operands, losses, eps) if count > 1 else fits
 
 
-def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
+def _keeps_apart(call: BatchCall, operands: Sequence[Any], losses: Any, eps: float) -> Any:
     """Whether a few samples know nothing of each other where parameters are others.
 
-    While a head or a gain is zero, as many begin, a loss shows nothing of what samples know.
+    While a head, a gain or a branch is small, as many begin, a loss hardly shows what samples know.
+    It is looked at where the deviation of the mean could be less than what is allowed.
     """
-    batched = call.batched
-    shared = [i for i, x in enumerate(operands) if i not in batched and is_inexact(jnp.asarray(x))]
+    batched, size = call.batched, losses.size
+    arrays = operands[: len(call.axes)]
+    shared = [i for i, x in enumerate(arrays) if i not in batched and is_inexact(jnp.asarray(x))]
+    if not shared:
+        return jnp.ones((), bool)
     few = {i: operands[i][:_FEW] for i in batched}
     ends = np.cumsum([jnp.size(operands[i]) for i in shared], dtype=int).tolist()
     # The few fill the batch, whose size a loss may know: labels that it closes over.
     rows = np.resize(np.arange(min(_FEW, size)), size)
 
-    def fits(draw: Any) -> Any:
+    def evaluated(draw: Any) -> Any:
         draws = iter(jnp.split(draw, ends[:-1]))
         moved = [_moved(x, next(draws)) if i in shared else x for i, x in enumerate(operands)]
 
@@ -113,37 +122,70 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], size: int) -> Any:
             return call.whole([sample[i][None] if i in sample else x for i, x in enumerate(moved)])
 
         filled = [few[i][rows] if i in batched else x for i, x in enumerate(moved)]
-        return _is_mean(call.whole(filled), jax.vmap(alone)(few)[rows])
+        return call.whole(filled), jax.vmap(alone)(few)
 
     def elsewhere() -> Any:
         # The rounding of a layer hardly ever takes a sample over the edge of a threshold twice.
         # One draw for all parameters: drawing for each is what would take long to compile.
         draws = jax.random.normal(jax.random.key(0), (2, ends[-1]), np.float32)
-        return jnp.any(jax.vmap(fits)(draws))
+        values, found = jax.vmap(evaluated)(draws)
+        # What is the same for all samples and parameters, an offset say, shows nothing.
+        told = eps**0.5 * _spread(found) + _ROUNDED * eps * jnp.mean(jnp.abs(_wide(found)))
+        bound = jnp.minimum(told, _bound(found, eps))
+        return jnp.any(~(jnp.abs(_wide(values) - jnp.mean(_wide(found)[:, rows], 1)) > bound))
 
-    hiding = [
-        jnp.any(jnp.abs(operands[i]) <= jnp.finfo(operands[i].dtype).eps ** 0.5) for i in shared
-    ]
-    yes = jnp.ones((), bool)
-    return lax.cond(jnp.any(jnp.stack(hiding)), elsewhere, lambda: yes) if hiding else yes
+    # What the loss would show of samples behind parameters of this size: a deviation is a square
+    # of them at least, as the mean of what is normalised is zero.
+    small = jnp.stack([_smallness(operands[i]) for i in shared])
+    spread = _spread(losses)
+    shown = _SHOWN * spread * jnp.prod(small).astype(spread.dtype) ** 2
+    return lax.cond(shown > _bound(losses, eps), lambda: jnp.ones((), bool), elsewhere)
+
+
+def _smallness(leaf: Any) -> Any:
+    """How large a parameter is next to what layers begin with, 1 at most; 0 with an entry at 0."""
+    wide = _wide(leaf)
+    nothing = jnp.any(jnp.abs(wide) <= jnp.finfo(jnp.asarray(leaf).dtype).eps ** 0.5)
+    return jnp.where(nothing, 0, jnp.minimum(_size(wide) / _first(leaf), 1)).astype(np.float32)
 
 
 def _moved(leaf: Any, draw: Any) -> Any:
-    """A parameter elsewhere, by as much as its entries are large; at zero, as layers begin.
+    """A parameter elsewhere: as large as it is, but no smaller than layers begin.
 
     Args:
         leaf: the parameter.
         draw: normal numbers, as many as it has entries.
     """
     leaf = jnp.asarray(leaf)
-    if not jnp.issubdtype(leaf.dtype, np.floating):
-        return leaf
-    wide = leaf if jnp.finfo(leaf.dtype).bits >= 32 else leaf.astype(np.float32)
-    size = jnp.sqrt(jnp.mean(wide**2))
-    first = np.asarray((*leaf.shape, 1)[0] ** -0.5 if leaf.size else 1, wide.dtype)
-    size = jnp.where(size > 0, size, first)
-    noise = draw.reshape(leaf.shape).astype(wide.dtype)
-    return (wide + size * noise).astype(leaf.dtype)
+    wide = _wide(leaf)
+    size = _size(wide)
+    large = jnp.maximum(size, _first(leaf)).astype(size.dtype)
+    noise = (large * draw.reshape(leaf.shape).astype(size.dtype)).astype(wide.dtype)
+    moved = (wide + noise) * (large / jnp.hypot(size, large)).astype(wide.dtype)
+    if not jnp.iscomplexobj(leaf):
+        # A width or a variance stays positive.
+        moved = jnp.where(wide == 0, moved, jnp.copysign(moved, wide))
+    return moved.astype(leaf.dtype)
+
+
+def _first(leaf: Any) -> float:
+    """The size that the entries of a layer begin with: one over the root of its inputs."""
+    shape = jnp.shape(leaf)
+    return 1 / math.sqrt(max(*shape[:1], math.prod(shape[:-1]), 1))
+
+
+def _size(wide: Any) -> Any:
+    return jnp.sqrt(jnp.mean(jnp.abs(wide) ** 2)) if wide.size else jnp.ones((), np.float32)
+
+
+def _spread(losses: Any) -> Any:
+    wide = _wide(losses)
+    return jnp.mean(jnp.abs(wide - jnp.mean(wide)))
+
+
+def _wide(leaf: Any) -> Any:
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(promote(leaf.dtype, np.float32))
 
 
 def _at_once(count: int, values: Sequence[Any]) -> int:
@@ -155,7 +197,9 @@ def _at_once(count: int, values: Sequence[Any]) -> int:
 
 def _is_mean(value: Any, losses: Any) -> Any:
     """Whether a loss is the mean of its samples' losses, NaN and half of the digits apart."""
-    dtype = promote(losses.dtype, np.float32)
-    single, eps = losses.astype(dtype), float(jnp.finfo(losses.dtype).eps)
-    bound = eps**0.5 * jnp.mean(jnp.abs(single))
-    return ~(jnp.abs(value.astype(dtype) - jnp.mean(single)) > bound)
+    bound = _bound(losses, float(jnp.finfo(losses.dtype).eps))
+    return ~(jnp.abs(_wide(value) - jnp.mean(_wide(losses))) > bound)
+
+
+def _bound(losses: Any, eps: float) -> Any:
+    return eps**0.5 * jnp.mean(jnp.abs(_wide(losses)))

@@ -37,6 +37,7 @@ class Network:
 
     Attributes:
         out: shape and dtype of the result.
+        eps: the relative spacing of the coarsest floats that the program computes with.
 
     Raises:
         TypeError: some of the active arguments cannot be reached through marked values.
@@ -51,6 +52,8 @@ class Network:
         name: Callable[[int], str],
     ) -> None:
         self._closed, self.out = jax.make_jaxpr(fun, return_shape=True)(*inputs)
+        values = [var.aval for eqn in every_eqn(self._closed) for var in eqn.outvars]
+        self.eps = max(float(jnp.finfo(v.dtype).eps) for v in (self.out, *values) if _has_slope(v))
         # For each marked value whether an active argument has a way to it past all others.
         self._reached: list[bool] = []
         # Arguments are followed by number ``i``, and by ``~i`` as long as JAX sees a slope.

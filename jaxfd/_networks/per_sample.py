@@ -46,9 +46,10 @@ def per_sample(
     A sample's loss is ``loss`` of a batch of one, and ``loss`` must be the mean of these: no batch
     normalisation, no penalty on parameters (add it outside), and labels are batch arguments, never
     closed over. Where it is not, the gradient is NaN under ``jit`` and an error elsewhere;
-    deviations in the last half of the digits are not seen. Where entries of parameters
-    are zero, as a head or a gain may begin, whether samples know of each other is looked at with
-    other parameters too, on four samples.
+    deviations in the last half of the digits are not seen. Where parameters are so small, as a
+    head, a gain or a branch may begin, or losses so alike that this could hide something, whether
+    samples know of each other is looked at with other parameters too: two evaluations more of the
+    batch, filled with four of its samples, and of each of the four.
 
     Args:
         loss: a function that returns one real number, the mean over the samples of its batch

@@ -44,6 +44,29 @@ MIXED = {
         [ZEROS],
     ),
 }
+HEAD = np.array([[0.3, -0.9], [-1.2, 0.4], [0.8, 0.5], [0.6, -0.7]])
+
+
+def chosen(z):
+    return -jnp.mean(jax.nn.log_softmax(z)[:, 0])
+
+
+# At these sizes a loss in float32 hides all of it in the digits that a mean is allowed.
+SMALL = {
+    "a small head": (
+        lambda p, x, y: chosen(matmul(normed(matmul(x, p[0])), p[1])),
+        [np.ones((3, 4)) * X[:3, :1], 3e-3 * HEAD],
+    ),
+    "a small branch": (
+        lambda p, x, y: error(matmul(x + matmul(normed(x), p[0]), p[1]), y),
+        [1e-5 * HEAD[:3, [0, 1, 0]], ONES],
+    ),
+    "two layers, each half as small": (
+        lambda p, x, y: chosen(matmul(matmul(normed(x), p[0]), p[1])),
+        [0.05 * HEAD[:3, [0, 1, 0, 1]], 0.05 * HEAD],
+    ),
+    "an offset": (lambda p, x, y: 1e3 + error(matmul(normed(x), p[0]), y), [0.3 * HEAD[:3, :1]]),
+}
 APART = {
     "tanh": (
         lambda p, x, y: error(matmul(jnp.tanh(matmul(x, p[0])), p[1]), y),
@@ -52,6 +75,14 @@ APART = {
     "sign": (
         lambda p, x, y: error(matmul(jnp.sign(matmul(x, p[0])), p[1]), y),
         [np.ones((3, 4)), np.zeros((4, 1))],
+    ),
+    "a small head": (
+        lambda p, x, y: error(matmul(jnp.tanh(matmul(x, p[0])), p[1]), y),
+        [np.ones((3, 4)), 1e-3 * HEAD[:, :1]],
+    ),
+    "widths": (
+        lambda p, x, y: error(matmul(jnp.sqrt(same(p[1])) * x, p[0]), y),
+        [ONES, np.array([0.1, 1.0, 2.0])],
     ),
     "picked by number": (
         lambda p, x, y: (
@@ -74,6 +105,14 @@ def test_mixed(case, dtype):
         gradient(*cast(params, dtype))
     found = jax.jit(gradient)(*cast(params, dtype))
     assert all(np.isnan(g).all() for g in found)
+
+
+@pytest.mark.parametrize("case", SMALL)
+def test_small(case):
+    loss, params = SMALL[case]
+    found = jaxfd.per_sample(loss)
+    with pytest.raises(ValueError, match="not the mean of its samples' losses"):
+        jax.grad(found)(*cast(params, np.float32))
 
 
 @functools.cache
