@@ -10,7 +10,7 @@ know how derivatives come about.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,14 +18,15 @@ from jaxfd._arrays import constant, over
 from jaxfd._estimate.task import Call, complexified
 from jaxfd._places import Place
 
-# How far ``x`` moves, as powers of the relative spacing: the first is hardly seen by curvature,
-# the last hardly by noise.
-_POWERS = (2 / 3, 1 / 2, 1 / 3)
+# How far ``x`` moves, as powers of the relative spacing. The first shows most; of the others, that
+# are asked where the two ways differ there, one is hardly seen by noise, one hardly by curvature.
+_POWERS = (1 / 2, 1 / 3, 2 / 3)
 # A slope so much larger than the value is none that a function has often.
 _STEEP = 1e6
 _GOLDEN = 0.6180339887498949
-# What both ways may differ by, of the larger change, and in spacings of the value.
-_SHARE, _SPACINGS = 0.01, 100
+# What both ways may differ by: in spacings of the value, and as a share of the larger change what
+# curvature makes of a move, as a multiple of the move and at most.
+_SPACINGS, _CURVED, _SHARE = 100, 100, 0.01
 
 
 def looks_unreal(place: Place, output: Any, h: Any) -> Any:
@@ -106,21 +107,17 @@ def check_along(
         ValueError: on the host, where they do not.
     """
     xp, count = place.xp, len(call.out)
-    contrary: list[Any] = [False] * count
-    alike: list[Any] = [False] * count
+    seen: list[list[_Change]] = [[] for _ in range(count)]
     for power in _POWERS:
         eps = max(float(place.eps(x.dtype)) for x in call.parts.real)
         point, foretold = move(eps**power)
         leaves = complexified(point, True)
         _, outputs = place.line(leaves, [leaf[None] for leaf in leaves], ride=False)
-        seen = list(zip(centre[:count], outputs, foretold, strict=True))
-        for i, (at_x, output, change) in enumerate(seen):
-            same, told = _compared(xp, at_x, output[0], change, eps)
-            contrary[i] = contrary[i] | ~same
-            alike[i] = alike[i] | (same & told)
-        if xp is np and not any((c & ~a).any() for c, a in zip(contrary, alike, strict=True)):
+        for i, changes in enumerate(seen):
+            changes.append(_compared(xp, centre[i], outputs[i][0], foretold[i], eps, eps**power))
+        agree = [_agrees(xp, changes) for changes in seen]
+        if xp is np and all(each.all() for each in agree):
             break
-    agree = [~c | a for c, a in zip(contrary, alike, strict=True)]
     if xp is np and not all(each.all() for each in agree):
         raise ValueError(
             "ComplexStep needs an analytic function, but the imaginary part of what this one "
@@ -151,10 +148,50 @@ def moved_all(place: Place, call: Call, size: float) -> tuple[list[Any], list[An
     return points, moves
 
 
-def _compared(xp: Any, at_x: Any, output: Any, foretold: Any, eps: float) -> tuple[Any, Any]:
-    """Whether a change is the one foretold, as far as can be told; and whether that tells much."""
+class _Change(NamedTuple):
+    """What an output changes by on the way to a point, seen and foretold.
+
+    Attributes:
+        move: how far a value of 1 is moved.
+        apart: what the two differ by.
+        size: the larger of the two.
+        rounding: what rounding may make them differ by.
+    """
+
+    move: float
+    apart: Any
+    size: Any
+    rounding: Any
+
+    @property
+    def allowed(self) -> Any:
+        return min(_CURVED * self.move, _SHARE) * self.size + self.rounding
+
+
+def _compared(xp: Any, at_x: Any, output: Any, foretold: Any, eps: float, move: float) -> _Change:
     change = output.real - at_x.real
     size = xp.maximum(xp.abs(change), xp.abs(foretold))
     rounding = _SPACINGS * eps * (xp.abs(at_x) + xp.abs(output))
-    share = max(_SHARE, 10 * eps ** (1 / 3))
-    return ~(xp.abs(change - foretold) > share * size + rounding), rounding <= share * size
+    return _Change(move, change - foretold, size, rounding)
+
+
+def _agrees(xp: Any, changes: Sequence[_Change]) -> Any:
+    """Whether a change is the one foretold, as far as can be told.
+
+    A wrong slope is wrong by the same at all moves. Curvature is so by less the smaller the move,
+    and noise the larger it is.
+    """
+    first, others = changes[0], changes[1:]
+    agree = ~(xp.abs(first.apart) > first.allowed)
+    for other in others:
+        ratio = first.move / other.move
+        # As much as the two differ by there is at the first move.
+        here = ratio * (xp.abs(other.apart) + other.rounding)
+        close = xp.abs(other.apart) + other.rounding <= _SHARE * other.size
+        agree = agree | (close & (here <= xp.abs(first.apart) / 2))
+        if other.move > first.move:
+            # What is left without the part that grows with the square.
+            slope = (first.apart - other.apart * ratio**2) / (1 - ratio)
+            curved = xp.abs(first.apart - slope)
+            agree = agree | (xp.abs(slope) <= first.allowed + _SHARE * curved)
+    return agree

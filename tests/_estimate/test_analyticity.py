@@ -30,6 +30,36 @@ class TestBlackBoxes:
         with pytest.raises(ValueError, match=r"ComplexStep needs an analytic .* Use Central\(\)"):
             jaxfd.grad(box, method=STEP)(X)
 
+    @pytest.mark.parametrize(
+        "fun",
+        [
+            lambda z: np.sin(z[0]) + 3e-3 * np.abs(z[1]),
+            lambda z: 1e5 * z[0] ** 2 + 9.81 * np.linalg.norm(z),
+            lambda z: np.exp(z[0]) + 1e-3 * np.conj(z[1]),
+            lambda z: z[0] ** 3 + 1e-4 * z[1].real,
+            lambda z: 1e3 + z[0] + 0.1 * np.sqrt(np.abs(z[1])),
+            lambda z: np.sin(100 * z[0]) + 0.01 * np.abs(z[1]),
+        ],
+    )
+    def test_a_small_part_is_not_analytic(self, fun):
+        with pytest.raises(ValueError, match="ComplexStep needs an analytic"):
+            jaxfd.grad(jaxfd.blackbox(fun, OUT), method=STEP)(X)
+
+    @pytest.mark.parametrize(
+        ("fun", "slope"),
+        [
+            (lambda z: np.exp(1e6 * (z - 1.3)), 1e6),
+            (lambda z: 1 / (z - 1.3001), -1e8),
+            (lambda z: (z - 1.3) ** 2, 0.0),  # nothing but curvature
+            (lambda z: np.sin(1e4 * (z - 1.3)), 1e4),
+            (lambda z: 1e8 + z * z, 2.6),
+            (lambda z: complex(np.complex64(z * z)), 2.6),  # rounded inside
+        ],
+    )
+    def test_steep_curved_or_rounded(self, fun, slope):
+        found = jaxfd.grad(jaxfd.blackbox(fun, OUT), method=STEP)(1.3)
+        np.testing.assert_allclose(found, slope, rtol=1e-6)
+
     def test_inside_of_a_program(self):
         box = jaxfd.blackbox(lambda z: np.sum(np.abs(z)) + 0j, OUT)
         assert np.isnan(jaxfd.grad(lambda x: 2.0 * box(x), method=STEP)(X)).all()
