@@ -23,6 +23,8 @@ def path_name(path: Sequence[Any]) -> str:
 def leaf_name(path: Sequence[Any]) -> str:
     """Names a leaf as tables do: ``rates[0]``; ``x`` for a bare array."""
     name = "".join(map(_step_in, path))
+    if name.startswith(("['", '["')):
+        return name
     return name[1:] if name.startswith(".") else f"x{name}"
 
 
@@ -31,7 +33,9 @@ def _step_in(key: Any) -> str:
     if isinstance(key, tree_util.GetAttrKey):
         return f".{key.name}"
     inner = key.key if hasattr(key, "key") else key.idx
-    return f".{inner}" if isinstance(inner, str) else f"[{inner!r}]"
+    # A text that is written like a path could be one.
+    plain = isinstance(inner, str) and inner and not set(inner) & set(".[]'\"")
+    return f".{inner}" if plain else f"[{inner!r}]"
 
 
 def entry_names(tree: PyTree, most: int | None = None) -> list[str]:
