@@ -88,13 +88,15 @@ def _fits(call: BatchCall, operands: Sequence[Any], value: Any, losses: Any, eps
 
     def of_a_half() -> Any:
         found = []
-        for part in np.array_split(np.arange(count), 2):
+        # Every other sample: those that a batch ends with are often others, as padding is.
+        for part in (np.arange(0, count, 2), np.arange(1, count, 2)):
             rows = np.resize(part, count)
             leaves = [leaf[rows] if i in call.batched else leaf for i, leaf in enumerate(operands)]
             found.append(_is_mean(call.whole(leaves), losses[rows]))
         return found[0] | found[1]
 
     fits = fits if count < _HALVED else lax.cond(fits, lambda: fits, of_a_half)
+    fits &= _is_told(value, losses)
     return fits & _keeps_apart(call, operands, losses, eps) if count > 1 else fits
 
 
@@ -109,10 +111,11 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], losses: Any, eps: flo
     shared = [i for i, x in enumerate(arrays) if i not in batched and is_inexact(jnp.asarray(x))]
     if not shared:
         return jnp.ones((), bool)
-    few = {i: operands[i][:_FEW] for i in batched}
+    chosen = np.linspace(0, size - 1, min(_FEW, size)).astype(int)
+    few = {i: operands[i][chosen] for i in batched}
     ends = np.cumsum([jnp.size(operands[i]) for i in shared], dtype=int).tolist()
     # The few fill the batch, whose size a loss may know: labels that it closes over.
-    rows = np.resize(np.arange(min(_FEW, size)), size)
+    rows = np.resize(np.arange(len(chosen)), size)
 
     def evaluated(draw: Any) -> Any:
         draws = iter(jnp.split(draw, ends[:-1]))
@@ -132,7 +135,8 @@ def _keeps_apart(call: BatchCall, operands: Sequence[Any], losses: Any, eps: flo
         # What is the same for all samples and parameters, an offset say, shows nothing.
         told = eps**0.5 * _spread(found) + _ROUNDED * eps * jnp.mean(jnp.abs(_wide(found)))
         bound = jnp.minimum(told, _bound(found, eps))
-        return jnp.any(~(jnp.abs(_wide(values) - jnp.mean(_wide(found)[:, rows], 1)) > bound))
+        apart = jnp.abs(_wide(values) - jnp.mean(_wide(found)[:, rows], 1))
+        return jnp.any(~(apart > bound) & jax.vmap(_is_told)(values, found))
 
     # What the loss would show of samples behind parameters of this size: a deviation is a square
     # of them at least, as the mean of what is normalised is zero.
@@ -199,6 +203,11 @@ def _is_mean(value: Any, losses: Any) -> Any:
     """Whether a loss is the mean of its samples' losses, NaN and half of the digits apart."""
     bound = _bound(losses, float(jnp.finfo(losses.dtype).eps))
     return ~(jnp.abs(_wide(value) - jnp.mean(_wide(losses))) > bound)
+
+
+def _is_told(value: Any, losses: Any) -> Any:
+    """Whether no sample's loss is NaN or infinite that has a finite share in the mean."""
+    return jnp.all(jnp.isfinite(losses)) | ~jnp.isfinite(value)
 
 
 def _bound(losses: Any, eps: float) -> Any:

@@ -115,6 +115,35 @@ def test_small(case):
         jax.grad(found)(*cast(params, np.float32))
 
 
+def squares(p, x, y):
+    return (matmul(x, p[0])[:, 0] - y) ** 2
+
+
+ALONE = {
+    "a masked mean": lambda p, x, y: jnp.mean(squares(p, x, y), where=y > 0),
+    "padding at the end": lambda p, x, y: jnp.mean(squares(p, x, y), where=x[:, 0] != 0),
+    "statistics of the input": lambda p, x, y: error(matmul(x / x.std(0), p[0]), y),
+    "a variance without bias": lambda p, x, y: error(matmul(x / x.std(0, ddof=1), p[0]), y),
+    "a correlation": lambda p, x, y: 1 - jnp.corrcoef(matmul(x, p[0])[:, 0], y)[0, 1],
+}
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_no_loss_alone(case):
+    params, x, y = cast([ONES], np.float64)
+    x = x.at[4:].set(0) if case == "padding at the end" else x
+    with pytest.raises(ValueError, match="not the mean of its samples' losses"):
+        jax.grad(jaxfd.per_sample(ALONE[case]))(params, x, y)
+
+
+def test_a_loss_that_is_nan_stays_nan():
+    params, x, y = cast([ONES], np.float64)
+    found = jax.grad(jaxfd.per_sample(lambda *args: jnp.mean(squares(*args))))(
+        params, x, y.at[2].set(np.nan)
+    )
+    assert np.isnan(found[0]).all()
+
+
 @functools.cache
 def exact_apart(case):
     loss, params = APART[case]
