@@ -76,3 +76,35 @@ class TestGivenMethods:
             0.0, method, lambda p: np.round(np.asarray(p)[0] * np.exp(-np.asarray(p)[1] * T), 4)
         )
         assert not fit.converged
+
+
+class TestStairs:
+    """A slope of nothing is evidence only where nothing changes farther away either."""
+
+    @pytest.mark.parametrize("method", [None, Forward()])
+    @pytest.mark.parametrize("steps", [np.floor, np.round, np.ceil])
+    def test_an_entry_on_a_step(self, steps, method):
+        def values(p):
+            return np.asarray(p)[0] * T + steps(np.asarray(p)[1])
+
+        fit = least_squares(values, np.array([1.0, 0.6]), data=2 * T + 3, method=method)
+        assert not fit.converged or fit.cost < 1e-12
+        if not fit.converged:
+            assert "residuals jump along x[1] and are flat in between" in fit.message
+            assert not any("no influence" in each for each in fit.warnings)
+
+    @pytest.mark.parametrize("start", [0.0, 0.6])
+    def test_an_entry_without_influence(self, start):
+        fit = least_squares(
+            lambda p: np.asarray(p)[0] * T + 0 * np.asarray(p)[1],
+            np.array([1.0, start]),
+            data=2 * T + 3,
+        )
+        assert fit.status is Status.CONVERGED
+        assert any("x[1] has no influence" in each for each in fit.warnings)
+
+    def test_only_stairs(self):
+        fit = least_squares(
+            lambda p: np.floor(np.asarray(p)[0]) + 0 * T, np.array([0.5]), data=0 * T + 3
+        )
+        assert not fit.converged or fit.cost == 0

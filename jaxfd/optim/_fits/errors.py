@@ -40,6 +40,7 @@ def errors_of(
     absolute: bool,
     walls: Bool[np.ndarray, "p"],
     lost: Bool[np.ndarray, "p"],
+    jumps: Bool[np.ndarray, "p"],
     names: Sequence[str],
 ) -> Errors:
     """The covariance of parameters.
@@ -52,6 +53,7 @@ def errors_of(
             not tell how large those are.
         walls: entries at a wall, which do not vary.
         lost: entries whose slopes could not be differenced.
+        jumps: entries along which residuals jump and are flat in between.
         names: what entries are called.
     """
     m, p = jacobian.shape
@@ -68,8 +70,10 @@ def errors_of(
     length = np.linalg.norm(jacobian, axis=0)
     dead = ~walls & ~lost & (length == 0)
     for k in map(int, np.flatnonzero(dead)):
-        why = "has no influence on the residuals" if error is not None else "has no slope so far"
-        warnings.append(f"{names[k]} {why}: its error is unknown")
+        why = " has no influence on the residuals" if error is not None else " has no slope so far"
+        if jumps[k]:
+            why = ": residuals jump along it and are flat in between"
+        warnings.append(f"{names[k]}{why}: its error is unknown")
     with np.errstate(all="ignore"):
         blur = np.linalg.norm(error if error is not None else 0 * jacobian, axis=0) / length
     told = ~walls & ~lost & ~dead & np.isfinite(length)

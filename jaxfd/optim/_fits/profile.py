@@ -144,9 +144,9 @@ def profiled(searches: Sequence[Search], experiment: Experiment, absolute: bool)
 
     def spread(fixed: Bool[np.ndarray, "p"]) -> Float[np.ndarray, "p p"]:
         """A first guess of how entries vary together, those at walls held or not."""
-        found = errors_of(
-            slopes.jacobian, slopes.error, cost, absolute, fixed, best.lost, parameters.names
-        ).covariance
+        flaws, names = (best.lost, best.jumps), parameters.names
+        told = errors_of(slopes.jacobian, slopes.error, cost, absolute, fixed, *flaws, names)
+        found = told.covariance
         known = np.isfinite(np.diag(found))
         return np.where(known[:, None] & known, found, np.where(np.eye(p) > 0, np.nan, 0.0))
 

@@ -134,7 +134,9 @@ class Scatter:
         bend = np.linalg.norm(ahead + back - 2 * r, axis=1)
         own = np.isfinite(bend) & (self._search.sizes(u) <= np.abs(u))
         own &= bend > SMOOTH * np.linalg.norm(ahead - back, axis=1)
-        own &= bend > NOISE * 6**0.5 * float(np.linalg.norm(r))
+        height = float(np.linalg.norm(r))
+        # Beside residuals of nothing no noise has a share.
+        own &= (bend > NOISE * 6**0.5 * height) & (height > 0)
         which = np.flatnonzero(own)
         which = which[np.argsort(bend[which])]
         middle = len(which) // 2
@@ -143,6 +145,8 @@ class Scatter:
     def suit(self, sigma: float, height: float) -> None:
         """Takes notice of the noise of residuals of this length, and steps as far as suits it."""
         search = self._search
+        if height == 0:
+            return
         # Between two steps of stairs nothing is seen of them.
         sigma = max(sigma, search.coarse())
         search.noise = sigma

@@ -18,7 +18,7 @@ import math
 from collections.abc import Generator
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
 from jaxfd.optim._fits.jacobians import Differences
@@ -38,6 +38,8 @@ _FAILS = 2
 _SHORTER = 0.125
 # Steps shorter than this share of the point itself polish nothing.
 _POLISHED = 1e-10
+# Where entries that change nothing are looked at, in shares of their sizes.
+_FARTHER = (-1.0, 1.0, -10.0, 10.0)
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # The first ball, in shares of the size of the start.
 _FIRST = 1.0
@@ -89,6 +91,8 @@ class Search(Standing):
                     return
                 q, promised, cut = self.step(leash * self.reach, straight=True)
                 gain, length = model.cost - promised, math.sqrt(q @ q)
+                if not gain > 0:
+                    continue
                 rho = yield from self._probe(differences, q, gain, cut)
                 if rho < BAD:
                     leash = _SHORTER * min(leash, length / self.reach)
@@ -167,6 +171,11 @@ class Search(Standing):
             yield from differences.measure_again()
         if gain > self.least() and not self._is_still(q) and not hidden:
             return False
+        dead = ~model.jacobian.any(axis=0) & ~self.lost
+        if dead.any() and (yield from self._jumped(dead)):
+            yield from differences.renew()
+            self.rescale()
+            return False
         if leash == 1.0:
             yield from self._polish(q)
         if self.lost.any():
@@ -182,10 +191,38 @@ class Search(Standing):
                 Status.STUCK,
                 "noise hides the slopes: the steps of the given method are too short for it",
             )
+        elif self.jumps.any():
+            self.end(Status.STUCK, "residuals jump and are flat in between")
         elif gain > self.tol * model.cost and self.noise > 0:
             self.end(Status.NOISE, "what steps promise is less than the noise of the residuals")
         else:
             self.end(Status.CONVERGED, "no step promises to lower the sum of squares any more")
+        return True
+
+    def _jumped(
+        self, dead: Bool[np.ndarray, "n"]
+    ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Looks farther away along entries that change nothing; goes where that is better.
+
+        An entry of stairs has no slope on any of them: only one that changes nothing farther away
+        either has no influence.
+        """
+        model = self.model
+        assert model is not None
+        size, which = self.sizes(model.u), np.flatnonzero(dead)
+        points = [model.u + far * size[k] * np.eye(len(size))[k] for k in which for far in _FARTHER]
+        points = np.clip(np.array(points), self.lower, self.upper)
+        rows = yield points
+        known = np.isfinite(rows).all(1)
+        differs = known & (rows != model.r).any(1)
+        self.jumps = np.zeros(len(size), bool)
+        self.jumps[which] = differs.reshape(len(which), -1).any(1)
+        sums = np.where(known, (rows**2).sum(1), np.inf)
+        best = int(np.argmin(sums))
+        if not sums[best] < model.cost * (1 - self.tol) - 2 * self.blur():
+            return False
+        model.move(points[best], rows[best])
+        self.note()
         return True
 
     def _polish(self, q: Float[np.ndarray, "n"]) -> Talk:

@@ -61,7 +61,9 @@ def summary(
     lost = best.lost if done else np.zeros(len(u), bool)
     cost = model.cost / 2
     error_of_slopes = slopes.error if done else None
-    found = errors_of(slopes.jacobian, error_of_slopes, cost, absolute, walls, lost, names)
+    found = errors_of(
+        slopes.jacobian, error_of_slopes, cost, absolute, walls, lost, best.jumps, names
+    )
     warnings = list(found.warnings)
     if not measured:
         warnings.append("slopes were never differenced: errors are unknown")
@@ -83,6 +85,9 @@ def summary(
     if best.status is Status.FAILED and best.lost.any():
         bad = ", ".join(n for n, b in zip(names, best.lost, strict=True) if b)
         message = f"the runs for {bad} fail on both sides"
+    if best.status is Status.STUCK and best.jumps.any():
+        bad = ", ".join(n for n, b in zip(names, best.jumps, strict=True) if b)
+        message = f"residuals jump along {bad} and are flat in between"
     at_wall = [n for n, w in zip(names, walls, strict=True) if w]
     if at_wall and best.status is Status.CONVERGED:
         message += f" ({', '.join(at_wall)} at the bounds)"
