@@ -115,3 +115,12 @@ class TestSpacings:
         x = np.float32(2459000.75)
         right = rate * np.cos(np.float32(0.25) * rate)
         assert check(fun, x, np.asarray(right)).verdict != "differs"
+
+    @pytest.mark.parametrize("scale", [1e-5, 1e-7, 1e-9])
+    def test_a_scale_beside_a_wall(self, scale):
+        """The line beyond the scale has another slope, and another value at x."""
+        fun = boxed(lambda x: np.exp(-x / scale) + x)
+        report = check(fun, np.asarray(0.0), np.asarray(1.0), bounds=(0, np.inf))
+        assert report.verdict != "agrees"
+        right = np.asarray(1 - 1 / scale)
+        assert check(fun, np.asarray(0.0), right, bounds=(0, np.inf)).verdict != "differs"

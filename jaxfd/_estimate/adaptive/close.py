@@ -29,6 +29,10 @@ _OUTSIDE, _FORETOLD = (1.1, 10.0), 10.0
 _HEIGHT = 3.0
 # The bar of a wide window knows its own scatter from two polynomials at best.
 _ROUGH = 2.0
+# What a cubic through four rungs says of the value at x, from the longest rung to the shortest, and
+# by how much less than a slope allows that falls from rung to rung; it is certain where it is so
+# many times the noise.
+_CUBIC, _CERTAIN = ((-1 / 21, 2 / 3, -8 / 3, 64 / 21), 1.75), 64.0
 # The slope very close to x speaks against another one by so many times the noise.
 _DENIED = 10.0
 
@@ -211,6 +215,26 @@ def denied(search: Search, climbed: Climb, best: BestFit, radius: Any) -> Any:
     known = xp.maximum(_DENIED * xp.maximum(search.rounding, xp.abs(even)), 2 * spread)
     gap = xp.abs(odd - best.value * t)
     return xp.where(gap > known, gap / xp.abs(t), 0)
+
+
+def missed(search: Search, climbed: Climb, best: BestFit, reach: Any) -> Any:
+    """Where the closest rungs miss the value at ``x`` beside a wall.
+
+    Fits to one side leave the value at ``x`` free. What cubics through the closest rungs are off it
+    falls faster than the distance where there is a slope; where it does not, something happens
+    before them.
+    """
+    xp, (weights, falls) = search.xp, _CUBIC
+    changes = constant(xp, climbed.changes)
+    wide, near = (
+        xp.abs(sum(w * c for w, c in zip(weights, changes[k : k + 4], strict=True)))
+        for k in (len(changes) - 5, len(changes) - 4)
+    )
+    far, close = (xp.abs(climbed.moved[k]).astype(search.dtype)[..., None] for k in (-5, -1))
+    inside = far <= reach.astype(search.dtype)[..., None]
+    stays = (climbed.kept_side != 0)[..., None] & (wide <= falls * near) & inside
+    known = _CERTAIN * xp.maximum(search.noise, search.rounding) + best.error * close
+    return xp.where(stays & (near > known), np.inf, 0).astype(search.dtype)
 
 
 def _same(search: Search, *numbers: Any) -> Any:

@@ -19,7 +19,16 @@ from jax import tree_util
 from jaxfd._arrays import constant
 from jaxfd._estimate.adaptive.advice import advised
 from jaxfd._estimate.adaptive.climb import Climb
-from jaxfd._estimate.adaptive.close import beyond, denied, kinks, leaps, stairs, teeth, unmoved
+from jaxfd._estimate.adaptive.close import (
+    beyond,
+    denied,
+    kinks,
+    leaps,
+    missed,
+    stairs,
+    teeth,
+    unmoved,
+)
 from jaxfd._estimate.adaptive.fits import MOST_SETS, BestFit, Evidence, add
 from jaxfd._estimate.adaptive.ground import survey
 from jaxfd._estimate.adaptive.radius import begin, climb
@@ -210,11 +219,13 @@ def _of_slopes(search: Search, climbed: Climb, state: Round, best: BestFit) -> l
     wide = xp.abs(best.value - best.wide) + BAR * best.wide_error
     reach = xp.where(radius > 0, radius, 1).astype(search.dtype)[..., None]
     wide = xp.maximum(wide, _REST * best.rest / reach)
+    farthest = xp.max(best.reach, axis=-1, initial=0)
     return [
         kinks(search, climbed),
         denied(search, climbed, best, radius),
         stairs(search, climbed, best.value, radius),
         unmoved(search, climbed),
+        missed(search, climbed, best, radius * farthest.astype(radius.dtype)),
         teeth(search, climbed, best.value),
         xp.where(best.jumps, wide, 0),
         beyond(search, climbed, state.odd, radius),

@@ -18,6 +18,8 @@ from jaxfd._arrays import column, power_of_two
 UNIFORM = 0.29
 # Multiples of 10^-k are looked for from 10^4 on, down to the resolution of the dtype.
 _COARSEST = -4
+# No program rounds to fewer bits: where values have so few, so have the points.
+_FEWEST = 1 / 8
 # So many entries tell the grid as well as all do.
 _ENOUGH = 64
 
@@ -61,6 +63,7 @@ def grid_of(xp: Any, every: Float[Any, "m *lead"]) -> Float[Any, "*lead"]:
     share = xp.min(
         xp.where(good, lowest / power_of_two(xp, xp.where(good, size, 1)), np.inf), axis=0
     )
+    share = xp.where(share <= _FEWEST, share, 0)
     binary = xp.maximum(binary, xp.where(good[0], share * power_of_two(xp, size[0]), 0))
     largest = xp.max(size, axis=0)
     powers = decimals_of(every.dtype)

@@ -144,6 +144,18 @@ class TestWalls:
         )
         np.testing.assert_array_equal(found.error, np.inf)
 
+    @pytest.mark.parametrize("steep", [1.0, -0.75, 3.0, math.pi])
+    def test_the_value_on_the_wall_counts(self, steep):
+        """Also where the function is a line beyond its scale, exact at every point."""
+        scales = [1e-4, 1e-5, 1e-6, 1e-7, 1e-9, 1e-12]
+        fades = [lambda t, s=s: np.exp(-t / s) + steep * t for s in scales]
+        bends = [lambda t, s=s: t / (t + s) + steep * t for s in scales]
+        smalls = [lambda t, s=s: 1e-3 * np.exp(-t / s) + np.exp(steep * t) for s in scales]
+        found = Rows(*fades, *bends, *smalls)(0.0, bounds=POSITIVE)
+        one = 1 / np.array(scales)
+        right = steep + np.array([*-one, *one, *(-1e-3 * one)])
+        assert np.all(np.abs(found.grad - right) <= found.error)
+
     def test_boxes_of_a_few_spacings(self, dtype):
         """Where the points of a fit cannot be told apart nothing is known, and that is no NaN."""
         for x in dtype.type([1.0, -1.0, 3e5]):
