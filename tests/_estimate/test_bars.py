@@ -87,3 +87,11 @@ def test_a_rise_nearer_than_the_stencil(method, x):
     found = jaxfd.estimate(box, method=method)(jnp.array([x, 1.0]))
     assert found.error[0] == np.inf
     assert np.isfinite(found.error[1])
+
+
+@pytest.mark.parametrize("order", [6, 8])
+def test_a_bar_in_half_precision_is_a_number(order):
+    """Powers of how far the rays go leave the range of float16."""
+    method = jaxfd.Central(order, step=1e-3)
+    found = jaxfd.estimate(lambda x: x.astype(np.float32) ** 2, method=method)(jnp.float16(100))
+    assert abs(float(found.grad) - 200) <= float(found.error) < np.inf

@@ -6,12 +6,13 @@ disturbed. Written against the namespace of the place; must not know who asks.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd._arrays import over
+from jaxfd._arrays import over, promote
 from jaxfd._estimate.bars.own import Shown, own_grid, roughness, unseen
 from jaxfd._estimate.bars.rays import Ray, Rays
 from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
@@ -113,6 +114,10 @@ def bars(
         rays: the rays.
         eps: the relative spacing of the values.
     """
+    # Powers of distances leave the range of floats of 16 bits.
+    wide = promote(h.dtype, np.float32)
+    distances, h = distances.astype(wide), h.astype(wide)
+    rays = dataclasses.replace(rays, moved=rays.moved.astype(wide), reach=rays.reach.astype(wide))
     # The grid is told by the values as they are, everything else by those of a size whose squares
     # every dtype holds.
     grid = _grid(xp, axis, told)
