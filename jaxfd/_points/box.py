@@ -80,6 +80,13 @@ class Box:
         """The nearest points inside."""
         return self.xp.clip(points, self.lower, self.upper)
 
+    def clip_short(self, points: Float[Any, "*k n"]) -> Float[Any, "*k n"]:
+        """The nearest points inside that lie short of the walls, as those of a row do."""
+        xp, out = self.xp, self.outside
+        lower = xp.where(out, self.lower, self.x - self.below)
+        upper = xp.where(out, self.upper, self.x + self.above)
+        return self.clip(xp.clip(points, lower, upper))
+
     def fit(self, h: Float[Any, "*n"], offsets: Sequence[Any]) -> Row:
         """Fits a row of points into the box.
 
@@ -143,7 +150,7 @@ class Box:
         NaN where ``x`` is outside, 0 where there is no width.
         """
         xp = self.xp
-        span = self.clip(self.x + reach) - self.clip(self.x - reach)
+        span = self.clip_short(self.x + reach) - self.clip_short(self.x - reach)
         factor = xp.where(span > 0, 2 * reach / xp.where(span > 0, span, 1), 0)
         return xp.where(self.outside, np.nan, factor)
 

@@ -94,7 +94,7 @@ class Cloud:
         moved = [x if s is None else x * s for x, s in self._stretches(moved)]
         if self.boxes is None:
             return moved
-        return [box.clip(x) for x, box in zip(moved, self.boxes, strict=True)]
+        return [box.clip_short(x) for x, box in zip(moved, self.boxes, strict=True)]
 
     @property
     def _stretched(self) -> bool:
@@ -123,5 +123,5 @@ class Cloud:
         ):
             step = reach * u[:, None].astype(x.dtype)
             points = np.concatenate([x + np.asarray(sign, x.dtype) * step for sign in self.signs])
-            result.append(points if self.boxes is None else self.boxes[number].clip(points))
+            result.append(points if self.boxes is None else self.boxes[number].clip_short(points))
         return result

@@ -290,3 +290,18 @@ class TestBounds:
         np.testing.assert_allclose(
             jaxfd.grad(loss, method=method, bounds=(-9.0, None))(X), free, rtol=1e-9
         )
+
+
+@pytest.mark.parametrize(
+    "method",
+    [SPSA(KEY, 32, sigma=5e-3), GaussianSmoothing(KEY, 32, 5e-3), Orthogonal(KEY, 2, sigma=5e-3)],
+    ids=lambda m: type(m).__name__,
+)
+@pytest.mark.parametrize("host", [False, True])
+def test_no_point_on_a_wall_where_x_is_not(method, host):
+    """A logarithm is minus infinity on it."""
+    log = Host(lambda p: np.sum(np.log(p), axis=-1))
+    fun = box_of(log) if host else lambda p: jnp.sum(jnp.log(p))
+    found = jaxfd.grad(fun, method=method, bounds=(0.0, np.inf))(jnp.asarray([1e-3, 1.0]))
+    assert np.all(np.isfinite(found))
+    assert 300 < found[0] < 1000
