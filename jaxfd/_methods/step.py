@@ -101,19 +101,13 @@ def steps(
             for x, part, e in zip(leaves, parts, eps, strict=True)
         ]
 
-    if is_default(step):
+    if step is None or isinstance(step, Relative):
         return relative(step or _DEFAULT)
-    if isinstance(step, Relative):
-        wanted = relative(step)
-    else:
-        fixed = arguments.spread(step, "step", None)
-        wanted = [
-            xp.broadcast_to(xp.asarray(fixed[part], dtype=x.dtype), x.shape)
-            for x, part in zip(leaves, parts, strict=True)
-        ]
+    fixed = arguments.spread(step, "step", None)
     # A step that is lost in the rounding of x: the smallest that moves it instead.
     instead = relative(_DEFAULT) if together else [moving(xp, x) for x in leaves]
-    return [
-        xp.where((x + h) - x == 0, other, h)
-        for x, h, other in zip(leaves, wanted, instead, strict=True)
-    ]
+    result = []
+    for x, part, other in zip(leaves, parts, instead, strict=True):
+        h = xp.broadcast_to(xp.asarray(fixed[part], dtype=x.dtype), x.shape)
+        result.append(xp.where((x + h) - x == 0, other, h))
+    return result

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from _tools import close
 
 import jaxfd
@@ -81,20 +80,3 @@ class TestSteps:
 
         found = jax.jit(jax.vmap(gradient))(Central(step=jnp.asarray([0.5, 0.25])))
         np.testing.assert_allclose(found, [12.25, 12.0625], rtol=1e-12)
-
-
-@pytest.mark.parametrize("method", [Central, Forward, Backward])
-def test_a_relative_step_that_is_lost_is_the_smallest_that_moves(method):
-    x = jnp.float32(1.5)
-    method = method(step=jaxfd.Relative(rel=1e-8))
-    found = jaxfd.estimate(lambda x: 2 * x, method=method)(x)
-    np.testing.assert_allclose(found.grad, 2.0, rtol=1e-6)
-    assert 0 < found.step < 1e-6
-    slope = jaxfd.jvp(lambda x: 2 * x, (x,), (jnp.float32(1.0),), method=method)[1]
-    np.testing.assert_allclose(slope, 2.0, rtol=1e-3)
-
-
-def test_a_relative_sigma_that_is_lost():
-    method = jaxfd.SPSA(jax.random.key(0), 2, sigma=jaxfd.Relative(rel=1e-9))
-    found = jaxfd.grad(lambda x: 2 * x, method=method)(jnp.float32(1.5))
-    np.testing.assert_allclose(found, 2.0, rtol=1e-6)
