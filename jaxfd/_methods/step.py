@@ -24,7 +24,8 @@ class Relative:
     Args:
         rel: relative step; None takes ``eps^(1/(p+d))``, with ``p`` the accuracy order, ``d`` the
             derivative order and ``eps`` the spacing of the coarser of the argument's and the
-            output's dtype. This balances truncation against rounding.
+            output's dtype. This balances truncation against rounding. One so small that ``x`` does
+            not move gives NaN.
         typical: the size below which an entry counts as small, in the argument's units: a
             number, or a pytree like the argument. The step never falls below
             ``rel * typical``.
