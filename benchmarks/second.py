@@ -178,6 +178,7 @@ def measure(run: Callable[[Problem], tuple[Any, Any]], size: int, kind: str, cou
 
 
 def main() -> None:
+    jax.config.update("jax_enable_x64", True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--functions", type=int, default=_FUNCTIONS)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS))
