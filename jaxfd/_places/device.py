@@ -24,47 +24,29 @@ from jaxfd._places.schedule import Schedule
 from jaxfd._points import Block, Cloud, Coordinates
 
 
-class Device(AtHand):
-    """The place where points described on the host are evaluated by one compiled function.
+class FromKernel(AtHand):
+    """A place of NumPy's numbers whose function is compiled, as a kernel's is.
 
     Outputs at ``x`` that are auxiliary stay where they are, as JAX's arrays.
 
     Args:
-        batches: what evaluates points.
-        key: tells functions apart; see `Batches`.
-        program: the function, with what is not moved among its constants.
+        program: the function, with what is known of its numbers.
         rest: what is not moved.
         schedule: how many points at once.
-        home: the device that the call's arguments are committed to, where they are to one.
     """
 
     lead: tuple[int, ...] = ()
     lossy = False
-    opaque = False
-    rounded = False
 
-    def __init__(
-        self,
-        batches: Batches,
-        key: Any,
-        program: TracedFunction,
-        rest: Any,
-        schedule: Schedule,
-        home: Any = None,
-    ) -> None:
-        self._batches = batches
-        self._key = key
+    def __init__(self, program: TracedFunction, rest: Any, schedule: Schedule) -> None:
         self._program = program
         self._rest = rest
         self._schedule = schedule
         # What does not depend on where the numbers are is a kernel's affair.
         self._kernel = Kernel(program, schedule)
-        self._home = home
-        # For each block, how many points a chunk has, and how many there is room for.
-        self._sizes: dict[Block, tuple[int, int]] = {}
 
     def eps(self, dtype: Any) -> float:
-        """The relative spacing of the coarser of a leaf's dtype and the outputs'."""
+        """The relative spacing of the coarsest of a leaf's dtype, the outputs', and the boxes'."""
         return self._kernel.eps(dtype)
 
     def compute_dtype(self, out: Any, x: Any) -> Any:
@@ -78,13 +60,45 @@ class Device(AtHand):
         result.real, result.imag = re, im
         return result
 
-    def centre(self, leaves: Sequence[Any]) -> list[Any]:
-        """All outputs, the auxiliary ones too, at ``x`` itself."""
-        return self._at_hand(self._batches.centre(self._key, leaves, self._rest, self._home))
-
     def _at_hand(self, outputs: list[Any]) -> list[Any]:
         count = len(self._program.out)
         return [*jax.device_get(outputs[:count]), *outputs[count:]]
+
+
+class Device(FromKernel):
+    """The place where points described on the host are evaluated by one compiled function.
+
+    Args:
+        batches: what evaluates points.
+        key: tells functions apart; see `Batches`.
+        program: the function, with what is not moved among its constants.
+        rest: what is not moved.
+        schedule: how many points at once.
+        home: the device that the call's arguments are committed to, where they are to one.
+    """
+
+    opaque = False
+    rounded = False
+
+    def __init__(
+        self,
+        batches: Batches,
+        key: Any,
+        program: TracedFunction,
+        rest: Any,
+        schedule: Schedule,
+        home: Any = None,
+    ) -> None:
+        super().__init__(program, rest, schedule)
+        self._batches = batches
+        self._key = key
+        self._home = home
+        # For each block, how many points a chunk has, and how many there is room for.
+        self._sizes: dict[Block, tuple[int, int]] = {}
+
+    def centre(self, leaves: Sequence[Any]) -> list[Any]:
+        """All outputs, the auxiliary ones too, at ``x`` itself."""
+        return self._at_hand(self._batches.centre(self._key, leaves, self._rest, self._home))
 
     def line(
         self, x: Sequence[Any], points: Sequence[Shaped[np.ndarray, "k ..."]], ride: bool

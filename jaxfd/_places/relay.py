@@ -18,9 +18,8 @@ from jaxtyping import Bool, Shaped
 
 from jaxfd._arrays import is_inexact
 from jaxfd._jaxpr import TracedFunction
-from jaxfd._places.device import Device
+from jaxfd._places.device import FromKernel
 from jaxfd._places.kernel import Kernel
-from jaxfd._places.numbers import AtHand
 from jaxfd._places.place import Reduce
 from jaxfd._places.schedule import Schedule
 from jaxfd._points import Cloud, Coordinates
@@ -92,10 +91,8 @@ class Crossings:
         return Batch(centre, [jnp.moveaxis(output, 1, 0) for output in outputs], others)
 
 
-class Relay(AtHand):
+class Relay(FromKernel):
     """The place where batches made on the host are handed to a kernel whole.
-
-    Outputs at ``x`` that are auxiliary stay where they are, as JAX's arrays.
 
     Args:
         crossings: what evaluates batches.
@@ -105,8 +102,6 @@ class Relay(AtHand):
         schedule: how many points at once.
     """
 
-    lead: tuple[int, ...] = ()
-    lossy = False
     opaque = True
 
     def __init__(
@@ -117,28 +112,14 @@ class Relay(AtHand):
         rest: Any,
         schedule: Schedule,
     ) -> None:
+        super().__init__(program, rest, schedule)
         self._crossings = crossings
         self._make = make
-        self._program = program
-        self._rest = rest
-        self._schedule = schedule
-        # What does not depend on where the numbers are is a kernel's affair.
-        self._kernel = Kernel(program, schedule)
 
     @property
     def rounded(self) -> bool:
         """Whether the outputs that JAX hands out have fewer digits than those computed here."""
         return self._kernel.rounded
-
-    def eps(self, dtype: Any) -> float:
-        """The relative spacing of the coarsest of a leaf's dtype, the outputs', and the boxes'."""
-        return self._kernel.eps(dtype)
-
-    def compute_dtype(self, out: Any, x: Any) -> Any:
-        """The dtype differences are formed in: never less than float32."""
-        return self._kernel.compute_dtype(out, x)
-
-    complex = staticmethod(Device.complex)
 
     def centre(self, leaves: Sequence[Any]) -> list[Any]:
         """All outputs, the auxiliary ones too, at ``x`` itself."""
@@ -208,7 +189,3 @@ class Relay(AtHand):
         )
         centre = None if found.centre is None else self._at_hand(found.centre)
         return Batch(centre, *jax.device_get((found.along, found.beside)))
-
-    def _at_hand(self, outputs: list[Any]) -> list[Any]:
-        count = len(self._program.out)
-        return [*jax.device_get(outputs[:count]), *outputs[count:]]
