@@ -29,9 +29,9 @@ from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import boxes_for, split_aux
+from jaxfd._estimate.program import call_of, split_aux
 from jaxfd._estimate.searched import real_parts
-from jaxfd._estimate.task import Call, Task, complexified
+from jaxfd._estimate.task import Task, complexified
 from jaxfd._functions import Subject
 from jaxfd._jaxpr import (
     Imaginary,
@@ -207,15 +207,13 @@ class Estimation:
         imaginary = method.imaginary
         kept = imaginary_in(program.closed, len(program.out)) if imaginary else Imaginary()
         mixed = task.together and collective_in(program.closed, len(program.out)) is not None
-        call = Call(
-            arguments=arguments,
-            parts=parts,
-            boxes=boxes_for(jnp, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=program.out,
-            out_tree=program.out_tree,
-            aux_tree=program.aux_tree,
+        call = call_of(
+            jnp,
+            arguments,
+            parts,
+            method,
+            needs,
+            program,
             lost=kept.lost,
             remade=kept.remade,
             axes=tuple(sorted(axes_in(program.closed.jaxpr), key=str)) if mixed else (),

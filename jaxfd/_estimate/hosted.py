@@ -31,7 +31,7 @@ from jaxfd._estimate.estimator import for_host
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.inputs import Inputs
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import Program, boxes_for, split_aux
+from jaxfd._estimate.program import Program, boxes_for, call_of, split_aux
 from jaxfd._estimate.task import LEAF, Call, Task
 from jaxfd._jaxpr import TracedFunction
 from jaxfd._methods import Method
@@ -246,16 +246,7 @@ def _pretend(
         program = TracedFunction(
             lambda _: [jnp.zeros(o.shape, o.dtype) for o in outputs], out, out_tree, aux_tree
         )
-        call = Call(
-            arguments=arguments,
-            parts=parts,
-            boxes=boxes_for(jnp, arguments, parts, needs),
-            method=method,
-            needs=needs,
-            out=list(out),
-            out_tree=out_tree,
-            aux_tree=aux_tree,
-        )
+        call = call_of(jnp, arguments, parts, method, needs, program)
         place = Kernel(program, Schedule())
         with own_arithmetic():
             leaves, structure = tree_util.tree_flatten(task.run(place, call))

@@ -10,8 +10,9 @@ from typing import Any
 
 from jaxfd._arrays import Arguments, Parts
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.task import Task
+from jaxfd._estimate.task import Call, Task
 from jaxfd._functions import Reader
+from jaxfd._jaxpr import TracedFunction
 from jaxfd._methods import Method
 from jaxfd._points import Box, boxes_of, check_bounds
 
@@ -82,6 +83,29 @@ def boxes_for(xp: Any, arguments: Arguments, parts: Parts, needs: Needs) -> list
     if needs.bounds is None:
         return None
     return boxes_of(xp, arguments, needs.bounds, parts.real, parts.owner)
+
+
+def call_of(
+    xp: Any,
+    arguments: Arguments,
+    parts: Parts,
+    method: Method,
+    needs: Needs,
+    program: TracedFunction,
+    **more: Any,
+) -> Call:
+    """A call of a traced function; ``more`` are what else is known of it, as in `Call`."""
+    return Call(
+        arguments=arguments,
+        parts=parts,
+        boxes=boxes_for(xp, arguments, parts, needs),
+        method=method,
+        needs=needs,
+        out=program.out,
+        out_tree=program.out_tree,
+        aux_tree=program.aux_tree,
+        **more,
+    )
 
 
 def check_call(task: Task, args: Any, kwargs: Any, needs: Needs) -> None:

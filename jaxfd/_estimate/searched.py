@@ -21,8 +21,8 @@ import numpy as np
 from jaxfd._arrays import Parts, as_jax, has_tracers, is_array, is_tracing, thaw
 from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.needs import Needs
-from jaxfd._estimate.program import boxes_for
-from jaxfd._estimate.task import Call, Task
+from jaxfd._estimate.program import call_of
+from jaxfd._estimate.task import Task
 from jaxfd._jaxpr import (
     TracedFunction,
     bound,
@@ -193,16 +193,7 @@ def _run(task: Task, program: TracedFunction, asked: Asked, place: Place) -> Any
     """Runs a task on the host."""
     arguments, method, needs = asked
     parts = real_parts(task, jax.device_get(arguments.leaves))
-    call = Call(
-        arguments=arguments,
-        parts=parts,
-        boxes=boxes_for(np, arguments, parts, needs),
-        method=method,
-        needs=needs,
-        out=program.out,
-        out_tree=program.out_tree,
-        aux_tree=program.aux_tree,
-    )
+    call = call_of(np, arguments, parts, method, needs, program)
     with np.errstate(all="ignore"):
         return task.run(place, call)
 
