@@ -17,12 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from jaxfd._arrays import (
-    is_complex,
-    over,
-    own_arithmetic,
-    unknown,
-)
+from jaxfd._arrays import is_complex, over, own_arithmetic, unknown
 from jaxfd._estimate.distances import distances_of, has_room
 from jaxfd._estimate.estimator import Wish, derivatives, for_host
 from jaxfd._estimate.fixed import along_coordinates

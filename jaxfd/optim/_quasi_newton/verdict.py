@@ -120,9 +120,8 @@ def look_around(
         slope = float(g @ p)
         bend = 2 * (here - value - slope)
         if not here < value - floor and bend > 0 and slope**2 / (2 * bend) > floor:
-            p = p * min(
-                -slope / bend, 1 / _STEP
-            )  # where the parabola through what was seen is lowest
+            # Where the parabola through what was seen is lowest.
+            p = p * min(-slope / bend, 1 / _STEP)
             here = fun_near(p)
         if here < value - floor:
             line = _onward(landscape, v, value, p, size, here, noise)
