@@ -24,6 +24,7 @@ from jaxfd.optim._descent import Descent
 from jaxfd.optim._executable import segment, value_of
 from jaxfd.optim._loop import Run, begin, least_of, segment_of
 from jaxfd.optim._quasi_newton import (
+    CENTRAL,
     PATIENCE,
     HostLandscape,
     Landscape,
@@ -208,7 +209,7 @@ class OptaxCourse:
         size = np.where(start == 0, 1.0, np.abs(start))
         noise = Noise(landscape.eps, 0.0, landscape.eps)
         reading = read(
-            landscape, v, value, size, noise, np.ones_like(v), central=True, restart=True
+            landscape, v, value, size, noise, np.ones_like(v), differences=CENTRAL, restart=True
         )
         least = least_of(self._tol, float(run.first), value)
         seen = reading.rise > 0

@@ -144,6 +144,15 @@ class TestStuck:
             assert "enable x64" in found.message
             assert found.value < 1e-4
 
+    @pytest.mark.parametrize("n", [3, 8])
+    def test_from_closer(self, n):
+        """A curvature that changes within the steps of central differences is no dead end."""
+        for seed in range(4):
+            x0 = 2 * np.random.default_rng(seed).normal(size=n).astype(np.float32)
+            found = minimize(rosenbrock, jnp.asarray(x0))
+            assert found.converged, found.message
+            assert found.value < 1e-6 or found.value == pytest.approx(3.9866, abs=2e-3)
+
 
 @pytest.mark.parametrize(("n", "least", "near"), [(4, 2.249977e-5, 1e-5), (10, 7.087652e-5, 2e-3)])
 def test_a_bent_valley_is_followed(n, least, near):

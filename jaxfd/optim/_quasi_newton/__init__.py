@@ -10,5 +10,5 @@ from jaxfd.optim._quasi_newton.landscape import (
 )
 from jaxfd.optim._quasi_newton.march import March as March, begin_at as begin_at
 from jaxfd.optim._quasi_newton.quasi import PATIENCE as PATIENCE, QuasiNewton as QuasiNewton
-from jaxfd.optim._quasi_newton.reading import Noise as Noise, read as read
+from jaxfd.optim._quasi_newton.reading import CENTRAL as CENTRAL, Noise as Noise, read as read
 from jaxfd.optim._quasi_newton.verdict import look_around as look_around

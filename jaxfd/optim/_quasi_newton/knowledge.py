@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from jaxfd.optim._quasi_newton.landscape import Landscape
 from jaxfd.optim._quasi_newton.metric import Metric
-from jaxfd.optim._quasi_newton.reading import Noise
+from jaxfd.optim._quasi_newton.reading import FORWARD, Noise
 
 Row = Float[np.ndarray, "n"]
 
@@ -29,7 +29,7 @@ class State(NamedTuple):
         moved: whether ``x`` is another point.
         metric: what is known of the Hessian, in units of the scales.
         curvature: its diagonal as last seen.
-        central: whether differences are central ones.
+        differences: which ones: FORWARD, CENTRAL or CLOSE.
         restart: whether to forget all pairs and look at curvatures.
         noise: what is known of the noise.
         asked: how often that was estimated.
@@ -52,7 +52,7 @@ class State(NamedTuple):
     moved: bool
     metric: Metric
     curvature: Row
-    central: bool
+    differences: int
     restart: bool
     noise: Noise
     asked: int
@@ -100,7 +100,7 @@ def begin(landscape: Landscape) -> State:
         moved=False,
         metric=Metric.begin(zero + 1),
         curvature=zero + 1,
-        central=False,
+        differences=FORWARD,
         restart=True,
         noise=Noise(landscape.eps, 0.0, landscape.eps),
         asked=0,

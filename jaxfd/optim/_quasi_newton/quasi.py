@@ -21,7 +21,16 @@ from jaxfd.optim._quasi_newton.landscape import Landscape
 from jaxfd.optim._quasi_newton.line import LineSearch, line_search
 from jaxfd.optim._quasi_newton.metric import Metric
 from jaxfd.optim._quasi_newton.noise import look_at_noise
-from jaxfd.optim._quasi_newton.reading import TINY, Noise, Reading, read, read_by_method
+from jaxfd.optim._quasi_newton.reading import (
+    CENTRAL,
+    CLOSE,
+    FORWARD,
+    TINY,
+    Noise,
+    Reading,
+    read,
+    read_by_method,
+)
 from jaxfd.optim._quasi_newton.scale import learn_scales
 from jaxfd.optim._quasi_newton.verdict import look_around
 from jaxfd.optim._steps import ENDLESS, FLAT, FOUND, GOING, NOISY, STALLED, STUCK
@@ -70,6 +79,7 @@ class QuasiNewton:
     def step(self, v: Row, state: State, least: float, stalled: bool) -> Step:
         """The next point. Less than ``least`` is no decrease; ``stalled``: none came lately."""
         self._spent = 0
+        wide = state.restart
         state, reading = self._read(v, state)
         value, metric, scale = state.value, state.metric, state.scale
         g = reading.slope
@@ -93,8 +103,11 @@ class QuasiNewton:
             line = self._search(v, p, g, free, state, reading)
             metric = self._metric
         failed = not line.found and not settled
-        exact = state.central or self._method is not None
-        dead = failed and exact and fresh
+        exact = state.differences != FORWARD or self._method is not None
+        # Curvatures may change within the steps of other differences: once more from closer.
+        closer = failed and exact and self._method is None
+        closer = closer and (wide or state.differences == CENTRAL)
+        dead = failed and exact and fresh and not closer
         size = np.maximum(np.abs(v), scale)
         # No step that central differences can tell from none.
         blind = bool(np.all(np.abs(p) * scale <= state.noise.eps ** (2 / 3) * size))
@@ -109,8 +122,8 @@ class QuasiNewton:
             moved=line.found,
             metric=metric,
             curvature=reading.curvature,
-            central=state.central or failed,
-            restart=failed and exact,
+            differences=min(state.differences + 1, CLOSE) if failed else state.differences,
+            restart=failed and exact and not closer,
             away=away,
             rate=rate,
         )
@@ -141,7 +154,7 @@ class QuasiNewton:
             wrong = verdict.gain > max(_WRONG * promised, floor / _WRONG)
             if settled and not exact and verdict.status == FOUND and verdict.x is None and wrong:
                 # The metric is: central differences tell every entry's own curvature.
-                state = state._replace(central=True, looks=state.looks + 1)
+                state = state._replace(differences=CENTRAL, looks=state.looks + 1)
                 return self._made(v, state, reading, LineSearch(v, state.value), GOING)
             status = self._status(verdict.status, status, stalled, promised, level, least, state)
             if verdict.x is not None:
@@ -189,7 +202,7 @@ class QuasiNewton:
                 state.scale,
                 state.noise,
                 state.curvature,
-                central=state.central,
+                differences=state.differences,
                 restart=state.restart,
             )
         else:
@@ -299,4 +312,4 @@ class QuasiNewton:
         noise = Noise(relative, 0.0, state.noise.eps)
         if state.noise.much or relative > 1:  # it does not go with the value
             noise = Noise(state.noise.eps, found.level, state.noise.eps)
-        return state._replace(noise=noise, restart=True, central=False), True
+        return state._replace(noise=noise, restart=True, differences=FORWARD), True

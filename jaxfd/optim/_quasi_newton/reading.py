@@ -26,6 +26,10 @@ TINY = float(np.finfo(np.float64).tiny)
 _NOISY, _LIFT = 500.0, 100.0
 # The first step goes no farther than so many times the size of an entry.
 _REACH = 10.0
+# Differences by points on one side, on both, and on both where curvatures change on the way: the
+# power of eps that a step is.
+FORWARD, CENTRAL, CLOSE = 0, 1, 2
+_POWERS = (1 / 2, 1 / 3, 1 / 2)
 # The share of the last curvature that may have changed since.
 _STALE = 0.5
 
@@ -93,7 +97,7 @@ def read(
     noise: Noise,
     curvature: Row,
     *,
-    central: bool,
+    differences: int,
     restart: bool,
 ) -> Reading:
     """Reads the gradient.
@@ -105,17 +109,17 @@ def read(
         scale: how large entries are.
         noise: what is known of the noise.
         curvature: the diagonal of the Hessian as last seen, in units of the scales.
-        central: whether points lie on both sides.
+        differences: FORWARD, CENTRAL or CLOSE.
         restart: whether to look at curvatures, which takes wider steps.
     """
     size = np.maximum(np.abs(v), scale) / scale
     share = noise.share(value) if noise.much else noise.eps
-    h = size * share ** (1 / 4 if restart else 1 / 3 if central else 1 / 2)
+    h = size * share ** (1 / 4 if restart else _POWERS[differences])
     level = noise.at(value)
     if noise.much and not restart:
         lifted = np.sqrt(2 * _LIFT * max(level, TINY) / curvature)
         h = np.maximum(lifted, math.sqrt(noise.eps) * size)
-    both = noise.much or central or restart
+    both = noise.much or restart or differences != FORWARD
     # A step is a tenth of the entry at most, unless noise wants more.
     h = np.minimum(h, size if share > 1e-4 else size / 10)
     found = landscape.slopes(v, value, h * scale, both)
