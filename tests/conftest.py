@@ -24,7 +24,7 @@ settings.load_profile("jaxfd")
 # Most programs of the tests run once: XLA takes longer to optimise them than they to run. It ends
 # the process for a flag that it does not know, so that they are for the versions that have them.
 _QUICK_COMPILATION = (
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 
@@ -38,6 +38,8 @@ def pytest_configure(config):
     gc.set_threshold(100_000, 50, 50)  # see `pytest_runtest_teardown`
     if config.option.markexpr == "not heavy" and jax.__version_info__[:2] == (0, 10):
         os.environ.setdefault("XLA_FLAGS", _QUICK_COMPILATION)
+    # Where in Python each operation of a program stands, which nobody reads here.
+    jax.config.update("jax_traceback_in_locations_limit", 0)
     if config.pluginmanager.has_plugin("cacheprovider"):
         jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
