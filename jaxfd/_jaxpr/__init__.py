@@ -9,6 +9,7 @@ from jaxfd._jaxpr.collectives import axes_in as axes_in, collective_in as collec
 from jaxfd._jaxpr.double import in_double as in_double, wider as wider
 from jaxfd._jaxpr.factored import Factored as Factored
 from jaxfd._jaxpr.follow import PatchedProgram as PatchedProgram, follow as follow
+from jaxfd._jaxpr.lookups import longest_table as longest_table
 from jaxfd._jaxpr.patch import Patch as Patch, PatchedValue as PatchedValue, Refusal as Refusal
 from jaxfd._jaxpr.rules import PatchRule as PatchRule, forget_rule as forget_rule, rule as rule
 from jaxfd._jaxpr.trace import (

@@ -63,6 +63,7 @@ def look(
     step: float,
     schedule: Schedule,
     order: int = 1,
+    table: int = 0,
 ) -> Look:
     """Whether a derivative may be right at ``x``, and the one that was found right farther out.
 
@@ -78,12 +79,14 @@ def look(
         claim: the claimed derivative along it.
         found: what was found at longer distances.
         room: how far the line may go forwards and backwards.
-        step: from how far away what was found comes; it is looked at shorter distances alone.
+        step: from how far away what was found comes; it is looked at shorter distances alone, or
+            as far as a table of the length of ``x`` has its next node.
         schedule: how many points are evaluated at once.
         order: that of the derivative, 1 or 2.
+        table: the length of the table that the function looks up by what moves; 0 for none.
     """
     spacing = max(float(finfo(leaf.dtype).eps) for leaf in question.leaves)
-    longest = _LONGEST * min(1.0, step)
+    longest = max(_LONGEST * min(1.0, step), 1 / table if table else 0.0)
     h = _distances(spacing, longest)
     sides = [h[h <= side] for side in room]
     if not np.isfinite(claim - found) or min(map(len, sides)) == 0 < order - 1:
@@ -123,6 +126,10 @@ def look(
     right |= high and height <= _LOW * narrow
     if order == 1:
         right |= high and gap * min(1.0, step) < height / _AVERAGED
+        if table:
+            # A node may lie close to x, on one side.
+            parts = (_shown(side[short], h[short], rounding, claim, gap) for side in (up, down))
+            right |= any(parts) or table * rounding > _SHARE * gap
         right |= ripples(odd, even, h, longest, (claim, found), height, lost)
         # Of the slopes of single entries no more is known than that they may be as large.
         kink, between = _kink(up, down, h, rounding + _ROUNDINGS * eps * gap, claim, gap)

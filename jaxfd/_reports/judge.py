@@ -228,7 +228,16 @@ class Judge:
     ) -> Look:
         """What a close look shows of a derivative along a line."""
         seen = look(
-            self.question, line, row, claim, found, room, step, self.schedule, self.columns.order
+            self.question,
+            line,
+            row,
+            claim,
+            found,
+            room,
+            step,
+            self.schedule,
+            self.columns.order,
+            self.question.table,
         )
         self.evaluations += seen.spent
         self.kink = max(self.kink, seen.kink)

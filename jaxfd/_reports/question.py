@@ -7,6 +7,7 @@ are rows of numbers to all others. This room must not know what is said of the n
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from jax import tree_util
 from jaxtyping import Float, Int
 
 from jaxfd._arrays import PyTree, entry_names, path_name, positions
+from jaxfd._jaxpr import longest_table
 from jaxfd._places import Schedule
 from jaxfd._reports.probe import concrete, leaves_of
 from jaxfd._transforms import samples
@@ -57,6 +59,11 @@ class Question:
     def positions(self) -> int | tuple[int, ...]:
         """Which arguments of a call move."""
         return 0 if self.argnums is None else self.argnums
+
+    @functools.cached_property
+    def table(self) -> int:
+        """The length of the longest table that the function looks up by what moves; 0 for none."""
+        return longest_table(jax.make_jaxpr(self.call)(jax.tree.map(jnp.asarray, self.moved)))
 
     def call(self, moved: PyTree) -> Any:
         """The function with other numbers in place of those that move."""

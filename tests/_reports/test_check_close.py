@@ -2,6 +2,8 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _checks import QUICK, box, check, entries
@@ -78,6 +80,21 @@ class TestTables:
             assert check(fun, np.float32(x), np.asarray(claim)).verdict != "differs"
         assert check(fun, np.float32(x), np.asarray(-right)).verdict == "differs"
         assert check(fun, np.float32(x), np.asarray(1.1 * right)).verdict == "differs"
+
+    @pytest.mark.parametrize("nodes", [50, 1001, 30001])
+    def test_that_a_program_looks_up(self, nodes):
+        """In float32 a slope between nodes is lost in rounding long before the table's own is."""
+        at = jnp.linspace(0, 3, nodes, dtype=np.float32)
+        values = jnp.exp(at)
+
+        def fun(x):
+            return jnp.sum(jnp.interp(x, at, values))
+
+        report = functools.partial(jaxfd.check_grads, fun)
+        for x in np.random.default_rng(0).uniform(0.2, 2.8, (6, 2)).astype(np.float32):
+            right = jax.grad(fun)(x)
+            assert report(x, right).verdict != "differs"
+            assert report(x, -right).verdict == "differs"
 
     def test_a_smooth_function_is_none(self):
         fun = boxed(np.sin, np.float32)
