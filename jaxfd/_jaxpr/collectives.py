@@ -69,7 +69,7 @@ class _Origins(Flow[_Origin]):
         """The collective that an operation is, or that is somewhere inside of it."""
         inside = [e for program in subprograms(eqn) for e in every_eqn(program)]
         # An operation that runs programs along an axis of its own: that one is no member of ours.
-        own = {*_named(eqn, "axis_name"), *_named(eqn, "manual_axes")} if inside else set()
+        own = _own_axes(eqn) if inside else set()
         for each in inside or [eqn]:
             for axis in _axes_of(each):
                 if axis not in own and (inside or self._mixes(eqn, facts, axis)):
@@ -95,6 +95,12 @@ def _named(eqn: Any, key: str) -> tuple[Any, ...]:
     )
 
 
+def _own_axes(eqn: Any) -> set[Any]:
+    """The axes along which an operation runs its programs, as versions of JAX name them."""
+    keys = ("axis_name", "manual_axes", "newly_manual_axes")
+    return {name for key in keys for name in _named(eqn, key)}
+
+
 def _axes_of(eqn: Any) -> tuple[Any, ...]:
     """The axes along which an operation puts members together."""
     if eqn.primitive.name in _APART or subprograms(eqn):
@@ -109,7 +115,7 @@ def axes_in(jaxpr: Any) -> set[Any]:
         found |= set(_axes_of(eqn))
         inside = [axis for program in subprograms(eqn) for axis in axes_in(program)]
         if inside:
-            found |= set(inside) - {*_named(eqn, "axis_name"), *_named(eqn, "manual_axes")}
+            found |= set(inside) - _own_axes(eqn)
     return found
 
 

@@ -10,7 +10,7 @@ import abc
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from jaxfd._jaxpr.walk import called, walk
+from jaxfd._jaxpr.walk import called, carried, walk
 
 Fact = TypeVar("Fact")
 
@@ -73,8 +73,8 @@ class Flow(abc.ABC, Generic[Fact]):
             branches = [self.follow(branch.jaxpr, facts[1:]) for branch in params["branches"]]
             return self.decided(facts[0], [self.merged(e) for e in zip(*branches, strict=True)])
         if name == "scan":
-            first, carried = params["num_consts"], params["num_carry"]
-            return self._looped(params["jaxpr"].jaxpr, facts, first, first + carried)
+            turns = carried(eqn)
+            return self._looped(params["jaxpr"].jaxpr, facts, turns.start, turns.stop)
         if name == "while":
             return self._while(params, facts)
         if name == "custom_linear_solve":

@@ -55,6 +55,22 @@ def subprograms(eqn: Any) -> list[Any]:
     return found
 
 
+def carried(eqn: Any) -> slice:
+    """Which operands of a ``scan`` are carried from one turn to the next.
+
+    Those before are the same in every turn, those behind have a row for each. Versions of JAX write
+    it down in different ways; shapes tell it in all of them, since rows have one axis less.
+    """
+    body = _opened(eqn.params["jaxpr"])
+
+    def whole(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
+
+    stop = whole(eqn.invars, body.invars)
+    return slice(stop - whole(eqn.outvars, body.outvars), stop)
+
+
 def every_eqn(program: Any) -> list[Any]:
     """All operations of a program and of the programs inside of it.
 

@@ -24,6 +24,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, primitives as _of_jax
 from jaxfd._jaxpr.dependence import depends, settled
 from jaxfd._jaxpr.walk import (
     called,
+    carried,
     evaluate,
     every_eqn,
     primitives,
@@ -212,11 +213,10 @@ class _Widening:
 
     def scan(self, eqn: Any, operands: Sequence[Value]) -> list[Value]:
         """A loop over arrays."""
-        params = eqn.params
-        body, first = params["jaxpr"], params["num_consts"]
-        stop = first + params["num_carry"]
+        params, turns = eqn.params, carried(eqn)
+        body, first, stop = params["jaxpr"], turns.start, turns.stop
         flags = [v.moved for v in operands]
-        flags[first:stop], ends = settled(body, flags, slice(first, stop))
+        flags[first:stop], ends = settled(body, flags, turns)
         arrays = _wide_arrays(eqn, operands)
 
         def step(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
