@@ -46,8 +46,8 @@ def farther(
     """
     lost = ((x + h) - x == 0) & xp.isfinite(least)
     wide = promote(x.dtype, np.float32)
-    exponent = xp.frexp(xp.where(lost, least.astype(wide) / h.astype(wide), 1))[1]
-    return xp.where(lost, xp.ldexp(xp.ones(x.shape, wide), exponent), 1).astype(x.dtype)
+    share = xp.where(lost, least.astype(wide) / h.astype(wide), 1)
+    return xp.where(lost, 2 * power_of_two(xp, share), 1).astype(x.dtype)
 
 
 def constant(xp: Any, x: Any) -> Any:

@@ -101,6 +101,11 @@ class Store:
                 self._connection.close()
             self._connection = None
 
+    def __del__(self) -> None:
+        # Python 3.13 warns of connections that nobody closed. What was not begun has none.
+        if getattr(self, "_connection", None) is not None:
+            self.close()
+
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[None]:
         """Explains what goes wrong where stored bytes are read.

@@ -63,7 +63,7 @@ class TestReading:
         assert first.inputs["x"].shape == (7, 3)
         np.testing.assert_array_equal(first.inputs["x"][0], X)
         np.testing.assert_array_equal(first.outputs["out"], simulators.curve(first.inputs["x"]))
-        assert np.all(np.diff(first.finished) >= np.timedelta64(0))
+        assert np.all(np.diff(first.finished) >= np.timedelta64(0, "s"))
         now = np.datetime64("now") + np.timedelta64(1, "s")
         assert now - np.timedelta64(120, "s") < first.finished[0] < now
         assert [runs.name for runs in journal.runs("g")] == ["g"]
@@ -141,7 +141,9 @@ class TestNoJournal:
         for i in range(300):
             box(X + i)
         bench.evaluated()
-        sqlite3.connect(bench.path).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection = sqlite3.connect(bench.path)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.close()
         copy = bench.path.with_name("copy.sqlite")
         data = bytearray(bench.path.read_bytes())
         data[4096:] = b"\xa5" * (len(data) - 4096)

@@ -87,8 +87,8 @@ def lowest_bit(xp: Any, x: Any) -> Any:
     """The value of the lowest bit that is set, for normal positive numbers."""
     # Exact: what is left after all higher bits were taken away, one half of them at a time.
     kind = np.finfo(x.dtype)
-    fraction, exponent = xp.frexp(x)
-    whole = fraction * 2.0 ** (kind.nmant + 1)
+    unit = power_of_two(xp, x)
+    whole = x / unit * 2.0**kind.nmant
     low = xp.ones_like(whole)
     for half in (32, 16, 8, 4, 2, 1):
         if half > kind.nmant:
@@ -97,4 +97,4 @@ def lowest_bit(xp: Any, x: Any) -> Any:
         even = part == xp.floor(part)
         whole = xp.where(even, part, whole)
         low = xp.where(even, low * 2.0**half, low)
-    return xp.ldexp(low, exponent - (kind.nmant + 1)).astype(x.dtype)
+    return low / 2.0**kind.nmant * unit
