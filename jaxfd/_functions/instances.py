@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
+import typing
 from typing import Any
 
 from jax import tree_util
@@ -29,6 +30,9 @@ _ASIDE = frozenset(
 _MAKING = frozenset({"__init__", "__new__", "__post_init__"})
 _HIDING = ("__getattr__", "__getattribute__")
 _METHODS = (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
+
+# Classes that hold nothing; Python 3.12 has written the second one in C.
+_BARE = (object, typing.Generic)
 
 
 def visit_class(record: Record, number: int, kind: type, made: bool) -> None:
@@ -75,9 +79,9 @@ def visit_instance(record: Record, step: Step, number: int, value: Any) -> None:
     if not is_python_class(kind):
         raise UnknownStateError(value)
     bases = [each for each in kind.__mro__ if not is_python_class(each)]
-    if not set(bases) <= {object, tuple, list, dict}:
+    if not set(bases) <= {*_BARE, tuple, list, dict}:
         raise UnknownStateError(value)
-    held = next((each for each in bases if each is not object), None)
+    held = next((each for each in bases if each not in _BARE), None)
     if held is None:
         record.note(step, identity_or_kind(value))
     else:

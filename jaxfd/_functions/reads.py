@@ -84,6 +84,9 @@ def _look(code: types.CodeType) -> Reads:
                 # A free variable of an inner function may be a local of the outer one.
                 if name in _FREE and instruction.argval not in code.co_freevars:
                     continue
+                # ``super()`` makes no object of its class. Before Python 3.12 it loads none either.
+                if instruction.argval == "__class__" and row[k - 1].argval == "super":
+                    continue
                 where = "global" if name in _GLOBAL else "free"
                 (fed if k in appended else read).add(instruction.argval)
                 chain = () if k in appended else _following(row, k, unread)

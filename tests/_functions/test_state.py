@@ -6,6 +6,7 @@ import itertools
 import random
 import time
 import types
+from typing import Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ import pytest
 import jaxfd
 from jaxfd._functions import state_of
 
+T = TypeVar("T")
 SCALE = 1.0
 TABLE = {"a": 1.0, "b": [1, 2]}
 DATA = np.arange(5.0)
@@ -72,6 +74,13 @@ class Model:
 class Child(Model):
     def loss(self, x):
         return super().loss(x)
+
+
+class Held(Generic[T]):
+    rate = 1.0
+
+    def __call__(self, x):
+        return x * self.rate
 
 
 class Slotted:
@@ -215,6 +224,9 @@ def make(kind):
     if kind == "equinox":
         layer = Layer(jnp.ones((2, 2)))
         return layer, lambda: object.__setattr__(layer, "weight", jnp.zeros((2, 2)))
+    if kind == "generic":
+        held = Held()
+        return held, lambda: setattr(held, "rate", 2.0)
     if kind == "by name":
         slotted = Slotted()
         return lambda x: x * getattr(slotted, "ra" + "te"), lambda: setattr(slotted, "rate", 7)
@@ -227,7 +239,7 @@ KINDS = """global|sign of zero|in another function|another function of the name|
 item of a list in a dict|list in a tuple|array in place|large array in place|module|recursion
 module in a module|lambda inside|defaults|mutable default|function attribute|wrapped|partial|vmap
 custom_jvp|optax|hook|function of a transform|instance|shadowed class attribute|class attribute
-dict of an instance|property|method|super|overridden|slots|dataclass|equinox|by name
+dict of an instance|property|method|super|overridden|slots|dataclass|equinox|generic|by name
 instance in a list"""
 
 
