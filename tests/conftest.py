@@ -23,10 +23,14 @@ settings.load_profile("jaxfd")
 
 # Most programs of the tests run once: XLA takes longer to optimise them than they to run. It ends
 # the process for a flag that it does not know, so that they are for the versions that have them.
-_QUICK_COMPILATION = (
+_QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    "--xla_cpu_parallel_codegen_split_count=1"
 )
+_QUICK_COMPILATION = {
+    (0, 10): f"{_QUICK} --xla_cpu_use_fusion_emitters=false",
+    (0, 12): _QUICK,
+}
 
 
 def pytest_configure(config):
@@ -36,8 +40,9 @@ def pytest_configure(config):
     with another JAX.
     """
     gc.set_threshold(100_000, 50, 50)  # see `pytest_runtest_teardown`
-    if config.option.markexpr == "not heavy" and jax.__version_info__[:2] == (0, 10):
-        os.environ.setdefault("XLA_FLAGS", _QUICK_COMPILATION)
+    quick = _QUICK_COMPILATION.get(jax.__version_info__[:2])
+    if config.option.markexpr == "not heavy" and quick:
+        os.environ.setdefault("XLA_FLAGS", quick)
     # Where in Python each operation of a program stands, which nobody reads here.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     if config.pluginmanager.has_plugin("cacheprovider"):
