@@ -289,7 +289,8 @@ class HostProgram(Program):
         return None if function is None else HostProgram(function, out)
 
     def reads(self) -> tuple[Any, ...]:
-        return ()  # the function is asked whenever its program runs
+        # The function is asked whenever its program runs, its output described as that is made.
+        return (self._out,) if callable(self._out) else ()
 
     def run(
         self,

@@ -6,9 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from jax import tree_util
-
-from jaxfd._arrays import freeze, is_array, thaw
+from jaxfd._arrays import freeze, thaw
 from jaxfd._estimate.compilation import Compilation
 from jaxfd._estimate.estimation import Estimation, HeldBoxError
 from jaxfd._estimate.first import Value
@@ -16,7 +14,7 @@ from jaxfd._estimate.needs import Needs
 from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.searched import is_eager, looks_again
 from jaxfd._estimate.task import Task
-from jaxfd._functions import Holder, Subject, entry_of, is_constant, is_number
+from jaxfd._functions import Holder, Subject, companions, entry_beside
 from jaxfd._methods import Central, Method
 from jaxfd._places import calls_host
 
@@ -39,8 +37,9 @@ class TracedProgram(Program):
         self.fun = fun
         self.name = getattr(fun, "__name__", type(fun).__name__)
         self._compiled = compiled
-        self._kept: Compilation | None = None
+        self._kept: dict[tuple[int, ...], Compilation] = {}
         self._own: Compilation | None = None
+        self._last: Compilation | None = None
 
     def reads(self) -> tuple[Any, ...]:
         return (self.fun,)
@@ -48,8 +47,7 @@ class TracedProgram(Program):
     @property
     def eps(self) -> float | None:
         """The relative spacing of the coarsest numbers in a composition, once it was run."""
-        known = self._own or self._kept
-        return None if known is None else known.eps
+        return None if self._last is None else self._last.eps
 
     def run(
         self,
@@ -65,18 +63,26 @@ class TracedProgram(Program):
             alone = looks_again(task, method) and is_eager(inputs)
             with contextlib.suppress(HeldBoxError):
                 return thaw(estimation.run(estimation, task, False, *inputs, alone=alone))
-        compilation = self._kept or self._find()
-        if not _is_keepable(args, kwargs):
-            compilation = self._alone()
+        beside = companions((args, kwargs))
+        compilation = self._alone() if beside is None else self._find(beside)
+        self._last = compilation
         return thaw(compilation(task, args, kwargs, method, needs))
 
-    def _find(self) -> Compilation:
-        """What is kept of the function as it is at the first call; later it is not asked again."""
-        entry = entry_of(self.fun)
-        self._kept = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
-        if entry.subject.state is None:
-            self._own = self._kept
-        return self._kept
+    def _find(self, beside: tuple[Any, ...]) -> Compilation:
+        """What is kept of the function as it is at the first call; later it is not asked again.
+
+        Args:
+            beside: what else is read, since arguments bring it along; see `companions`.
+        """
+        key = tuple(map(id, beside))
+        found = self._kept.get(key)
+        if found is None:
+            entry = entry_beside(self.fun, beside)
+            found = entry.get("estimate", lambda: Compilation(entry.subject, self.name))
+            if entry.subject.state is None:
+                found = self._own = self._own or found
+            self._kept[key] = found
+        return found
 
     def _alone(self) -> Compilation:
         """What only this program knows."""
@@ -108,14 +114,6 @@ def values_of(fun: Callable[..., Any], traced: Any) -> Callable[..., Any]:
     """
     composition = program_of(fun).traced and calls_host(traced)
     return Values(fun) if composition else fun
-
-
-def _is_keepable(args: Any, kwargs: Any) -> bool:
-    """Whether nothing among the arguments has a state of its own that nobody watches."""
-    return all(
-        is_array(leaf) or is_number(leaf) or is_constant(leaf)
-        for leaf in tree_util.tree_leaves((args, kwargs))
-    )
 
 
 def program_of(fun: Callable[..., Any], compiled: bool = True) -> Program:

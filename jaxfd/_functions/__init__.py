@@ -5,7 +5,7 @@ A function is looked through by its bytecode (`reads`) and the objects that are 
 room must not know what is made of functions.
 """
 
-from jaxfd._functions.constants import is_constant as is_constant, is_number as is_number
+from jaxfd._functions.companions import companions as companions
 from jaxfd._functions.precision import in_precision as in_precision
 from jaxfd._functions.shelf import (
     Entry as Entry,
@@ -13,6 +13,7 @@ from jaxfd._functions.shelf import (
     Reference as Reference,
     Shelf as Shelf,
     Subject as Subject,
+    entry_beside as entry_beside,
     entry_of as entry_of,
 )
 from jaxfd._functions.state import State as State

@@ -7,7 +7,12 @@ does not know is nobody's constant, and a function that reads such a thing is no
 from __future__ import annotations
 
 import builtins
+import collections
+import contextlib
 import enum
+import functools
+import inspect
+import operator
 import sys
 import types
 from typing import Any
@@ -26,6 +31,8 @@ _LIBRARIES = frozenset(
     }
 )
 _STATEFUL = ("numpy.random", "numpy.ctypeslib", "numpy.testing", "jax.experimental.io_callback")
+# Functions of libraries that tell how the library is set.
+_SETTINGS = frozenset({"geterr", "geterrcall", "getbufsize", "get_printoptions"})
 # Builtins that reach what no name tells of, or the world.
 _UNKNOWN = frozenset(
     {
@@ -33,22 +40,45 @@ _UNKNOWN = frozenset(
         *("breakpoint", "help", "exit", "quit", "__build_class__", "memoryview"),
     }
 )
-# What reads attributes by names that are known only as the program runs.
+# Attributes that give, or take apart, what has attributes of names that nobody knows.
 BY_NAME = frozenset(
     {
-        *("getattr", "hasattr", "vars", "dir", "__dict__", "attrgetter", "methodcaller"),
-        *("getattr_static", "getmembers"),
+        *("vars", "dir", "__dict__", "attrgetter", "methodcaller", "getattr_static"),
+        *("getmembers", "__getattribute__", "__getattr__", "format", "format_map"),
     }
 )
-# Builtins that tell a number from an array.
-ASKING = frozenset({"isinstance", "type", "issubclass"})
+# Attributes that reach what no name in the code tells of.
+UNTOLD = frozenset(
+    {
+        *("__subclasses__", "__globals__", "__closure__", "cell_contents", "__builtins__"),
+        *("f_locals", "f_globals", "f_builtins", "f_back", "gi_frame", "tb_frame"),
+    }
+)
+# Functions that read or write attributes by names that are known only as the program runs.
+_BY_NAME_TOO = (
+    *(getattr, hasattr, setattr, delattr, vars, dir, object.__getattribute__),
+    *(object.__setattr__, type.__getattribute__, operator.attrgetter, operator.methodcaller),
+    *(inspect.getattr_static, inspect.getmembers),
+)
+# Functions that tell a number from an array, or what went wrong from what did not.
+_JUDGES = (isinstance, issubclass)
+_ASKING = (
+    *(*_JUDGES, type, str, repr, ascii, format),
+    *(np.isscalar, contextlib.suppress),
+)
+_ASKING_NAMES = frozenset(
+    {"is_array", "is_array_like", "is_inexact_array", "is_inexact_array_like", "filter"}
+    | {"partition"}
+)
+# A generic function looks at the type of what it is called with.
+_GENERIC: Any = functools.singledispatch(lambda _: None)
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...), type(NotImplemented), range)
 _OF_C = (types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType)
 # What is compiled watches its state as little as it did before.
 _ALWAYS = (
     *(types.CodeType, types.MemberDescriptorType, types.GetSetDescriptorType, object),
-    type(jax.jit(lambda: 0)),
+    *(type(jax.jit(lambda: 0)), type(vars(collections.namedtuple("Pair", "first"))["first"])),
 )
 
 
@@ -71,15 +101,21 @@ def is_constant(value: Any) -> bool:
     kind = type(value)
     if isinstance(value, jax.Array):
         return not isinstance(value, jax.core.Tracer)
-    if isinstance(value, (enum.Enum, np.ufunc)) or kind in _ALWAYS:
+    if kind in _ALWAYS:
         return True
+    if isinstance(value, enum.Enum):
+        return is_constant(kind)
+    if isinstance(value, np.ufunc):
+        return not all(each.strip("O") == "->" for each in value.types)  # else made of Python's
     if isinstance(value, type):
-        return value.__module__ == "builtins" or is_library(value.__module__)
+        inside = value.__module__ == "builtins" or is_library(value.__module__)
+        # A class that is made by a function has its name from there.
+        return inside and ("<locals>" in value.__qualname__ or is_importable(value))
     if kind is types.BuiltinFunctionType:
         return _is_constant_builtin(value)
     if kind in _OF_C:
         return True
-    if is_library(getattr(value, "__module__", None)) and _is_importable(value):
+    if is_library(getattr(value, "__module__", None)) and is_importable(value):
         return True
     return kind.__module__.partition(".")[0] in ("jaxlib", "jax") and not is_python_class(kind)
 
@@ -88,16 +124,52 @@ def _is_constant_builtin(value: Any) -> bool:
     owner = value.__self__
     if owner is builtins:
         return value.__name__ not in _UNKNOWN
+    if isinstance(owner, type) and owner.__module__ == "builtins":
+        return True  # ``tuple.__new__``, say
     inside = is_library(value.__module__)
     return inside and (owner is None or isinstance(owner, (types.ModuleType, type)))
 
 
-def _is_importable(value: Any) -> bool:
+def is_importable(value: Any) -> bool:
     """Whether it is found in its module by its name."""
     found: Any = sys.modules.get(value.__module__)
     for name in getattr(value, "__qualname__", "").split("."):
         found = getattr(found, name, None)
     return found is value
+
+
+def is_library_function(fun: types.FunctionType) -> bool:
+    """Whether a function was defined in a module that is taken never to change."""
+    name = fun.__globals__.get("__name__")
+    module = sys.modules.get(str(name)) if is_library(name) else None
+    return module is not None and vars(module) is fun.__globals__
+
+
+def tells_settings(value: Any) -> bool:
+    """Whether a function of a library tells how that is set."""
+    return getattr(value, "__name__", None) in _SETTINGS and is_library(value.__module__)
+
+
+def reads_by_name(value: Any) -> bool:
+    """Whether a function reads attributes by names that are known only as the program runs."""
+    return any(value is each for each in _BY_NAME_TOO)
+
+
+def judges(value: Any) -> bool:
+    """Whether a function tells what classes something belongs to."""
+    return any(value is each for each in _JUDGES)
+
+
+def asks(value: Any) -> bool:
+    """Whether a function may treat a traced number otherwise than the number."""
+    if any(value is each for each in _ASKING):
+        return True
+    if isinstance(value, types.FunctionType):
+        if value.__code__ is _GENERIC.__code__:
+            return True
+        own = str(value.__module__).partition(".")[0] in ("equinox", "chex")
+        return own and value.__name__ in _ASKING_NAMES
+    return False
 
 
 def is_python_class(kind: type) -> bool:

@@ -49,7 +49,7 @@ def _renew(subject: Subject) -> None:
 
 def _read(subject: Subject) -> tuple[list[np.ndarray], list[Any], bool]:
     """Arrays and functions of ``jax.jit`` that a function reads; whether these are all."""
-    fun, known = subject.fun.get(), subject.state is not None
+    fun, known = subject.fun.watched(), subject.state is not None
     read: list[Any] = [fun] if subject.state is None else subject.state.objects(fun)
     jitted = [each for each in read if isinstance(each, _Jitted)]
     for each in jitted:  # what they read in turn comes behind them

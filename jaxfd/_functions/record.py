@@ -32,7 +32,8 @@ class Record(abc.ABC):
         steps: the looks.
         names: the names of all attributes that the code reads, as far as it was seen; ``"*"`` where
             that cannot be told.
-        wanted: those that are followed; None for all.
+        known: those that are followed, as far as they are known by name.
+        wanted: the same; None for all.
 
     Args:
         names: the names that are known from an earlier round.
@@ -41,6 +42,7 @@ class Record(abc.ABC):
     def __init__(self, names: frozenset[str]) -> None:
         self.steps: list[Step] = []
         self.names: set[str] = set(names)
+        self.known = names
         self.wanted = None if "*" in names else names
         self._seen: dict[int, int] = {}
         self._held: list[Any] = []  # so that no number is given anew while this lasts
@@ -138,6 +140,14 @@ def identity(value: Any) -> Same:
         if is_constant(value):
             return lambda other: other is value
         raise UnknownStateError(value) from None
+
+
+def identity_or_itself(value: Any) -> Same:
+    """The same for what is there as long as its library is."""
+    try:
+        return look.identity(value)
+    except TypeError:
+        return lambda other: other is value
 
 
 def identity_or_kind(value: Any) -> Same:

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+from jaxfd._functions.companions import companions
 from jaxfd._functions.state import State
 from jaxfd._functions.survey import asks_for_types, state_of
 
@@ -28,13 +29,16 @@ _Key = tuple[int, ...]
 
 
 class Reference:
-    """A function that is not held; called, it calls it."""
+    """A function that is not held, nor what is watched with it; called, it calls it."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_beside", "_parts")
 
-    def __init__(self, fun: Callable[..., Any], gone: Callable[[Any], None]) -> None:
+    def __init__(
+        self, fun: Callable[..., Any], gone: Callable[[Any], None], beside: tuple[Any, ...] = ()
+    ) -> None:
         parts = (fun.__func__, fun.__self__) if isinstance(fun, types.MethodType) else (fun,)
         self._parts = tuple(weakref.ref(part, gone) for part in parts)
+        self._beside = tuple(weakref.ref(each, gone) for each in beside)
 
     def get(self) -> Callable[..., Any] | None:
         """The function; None where it is no more."""
@@ -43,6 +47,10 @@ class Reference:
             return None
         found: Callable[..., Any] = parts[0] if len(parts) == 1 else types.MethodType(*parts)
         return found
+
+    def watched(self) -> Any:
+        """What its state is told of."""
+        return _watched(self.get(), tuple(each() for each in self._beside))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         fun = self.get()
@@ -59,6 +67,10 @@ class Holder:
 
     def get(self) -> Callable[..., Any] | None:
         """The function."""
+        return self._fun
+
+    def watched(self) -> Any:
+        """The function, of which nothing is known."""
         return self._fun
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -95,7 +107,7 @@ class Subject:
 
     def _look(self) -> None:
         if self.state is not None and not self.spoilt:
-            self.spoilt = not self.state.holds(self.fun.get())
+            self.spoilt = not self.state.holds(self.fun.watched())
 
 
 class Entry:
@@ -124,10 +136,10 @@ class Entry:
                 self._things.popitem(last=False)
             return thing
 
-    def serves(self, fun: Callable[..., Any]) -> bool:
-        """Whether it was made of the function as it is now."""
+    def serves(self, watched: Any) -> bool:
+        """Whether it was made of the function, and what is watched with it, as they are now."""
         subject = self.subject
-        return not subject.spoilt and subject.state is not None and subject.state.holds(fun)
+        return not subject.spoilt and subject.state is not None and subject.state.holds(watched)
 
 
 class Shelf:
@@ -140,17 +152,23 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, fun: Callable[..., Any]) -> Entry:
-        """The entry of a function as it is now; one of its own where nothing may be kept of it."""
+    def find(self, fun: Callable[..., Any], beside: tuple[Any, ...] = ()) -> Entry:
+        """The entry of a function as it is now; one of its own where nothing may be kept of it.
+
+        Args:
+            fun: the function.
+            beside: classes and functions that it is called with, whose state is watched too.
+        """
         bound = isinstance(fun, types.MethodType)
-        key = (id(fun.__func__), id(fun.__self__)) if bound else (id(fun),)  # type: ignore[attr-defined]
-        entry = self._entries.get(key)
-        if entry is not None and entry.serves(fun):
+        parts = (fun.__func__, fun.__self__) if bound else (fun,)  # type: ignore[attr-defined]
+        key = (len(parts), *map(id, parts), *map(id, beside))
+        entry, watched = self._entries.get(key), _watched(fun, beside)
+        if entry is not None and entry.serves(watched):
             with self._lock:
                 if key in self._entries:
                     self._entries.move_to_end(key)
             return entry
-        state = state_of(fun)
+        state = state_of(watched)
         if state is None:
             with self._lock:
                 self._entries.pop(key, None)
@@ -163,7 +181,7 @@ class Shelf:
                 own._drop(key, reference())
 
         try:
-            made = Entry(Subject(Reference(fun, gone), state))
+            made = Entry(Subject(Reference(fun, gone, beside), state))
         except TypeError:  # it cannot be referred to weakly
             return Entry(Subject(Holder(fun), None))
         reference: Callable[[], Entry | None] = weakref.ref(made)
@@ -183,6 +201,21 @@ class Shelf:
 _shelf = Shelf()
 
 
-def entry_of(fun: Callable[..., Any]) -> Entry:
-    """What is kept of a function as it is now; a new entry, kept nowhere, if nothing may be."""
-    return _shelf.find(fun)
+def entry_of(fun: Callable[..., Any], given: Any = ()) -> Entry:
+    """What is kept of a function as it is now; a new entry, kept nowhere, if nothing may be.
+
+    Args:
+        fun: the function.
+        given: a pytree of arguments that it is called with.
+    """
+    beside = companions(given)
+    return Entry(Subject(Holder(fun), None)) if beside is None else _shelf.find(fun, beside)
+
+
+def entry_beside(fun: Callable[..., Any], beside: tuple[Any, ...]) -> Entry:
+    """The same, where `companions` has told what is watched besides."""
+    return _shelf.find(fun, beside)
+
+
+def _watched(fun: Any, beside: tuple[Any, ...]) -> Any:
+    return (fun, *beside) if beside else fun

@@ -7,6 +7,7 @@ be looked at, `survey` has found out.
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import weakref
 from collections.abc import Callable
@@ -104,14 +105,14 @@ def number(value: Any) -> Callable[[Any], bool]:
 
 def length(value: Any) -> Callable[[Any], bool]:
     """Whether another is a sequence of this type and length."""
-    kind, count = type(value), value.__len__()
-    return lambda other: type(other) is kind and other.__len__() == count
+    same, count = kind_of(value), value.__len__()
+    return lambda other: same(other) and other.__len__() == count
 
 
 def keys(value: Any) -> Callable[[Any], bool]:
     """Whether another is a mapping of this type with these keys in this order."""
-    kind, names = type(value), names_in(value)
-    return lambda other: type(other) is kind and names_in(other) == names
+    same, names = kind_of(value), names_in(value)
+    return lambda other: same(other) and names_in(other) == names
 
 
 def members(value: Any) -> Callable[[Any], bool]:
@@ -130,15 +131,43 @@ def members(value: Any) -> Callable[[Any], bool]:
     return lambda other: told(other) == known
 
 
+def registry() -> Callable[[Any], bool]:
+    """Whether no class was said to belong to an abstract one meanwhile; see `of_registry`."""
+    token = abc.get_cache_token()
+    return lambda other: bool(other == token)
+
+
 def names_in(mapping: Any) -> list[Any]:
     """The keys of a mapping, whatever its class makes of them."""
     return list(dict.keys(mapping) if isinstance(mapping, dict) else mapping.keys())
 
 
 def kind_of(value: Any) -> Callable[[Any], bool]:
-    """Whether another is of this type."""
-    kind = type(value)
-    return lambda other: type(other) is kind
+    """Whether another is of this type, which is not held."""
+    kind = weakref.ref(type(value))
+    return lambda other: type(other) is kind()
+
+
+def member(value: Any) -> Callable[[Any], bool]:
+    """Whether another is the member of this name of this enumeration."""
+    same, name = kind_of(value), value.name
+    return lambda other: same(other) and other.name == name
+
+
+def order(kinds: tuple[type, ...]) -> Callable[[Any], bool]:
+    """Whether other classes are these, one by one."""
+    references = [weakref.ref(kind) for kind in kinds]
+    return lambda other: (
+        len(other) == len(references)
+        and all(reference() is kind for reference, kind in zip(references, other, strict=True))
+    )
+
+
+def present(names: Any, wanted: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Whether of the names that are wanted the same ones are there."""
+    every = list(names)
+    found = set(filter(wanted, every))
+    return lambda other: list(other) == every or set(filter(wanted, other)) == found
 
 
 def contents(array: np.ndarray) -> Callable[[Any], bool] | None:
@@ -187,6 +216,11 @@ def of_type(value: Any, key: None) -> Any:
     return type(value)
 
 
+def of_module(module: Any, name: str) -> Any:
+    """What a module has under a name, as it is."""
+    return module.__dict__.get(name, ABSENT)
+
+
 def of_variables(value: Any, key: None) -> Any:
     """The dictionary of an instance or a function."""
     return object.__getattribute__(value, "__dict__")
@@ -198,6 +232,21 @@ def of_class(kind: type, name: str) -> Any:
         if name in each.__dict__:
             return each.__dict__[name]
     return ABSENT
+
+
+def of_order(kind: type, key: None) -> Any:
+    """The classes that a class inherits from, itself first."""
+    return kind.__mro__
+
+
+def of_names(kind: type, key: int) -> Any:
+    """The names that one of the classes that a class inherits from has itself."""
+    return kind.__mro__[key].__dict__
+
+
+def of_registry(value: Any, key: None) -> Any:
+    """What changes whenever any class is said to belong to an abstract one."""
+    return abc.get_cache_token()
 
 
 def of_base(kind: type, key: tuple[int, str]) -> Any:

@@ -50,6 +50,9 @@ class Hooked(ProgramHolder):
         self._nondiff = tuple(nondiff_argnums)
         self._schedule = schedule
 
+    def reads(self) -> tuple[Any, ...]:
+        return (*super().reads(), self._method, self._bounds)
+
     def __reduce__(self) -> Any:
         """By its name where it is a module's own, as functions are; else by what it was made of."""
         name = getattr(self, "__qualname__", "")

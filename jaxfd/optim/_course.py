@@ -184,13 +184,13 @@ class OptaxCourse:
         self.patience, self.exact, self.dear = steps.patience, steps.exact, not traced
         self.run = begin(steps, x)
         self.eps = float(finfo(self.run.best.dtype).eps)
-        self.compiled = segment(fun, steps)
+        self.compiled = segment(fun, steps, x)
 
     def tree(self, x: Any) -> PyTree:
         return x
 
     def value(self, x: Any) -> float:
-        return float(value_of(self._fun)(x))
+        return float(value_of(self._fun, x)(x))
 
     def identity(self) -> str:
         zero = np.zeros((), self.run.best.dtype)

@@ -64,9 +64,9 @@ class Segment:
         return _ready(self._executable(self._numbers, *args))
 
 
-def value_of(fun: Callable[[PyTree], Any]) -> Executable:
-    """The function itself."""
-    entry = entry_of(fun)
+def value_of(fun: Callable[[PyTree], Any], x: PyTree) -> Executable:
+    """The function itself, of arguments like this one."""
+    entry = entry_of(fun, x)
     subject = entry.subject
 
     def value(x: PyTree) -> Any:
@@ -77,14 +77,15 @@ def value_of(fun: Callable[[PyTree], Any]) -> Executable:
     return made
 
 
-def segment(fun: Callable[[PyTree], Any], steps: Steps) -> Segment:
+def segment(fun: Callable[[PyTree], Any], steps: Steps, x: PyTree) -> Segment:
     """A segment of these steps.
 
     Args:
         fun: the function that they minimise.
         steps: the steps, once they were asked for their first state.
+        x: where they start.
     """
-    entry = entry_of(fun)
+    entry = entry_of(fun, x)
     subject = entry.subject
     every = (subject, *steps.subjects)
     if any(each.state is None for each in every):

@@ -170,7 +170,7 @@ class TracedLandscape:
     ) -> None:
         self._vectors = Vectors(x)
         self._box, self._chunk_size = box, chunk_size
-        self._entry = entry_of(fun)
+        self._entry = entry_of(fun, x)
         self._fun = fun
         # With a black box inside it is computed in float64.
         self._exact = values_of(fun, jax.make_jaxpr(fun)(x))
@@ -179,7 +179,7 @@ class TracedLandscape:
         self.lower, self.upper = (
             (-infinite, infinite) if box is None else tuple(map(self._vectors.flat, box))
         )
-        self._value = value_of(self._exact)
+        self._value = value_of(self._exact, x)
         self._value.prepare(x)
         first = jnp.asarray(self._value(x))
         self.value = float(first)

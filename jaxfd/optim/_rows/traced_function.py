@@ -89,7 +89,7 @@ class TracedFunctionOfRows:
         keeper: Keeper | None = None,
     ) -> Self | None:
         """The function at rows of numbers; None where JAX cannot trace it."""
-        entry = entry_of(fun)
+        entry = entry_of(fun, layout.build(layout.given))
         subject = entry.subject
         x64, weak = _has_float64(), tuple(isinstance(leaf, float) for leaf in layout.given)
         key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64, weak)
