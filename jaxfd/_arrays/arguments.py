@@ -38,9 +38,15 @@ class Static:
 
     value: Any
 
+    @property
+    def _told(self) -> Any:
+        """What it is compared by: zeros have signs, and NaN is not equal to itself."""
+        inexact = isinstance(self.value, (float, complex, np.inexact))
+        return repr(self.value) if inexact else self.value
+
     def __hash__(self) -> int:
         try:
-            return hash((type(self.value), self.value))
+            return hash((type(self.value), self._told))
         except TypeError:
             return id(self.value)
 
@@ -53,7 +59,7 @@ class Static:
             hash(self.value)
         except TypeError:
             return False
-        return type(self.value) is type(other.value) and bool(self.value == other.value)
+        return type(self.value) is type(other.value) and bool(self._told == other._told)
 
 
 def has_tracers(*trees: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,7 @@ from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.contract import contract
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.numbers import Numbers, ValueNeededError, is_whole
 from jaxfd._estimate.program import call_of, split_aux
 from jaxfd._estimate.searched import real_parts
 from jaxfd._estimate.task import Task, complexified
@@ -59,10 +60,6 @@ _CONCRETE = (
 )
 
 
-class ValueNeededError(Exception):
-    """A function does not do with a traced integer what it does with its value."""
-
-
 class HeldBoxError(Exception):
     """A function holds a black box, and what is asked is better looked at on the host."""
 
@@ -71,7 +68,6 @@ class Estimation:
     """Estimates of one function.
 
     Attributes:
-        most: the largest integer that may be traced, as far as is known.
         boxes: the black boxes inside, as far as they are known.
 
     Args:
@@ -82,17 +78,41 @@ class Estimation:
 
     def __init__(self, subject: Subject, name: str, compiled: bool = True) -> None:
         self._subject, self._name, self._compiled = subject, name, compiled
-        # One that asks for the types of things might take a traced integer for something else.
-        self.most = 0 if subject.asks else np.iinfo(np.int32).max
+        self._most: int | None = None
         self.boxes = Boxes()
         self._inside = False  # whether the kernel that is traced next is part of another program
         self._alone = False  # whether it is only for a function that holds no black box
+
+    @property
+    def most(self) -> int:
+        """The largest integer that may be traced, as far as is known; -1 for none.
+
+        A function that asks for the types of things might take it for something else.
+        """
+        if self._most is None:
+            self._most = -1 if self._subject.asks else np.iinfo(np.int32).max
+        return self._most
+
+    def limit(self, closed: Any, given: Sequence[bool] = ()) -> None:
+        """Notes how large integers may be that a program computes with.
+
+        Args:
+            closed: the jaxpr.
+            given: which of its inputs are such integers; if none, constants that look like some.
+
+        Raises:
+            ValueNeededError: it computes something else with those that are traced.
+        """
+        most = largest_whole(closed, lambda constant: False, given) if given else _most(closed)
+        if most < _LEAST:
+            raise ValueNeededError
+        self._most = min(self.most, most - 1)
 
     def run(
         self,
         kernel: Callable[..., Any],
         task: Task,
-        whole: bool,
+        numbers: Numbers,
         args: Any,
         kwargs: Any,
         method: Method,
@@ -104,7 +124,7 @@ class Estimation:
         Args:
             kernel: this, or what was compiled of it.
             task: as for a call of this, like the others.
-            whole: whether Python's integers are among the traced arguments.
+            numbers: which numbers are traced that could be fixed.
             args: the positional arguments, frozen.
             kwargs: the keyword arguments, frozen.
             method: how derivatives are estimated.
@@ -114,24 +134,24 @@ class Estimation:
         inputs = (args, kwargs, method, needs)
         self._alone = alone
         if self.boxes.none:
-            result = kernel(task, whole, *inputs, 0.0)
+            result = kernel(task, numbers, *inputs, 0.0)
             if self.boxes.none:
                 return result
         known = self.boxes.eps
-        result = self._once(kernel, task, whole, inputs, known)
+        result = self._once(kernel, task, numbers, inputs, known)
         steps = not isinstance(task, Value)
         if steps and self.boxes.eps > known and not has_tracers(result):
             # A black box inside turned out to be coarser than assumed: step for what it is.
-            result = self._once(kernel, task, whole, inputs, self.boxes.eps)
+            result = self._once(kernel, task, numbers, inputs, self.boxes.eps)
         return result
 
     def _once(
-        self, kernel: Callable[..., Any], task: Task, whole: bool, inputs: Any, eps: float
+        self, kernel: Callable[..., Any], task: Task, numbers: Numbers, inputs: Any, eps: float
     ) -> Any:
         ambient = not self.boxes.called and is_tracing()
         self._inside = ambient or has_tracers(inputs)
         with host_calls.own_errors():
-            result = kernel(task, whole, *inputs, eps)
+            result = kernel(task, numbers, *inputs, eps)
             if self.boxes and not has_tracers(result):
                 jax.block_until_ready(result)
         return result
@@ -139,7 +159,7 @@ class Estimation:
     def __call__(
         self,
         task: Task,
-        whole: bool,
+        numbers: Numbers,
         args: Any,
         kwargs: Any,
         method: Method,
@@ -150,7 +170,7 @@ class Estimation:
 
         Args:
             task: what is asked.
-            whole: whether Python's integers are among the traced arguments.
+            numbers: which numbers are traced that could be fixed.
             args: the positional arguments, frozen.
             kwargs: the keyword arguments, frozen.
             method: how derivatives are estimated.
@@ -161,14 +181,11 @@ class Estimation:
         arguments = dataclasses.replace(arguments, leaves=[*map(jnp.asarray, arguments.leaves)])
         parts = task.split(arguments.leaves, method)
         imaginary = method.imaginary
-        fun = self._function(task, whole, arguments, parts, needs.cotangents, imaginary)
+        fun = self._function(task, numbers, arguments, parts, needs.cotangents, imaginary)
         with self._subject.tracing():
             program = trace(fun, complexified(parts.real, imaginary))
-        if whole:
-            most = largest_whole(program.closed, _is_whole)
-            if most < _LEAST:
-                raise ValueNeededError
-            self.most = min(self.most, most - 1)
+        if numbers is Numbers.WHOLE:
+            self.limit(program.closed)
         self._check(task, program, needs)
         asked, boxes = Asked(arguments, method, needs), self.boxes.find(program)
         run = functools.partial(self._in_kernel, task)
@@ -232,18 +249,24 @@ class Estimation:
         return jax.eval_shape(lambda: self._in_kernel(task, program, asked))
 
     def outputs(
-        self, task: Task, real: Sequence[Any], args: Any, kwargs: Any, cotangents: Any
+        self,
+        task: Task,
+        numbers: Numbers,
+        real: Sequence[Any],
+        args: Any,
+        kwargs: Any,
+        cotangents: Any,
     ) -> tuple[Any, Any]:
         """The function as a task sees it, with real leaves in place of the arguments' own."""
         arguments = task.bind(thaw(args), thaw(kwargs))
         parts = real_parts(task, [jnp.asarray(leaf) for leaf in arguments.leaves])
         with self._subject.tracing():
-            return self._function(task, False, arguments, parts, cotangents, False)(real)
+            return self._function(task, numbers, arguments, parts, cotangents, False)(real)
 
     def _function(
         self,
         task: Task,
-        whole: bool,
+        numbers: Numbers,
         arguments: Arguments,
         parts: Parts,
         cotangents: Any,
@@ -253,18 +276,18 @@ class Estimation:
 
         def fun(real: Sequence[Any]) -> tuple[Any, Any]:
             args, kwargs = arguments.rebuild(parts.join(Kernel.complex, real))
-            out, aux = split_aux(task, self._call(task, whole, args, kwargs))
+            out, aux = split_aux(task, self._call(task, numbers, args, kwargs))
             if task.contracted:
                 out = contract(jnp, jax.tree.leaves(out), cotangents or (), imaginary)
             return out, freeze(aux)
 
         return fun
 
-    def _call(self, task: Task, whole: bool, args: Any, kwargs: Any) -> Any:
+    def _call(self, task: Task, numbers: Numbers, args: Any, kwargs: Any) -> Any:
         try:
             return self._subject.fun(*args, **kwargs)
         except Exception as error:
-            if whole:
+            if numbers:
                 raise ValueNeededError from error
             if not isinstance(error, _CONCRETE):
                 raise
@@ -274,15 +297,20 @@ class Estimation:
                 "with jaxfd.blackbox(fun, out), which evaluates it on the host."
             ) from error
 
-    def allows(self, flat: Sequence[Any], tree: Any, traced: Sequence[int]) -> bool:
-        """Whether the function can be traced with some integers, and computes as without.
+    def allows(
+        self, flat: Sequence[Any], tree: Any, traced: Sequence[int], fixed: Collection[int]
+    ) -> bool:
+        """Whether the function can be traced with some numbers, and computes as without.
 
         Args:
             flat: the leaves of ``(args, kwargs)``.
             tree: their structure.
-            traced: the numbers of those integers.
+            traced: which of the leaves those are.
+            fixed: which are other numbers, that are not traced.
         """
-        moving = [i for i, leaf in enumerate(flat) if i in traced or is_array(leaf)]
+        moving = [
+            i for i, leaf in enumerate(flat) if i in traced or (is_array(leaf) and i not in fixed)
+        ]
 
         def run(*operands: Any) -> None:
             leaves = list(flat)
@@ -295,8 +323,12 @@ class Estimation:
             closed = jax.make_jaxpr(run)(*(flat[i] for i in moving))
         except Exception:
             return False
-        given = [i in traced for i in moving]
+        given = [i in traced and is_whole(flat[i]) for i in moving]
         return largest_whole(closed, lambda constant: False, given) >= _LEAST
+
+
+def _most(closed: Any) -> int:
+    return largest_whole(closed, _is_whole)
 
 
 def _is_whole(constant: Any) -> bool:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from jaxfd._arrays import Parts, as_jax, has_tracers, is_array, is_tracing, thaw
 from jaxfd._estimate.composed import Asked, Boxes, composed
 from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.numbers import Numbers, is_whole
 from jaxfd._estimate.program import call_of
 from jaxfd._estimate.task import Task
 from jaxfd._jaxpr import (
@@ -33,11 +34,6 @@ from jaxfd._jaxpr import (
 )
 from jaxfd._methods import Method, StencilMethod, is_default
 from jaxfd._places import Batches, Crossings, Device, Place, Relay, calls_host
-
-# ``(task, real leaves, frozen args, frozen kwargs, cotangents) -> (out, frozen aux)``
-Outputs = Callable[[Task, Sequence[Any], Any, Any, Any], tuple[Any, Any]]
-# ``(task, function, asked) -> result`` in shapes and dtypes alone
-Shape = Callable[[Task, TracedFunction, Asked], Any]
 
 # Compositions that are kept.
 _KEPT = 64
@@ -52,41 +48,69 @@ _IN_A_KERNEL = ("jax_disable_jit", "jax_debug_nans", "jax_debug_infs")
 _REAL = Method()
 
 
+class Searchable(Protocol):
+    """A function as a search sees it.
+
+    Attributes:
+        boxes: the black boxes inside, as far as they are known.
+    """
+
+    boxes: Boxes
+
+    def outputs(
+        self,
+        task: Task,
+        numbers: Numbers,
+        real: Sequence[Any],
+        args: Any,
+        kwargs: Any,
+        cotangents: Any,
+    ) -> tuple[Any, Any]:
+        """What the function returns for a task, and frozen auxiliary data."""
+
+    def shape(self, task: Task, program: TracedFunction, asked: Asked) -> Any:
+        """The result of a task in shapes and dtypes."""
+
+    def limit(self, closed: Any, given: Sequence[bool]) -> None:
+        """Notes how large integers may be that a program computes with."""
+
+
 class HostSearch:
     """Runs tasks on the host that decide by what they have seen what to look at next.
 
     Args:
-        outputs: the function, as a task sees it.
-        shape: what tells shapes and dtypes of a task's result.
-        boxes: the black boxes inside, as far as they are known.
+        function: the function.
     """
 
-    def __init__(self, outputs: Outputs, shape: Shape, boxes: Boxes) -> None:
+    def __init__(self, function: Searchable) -> None:
         # Kept by JAX, so that each function is traced once for its shapes and for all batches.
-        self._traced = jax.jit(outputs, static_argnums=0)
+        self._traced = jax.jit(function.outputs, static_argnums=(0, 1))
+        self._function, self._boxes = function, function.boxes
         self._batches = Batches(self._program)
         self._crossings = Crossings()
-        self._shape, self._boxes = shape, boxes
         self._compositions: OrderedDict[int, _Composition] = OrderedDict()
 
-    def run(self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs) -> Any:
+    def run(
+        self, task: Task, numbers: Numbers, args: Any, kwargs: Any, method: Method, needs: Needs
+    ) -> Any:
         """Runs a task on a function that holds no black box; see `Program.run`.
 
         Returns:
             What the task does; None where the call is better made inside of a kernel, since the
             function reaches out of itself, or since there are too many numbers.
         """
-        case = self._case(task, args, kwargs, method, needs)
+        case = self._case(task, numbers, args, kwargs, method, needs)
         if case is None or calls_host(case.traced.jaxpr):
             return None
         program = case.program
-        place = Device(self._batches, task, program, case.rest, task.schedule, case.home)
+        key = task, numbers
+        place = Device(self._batches, key, program, case.rest, task.schedule, case.home)
         return _on_device(_run(task, program, case.asked, place), case.home)
 
     def compose(
         self,
         task: Task,
-        whole: bool,
+        numbers: Numbers,
         args: Any,
         kwargs: Any,
         method: Method,
@@ -94,8 +118,7 @@ class HostSearch:
         eps: float,
     ) -> Any:
         """Runs a task on a function that does hold one, or returns None; see `Estimation.run`."""
-        del whole
-        case = self._case(task, args, kwargs, method, needs)
+        case = self._case(task, numbers, args, kwargs, method, needs)
         if case is None or not calls_host(case.traced.jaxpr):
             return None
         make = self._composition(case.traced)
@@ -106,7 +129,7 @@ class HostSearch:
 
         def shape(program: TracedFunction, asked: Asked) -> Any:
             if make.like is None:
-                make.like = self._shape(task, program, asked)
+                make.like = self._function.shape(task, program, asked)
             return make.like
 
         boxes = self._boxes.find(case.program)
@@ -114,14 +137,18 @@ class HostSearch:
         return _on_device(found, case.home)
 
     def _case(
-        self, task: Task, args: Any, kwargs: Any, method: Method, needs: Needs
+        self, task: Task, numbers: Numbers, args: Any, kwargs: Any, method: Method, needs: Needs
     ) -> _Case | None:
         """A call, or None where it is better made inside of a kernel."""
         rest = jax.tree.map(_as_array, (args, kwargs, needs.cotangents))
         arguments = task.bind(thaw(rest[0]), thaw(rest[1]))
-        traced, inputs = self._trace(task, rest)
+        traced, inputs = self._trace(task, numbers, rest)
         if _reaches_out(traced.jaxpr, inputs):
             return None
+        if numbers is Numbers.WHOLE:
+            leaves = jax.tree.leaves(rest)
+            unknown = [False] * (inputs - len(leaves))
+            self._function.limit(traced.jaxpr, [*unknown, *map(is_whole, leaves)])
         program = _bound(traced, rest)
         real = real_parts(task, arguments.leaves).real
         if _count(real) * _count(program.out) > _MOST:
@@ -139,17 +166,17 @@ class HostSearch:
             self._compositions.popitem(last=False)
         return self._compositions[key]
 
-    def _trace(self, task: Task, rest: Any) -> tuple[Any, int]:
+    def _trace(self, task: Task, numbers: Numbers, rest: Any) -> tuple[Any, int]:
         """The function traced, of real leaves and of all arrays; and how many these are."""
         args, kwargs, cotangents = rest
         real = real_parts(task, task.bind(thaw(args), thaw(kwargs)).leaves).real
         with full_precision():
-            traced = self._traced.trace(task, real, args, kwargs, cotangents)
+            traced = self._traced.trace(task, numbers, real, args, kwargs, cotangents)
         return traced, len(real) + len(jax.tree.leaves(rest))
 
-    def _program(self, task: Task, rest: Any) -> TracedFunction:
+    def _program(self, key: tuple[Task, Numbers], rest: Any) -> TracedFunction:
         """The function, with all that is not moved among its constants."""
-        return _bound(self._trace(task, rest)[0], rest)
+        return _bound(self._trace(*key, rest)[0], rest)
 
 
 class _Case(NamedTuple):

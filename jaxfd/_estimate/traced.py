@@ -11,6 +11,7 @@ from jaxfd._estimate.compilation import Compilation
 from jaxfd._estimate.estimation import Estimation, HeldBoxError
 from jaxfd._estimate.first import Value
 from jaxfd._estimate.needs import Needs
+from jaxfd._estimate.numbers import Numbers
 from jaxfd._estimate.program import Program, ProgramHolder
 from jaxfd._estimate.searched import is_eager, looks_again
 from jaxfd._estimate.task import Task
@@ -62,7 +63,7 @@ class TracedProgram(Program):
             inputs = (freeze(args), freeze(kwargs), method, needs)
             alone = looks_again(task, method) and is_eager(inputs)
             with contextlib.suppress(HeldBoxError):
-                return thaw(estimation.run(estimation, task, False, *inputs, alone=alone))
+                return thaw(estimation.run(estimation, task, Numbers.NONE, *inputs, alone=alone))
         beside = companions((args, kwargs))
         compilation = self._alone() if beside is None else self._find(beside)
         self._last = compilation

@@ -33,7 +33,7 @@ _LEAVES = ("RETURN", "STORE", "POP_TOP", "JUMP", "POP_JUMP", "FOR_ITER", "YIELD"
 
 # Methods that only take something in, those that only tell something, and what asks for attributes.
 _FED, _TOLD = {"append", "add"}, {"print", "debug", "info", "warning", "error", "exception", "log"}
-_REACHES = {"getattr", "hasattr"}
+_REACHES, _FORMATS = {"getattr", "hasattr"}, {"format", "format_map"}
 
 # What is read where an object is made a text, gets an attribute or loses one, or a class is made.
 AS_TEXT = frozenset({"__str__", "__repr__", "__format__"})
@@ -218,12 +218,16 @@ def _makes_text(row: list[dis.Instruction]) -> bool:
     for k, instruction in enumerate(row):
         if instruction.opname in _GLOBAL | _METHOD and instruction.argval in _TOLD:
             told |= set(range(k, _dropped(row, k)))
-    for k, instruction in enumerate(row):
-        if k not in told and instruction.opname in _FORMAT and not _is_raised(row, k):
-            return True
     # A remainder, or a text with what stands behind it put in.
-    texts = any(isinstance(i.argval, str) and "%" in i.argval for i in row if "CONST" in i.opname)
-    return texts and any(i.opname == "BINARY_OP" and i.argrepr.startswith("%") for i in row)
+    constants = [i.argval for i in row if "CONST" in i.opname]
+    put_in = any(isinstance(constant, str) and "%" in constant for constant in constants)
+    for k, instruction in enumerate(row):
+        name = instruction.opname
+        made = name in _FORMAT or (name in _METHOD and instruction.argval in _FORMATS)
+        made |= put_in and name == "BINARY_OP" and instruction.argrepr.startswith("%")
+        if made and k not in told and not _is_raised(row, k):
+            return True
+    return False
 
 
 def _is_raised(row: list[dis.Instruction], k: int) -> bool:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import tree_util
 
-from jaxfd._arrays import PyTree, freeze, has_static
+from jaxfd._arrays import PyTree, Static, freeze, has_static
 from jaxfd._estimate import Needs, Program, ProgramHolder, Value, check_call, program_of
 from jaxfd._hook.derivative_rules import Hook, recompute, value
 from jaxfd._methods import Central, Method
@@ -81,7 +81,7 @@ class Hooked(ProgramHolder):
         inexact: list[int] = []
         fixed: set[int] = set()
         number = 0
-        frozen = (freeze(args), freeze(kwargs))
+        frozen = freeze(_marked((args, kwargs)) if self.program.traced else (args, kwargs))
         owners = [p for p, arg in enumerate(frozen[0]) for _ in tree_util.tree_leaves(arg)]
         for i, leaf in enumerate(tree_util.tree_leaves(frozen)):
             if not jnp.issubdtype(jnp.result_type(leaf), np.inexact):
@@ -112,6 +112,13 @@ class Hooked(ProgramHolder):
         )
         entry = recompute if self._mode == "recompute" else value
         return entry(hook, *operands)
+
+
+def _marked(tree: Any) -> Any:
+    """NumPy's integers and truth values fixed, as Python's are: a program that may traces them."""
+    return tree_util.tree_map(
+        lambda leaf: Static(leaf) if isinstance(leaf, (np.integer, np.bool_)) else leaf, tree
+    )
 
 
 def differentiable(

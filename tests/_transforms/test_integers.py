@@ -1,6 +1,8 @@
-"""Python's integers as arguments that are not differentiated: traced where that changes nothing."""
+"""Python's numbers as arguments that are not differentiated: traced where that changes nothing."""
 
+import contextlib
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -59,17 +61,64 @@ def test_traced_once(name, hook):
     assert traced[0] == first
 
 
+A_NAME = isinstance
+
+
+def caught(i):
+    try:
+        return [1.0, 2.0, 3.0, 4.0][i]
+    except TypeError:
+        return 7.0
+
+
+def suppressed(i):
+    with contextlib.suppress(TypeError):
+        return [1.0, 2.0, 3.0, 4.0][i]
+    return 7.0
+
+
+def matched(i):
+    match i:
+        case int():
+            return 2.0
+    return 3.0
+
+
+@functools.singledispatch
+def generic(i):
+    return 3.0
+
+
+@generic.register
+def _(i: int):
+    return 2.0
+
+
 FIXED = {
     "range": lambda x, i: sum(SUM(x * k) for k in range(i + 1)),
     "if": lambda x, i: SUM(x) if i > 2 else SUM(x * x),
     "slice": lambda x, i: SUM((x * x)[i - 1 :]) + SUM(x),
-    "shape": lambda x, i: SUM(x * jnp.ones((i, 2))),
+    "ones": lambda x, i: SUM(x * jnp.ones((i, 2))),
     "dict": lambda x, i: SUM(x) * {1: 1.0, 2: 3.0, 3: 4.0, 5: 2.0}[i],
-    "text": lambda x, i: SUM(x) * WORDS[f"w{i}"],
+    "key": lambda x, i: SUM(x) * WORDS[f"w{i}"],
     "list": lambda x, i: SUM(x) * [0, 1, 2, 3, 4, 5][i],
     "type": lambda x, i: SUM(x) * (2 if isinstance(i, int) else 3),
     "NumPy": lambda x, i: SUM(x) * np.sqrt(i),
     "axis": lambda x, i: SUM(jnp.sum(x[None], axis=i % 2)),
+    "text": lambda x, i: SUM(x) * WORDS.get(f"w{i}", 7.0),
+    "format": lambda x, i: SUM(x) * WORDS.get("w{}".format(i), 7.0),  # noqa: UP032
+    "per cent": lambda x, i: SUM(x) * WORDS.get("w%s" % i, 7.0),  # noqa: UP031
+    "str": lambda x, i: SUM(x) * WORDS.get("w" + str(i), 7.0),
+    "caught": lambda x, i: SUM(x) * caught(i),
+    "suppressed": lambda x, i: SUM(x) * suppressed(i),
+    "another name of isinstance": lambda x, i: SUM(x) * (2 if A_NAME(i, int) else 3),
+    "type as a default": lambda x, i, t=type: SUM(x) * (2 if t(i) is int else 3),
+    "class": lambda x, i: SUM(x) * (2 if i.__class__ is int else 3),
+    "attribute": lambda x, i: SUM(x) * (2 if hasattr(i, "dtype") else 3),
+    "shape": lambda x, i: SUM(x) * (2 if getattr(i, "shape", None) is None else 3),
+    "scalar": lambda x, i: SUM(x) * (2 if np.isscalar(i) else 3),
+    "pattern": lambda x, i: SUM(x) * matched(i),
+    "generic": lambda x, i: SUM(x) * generic(i),
     # These can be traced, and are other numbers then.
     "power of an integer": lambda x, i: SUM(x * x) * 2**-i,
 }
@@ -105,6 +154,114 @@ def test_types_asked_for_by_functions_that_are_not_kept():
 
     for fun in (Model().loss, functools.partial(Model.loss, Model())):
         np.testing.assert_allclose(jaxfd.grad(fun)(jnp.asarray(X), 3), 3, rtol=1e-6)
+
+    def helped(x, i):
+        return Model().loss(x, i) + 0 * rng.normal()
+
+    np.testing.assert_allclose(jaxfd.grad(helped)(jnp.asarray(X), 3), 3, rtol=1e-6)
+
+
+def test_zero_is_not_traced_where_types_are_asked_for():
+    gradient = jaxfd.grad(lambda x, i: x * (2 if isinstance(i, int) else 3))
+    assert gradient(1.0, 0) == pytest.approx(2)
+
+
+def test_what_is_only_told_may_be_traced():
+    def told(x, i):
+        if x.ndim > 1:
+            raise ValueError(f"no row: {i}")
+        print(f"called with {i}")
+        return SUM(x) * i
+
+    fun, traced = counted(told)
+    gradient = jaxfd.grad(fun)
+    for i in (1, 2, 3):
+        np.testing.assert_allclose(gradient(jnp.asarray(X), i), i, rtol=1e-6)
+    assert traced[0] == 1
+
+
+OTHERS = {
+    "if": (lambda x, p: SUM(x) if p > 0.5 else SUM(x * x), (0.7, 0.2, float("nan"), np.float32(2))),
+    "floor": (lambda x, p: SUM(x) * math.floor(p), (2.7, 3.2)),
+    "truth": (
+        lambda x, p: SUM(x) if p else SUM(x * x),
+        (0.0, 2.0, np.bool_(True), np.bool_(False)),
+    ),
+    "sign of zero": (lambda x, p: SUM(x) * math.copysign(1, p), (0.0, -0.0, 0.0)),
+    "complex": (lambda x, z: SUM(x) if z.real > 0 else SUM(x * x), (1 + 2j, -1 - 1j)),
+    "range": (lambda x, n: sum(SUM(x * k) for k in range(n)), (np.int64(3), np.int32(2), 4)),
+    "slice": (lambda x, n: SUM((x * x)[:n]), (np.uint8(1), np.int64(2))),
+    "shape": (lambda x, n: SUM(x[:, None] * jnp.ones((2, n))), (np.int64(3), 2)),
+}
+
+
+class TestOtherNumbers:
+    """Floats, complex numbers and NumPy's: traced, and fixed where that is no use."""
+
+    @pytest.mark.parametrize("name", OTHERS)
+    def test_fixed(self, name):
+        fun, numbers = OTHERS[name]
+        fun, traced = counted(fun)
+        gradient = jaxfd.grad(fun)
+        gradients(fun, [(number,) for number in numbers], gradient)
+        before = traced[0]
+        for number in numbers:
+            gradient(jnp.asarray(X), number)
+        assert traced[0] == before
+
+    @pytest.mark.parametrize("name", ["range", "slice", "shape"])
+    def test_integers_of_numpy_in_hooks(self, name):
+        fun, numbers = OTHERS[name]
+        hook = jaxfd.differentiable(fun)
+        gradients(fun, [(number,) for number in numbers], jax.grad(hook))
+
+    def test_traced(self):
+        fun, traced = counted(lambda x, p, n: SUM(x) * p * jnp.asarray(n, x.dtype))
+        gradient = jaxfd.grad(fun)
+        for p, n in ((0.5, np.int64(2)), (0.7, np.int64(3))):
+            np.testing.assert_allclose(gradient(jnp.asarray(X), p, n), p * n, rtol=1e-6)
+        assert traced[0] == 1
+
+    def test_only_what_must_be_is_fixed(self):
+        fun, traced = counted(lambda x, n, p: sum(SUM(x) * p for _ in range(n)))
+        gradient = jaxfd.grad(fun)
+        gradient(jnp.asarray(X), 2, 0.5)
+        before = traced[0]
+        for p in (0.1, 0.2, 0.3):
+            np.testing.assert_allclose(gradient(jnp.asarray(X), 2, p), 2 * p, rtol=1e-6)
+        assert traced[0] == before
+
+
+class TestEstimates:
+    """A search on the host traces integers as kernels do."""
+
+    def test_fixed(self):
+        fun = lambda x, n: sum(x**k for k in range(n))  # noqa: E731
+        for n in (3, 4, 3):
+            wanted = sum(k * 1.5 ** (k - 1) for k in range(1, n))
+            assert jaxfd.estimate(fun)(1.5, n).grad == pytest.approx(wanted, rel=1e-6)
+
+    def test_other_numbers(self):
+        fun = lambda x, n: SUM(x * x) * 2**-n  # noqa: E731
+        found = jaxfd.estimate(fun)(jnp.asarray(X), 2).grad
+        np.testing.assert_allclose(found, X / 2, rtol=1e-6)
+
+    def test_traced_once(self):
+        fun, traced = counted(lambda x, i: SUM(x * x) * i)
+        found = jaxfd.estimate(fun)
+        found(jnp.asarray(X), 1)
+        before = traced[0]
+        for i in (2, 3, 4):
+            np.testing.assert_allclose(found(jnp.asarray(X), i).grad, 2 * i * X, rtol=1e-6)
+        assert traced[0] == before
+
+    def test_large_numbers(self):
+        cube = lambda x, i: SUM(x * x) * (i * i * i) / 1e9  # noqa: E731
+        with x64(False):
+            found = jaxfd.estimate(cube)
+            for i in (3, 1290, 5):
+                gradient = found(jnp.asarray(X, jnp.float32), i).grad
+                np.testing.assert_allclose(gradient, 2 * X * i**3 / 1e9, rtol=1e-2, atol=1e-9)
 
 
 def test_large_numbers_do_not_overflow():
