@@ -69,7 +69,7 @@ class Compilation:
         """Runs a task, with those numbers traced that may be."""
         call = _Call.of(args, kwargs)
         run = functools.partial(self._run, task, call, method, needs)
-        if not call.numbers:
+        if not (call.whole or call.others):
             return run((), ())
         if not (call.whole or self._concrete):
             try:
@@ -216,8 +216,13 @@ class _Call(NamedTuple):
     @classmethod
     def of(cls, args: Any, kwargs: Any) -> _Call:
         flat, tree = tree_util.tree_flatten((args, kwargs))
-        whole = [i for i, leaf in enumerate(flat) if is_whole(leaf)]
-        return cls(flat, tree, whole, [i for i, leaf in enumerate(flat) if is_other(leaf)])
+        whole, others = [], []
+        for i, leaf in enumerate(flat):
+            if is_whole(leaf):
+                whole.append(i)
+            elif is_other(leaf):
+                others.append(i)
+        return cls(flat, tree, whole, others)
 
     @property
     def numbers(self) -> list[int]:

@@ -39,7 +39,7 @@ def is_whole(leaf: Any) -> bool:
 
 def is_other(leaf: Any) -> bool:
     """Whether it is another number that is no array."""
-    return isinstance(leaf, np.generic) or type(leaf) in (float, complex)
+    return type(leaf) in (float, complex) or isinstance(leaf, np.generic)
 
 
 def owners_of(args: Sequence[Any], kwargs: dict[str, Any], wanted: Sequence[int]) -> list[Owner]:

@@ -22,6 +22,8 @@ _PLAIN_NODES = (tuple, list, dict, type(None), OrderedDict, collections.deque)
 # Structures of nothing but these that are remembered.
 _STRUCTURES = 1024
 _plain: OrderedDict[Any, None] = OrderedDict()
+# Types that bring nothing along, JAX's arrays among them once some were seen.
+_quick: set[type] = {int, float, complex, bool, str}
 
 
 class _StrangerError(Exception):
@@ -41,7 +43,7 @@ def companions(given: Any) -> tuple[Any, ...] | None:
     found: dict[int, Any] = {}
     try:
         for leaf in leaves:
-            if not (isinstance(leaf, (jax.Array, float, complex)) or _is_array(leaf)):
+            if type(leaf) not in _quick and not _is_array(leaf):
                 _note(leaf, found)
         if tree not in _plain and _walk(tree, found):
             _remember(tree)
@@ -51,7 +53,12 @@ def companions(given: Any) -> tuple[Any, ...] | None:
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm"
+    if isinstance(leaf, jax.Array):
+        _quick.add(type(leaf))
+        return True
+    if isinstance(leaf, np.ndarray):
+        return leaf.dtype.kind not in "OSUMm"
+    return isinstance(leaf, (float, complex))
 
 
 def _remember(tree: Any) -> None:
