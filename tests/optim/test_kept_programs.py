@@ -11,7 +11,7 @@ import pytest
 from _tools import x64
 
 import jaxfd
-from jaxfd.optim import minimize
+from jaxfd.optim import least_squares, minimize
 
 
 def problem():
@@ -109,3 +109,16 @@ def test_black_boxes():
         second = minimize(box, jnp.array([3.0, -2.0]))
     np.testing.assert_array_equal(first.x, second.x)
     assert calls[0] == spent
+
+
+def test_nothing_is_kept_alive_by_a_fit():
+    data = np.arange(3.0)
+
+    def residuals(x):
+        return x * (1.0 + data) - 1.0
+
+    least_squares(residuals, np.ones(3))
+    references = [weakref.ref(each) for each in (residuals, data)]
+    del residuals, data
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 2

@@ -95,7 +95,8 @@ class TracedFunctionOfRows:
         key = ("rows", layout.tree, tuple(layout.shapes), layout.fixed, x64, weak)
 
         def of_leaves(leaves: Sequence[Any]) -> tuple[Any, Any]:
-            return fun(layout.build(leaves)), None
+            # Not the function itself: what is kept with it would hold it.
+            return subject.fun(layout.build(leaves)), None
 
         def make() -> _Compiled | None:
             # In float64 at first: else NumPy's numbers that the function reads would be rounded.
