@@ -54,8 +54,8 @@ def schedule_of(chunk_size: Any) -> Schedule:
 
     if chunk_size is not None:
         why = ": it is the number of points evaluated at once"
-        check_integer(chunk_size, "chunk_size", kind="an integer or None", why=why)
-    return Schedule(chunk_size)
+        check_integer(chunk_size, "chunk_size", kind="an integer or None", why=why, numpy=True)
+    return Schedule(None if chunk_size is None else int(chunk_size))
 
 
 def check_order(method: Method, order: int) -> None:

@@ -71,6 +71,12 @@ class TestEverywhere:
         for one, other in zip(jax.tree.leaves(run(None)), jax.tree.leaves(run(2)), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
+    def test_integers_of_numpy(self, name):
+        for one, other in zip(
+            *(jax.tree.leaves(EVERYWHERE[name](size)) for size in (2, np.int64(2))), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+
     @pytest.mark.parametrize(
         ("wrong", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), (True, TypeError)]
     )
