@@ -51,12 +51,14 @@ class Declaration:
 
     Attributes:
         named: its leaves with their names.
+        bare: whether it is one array, and no tree of some.
         point_bytes: what the outputs of a point take.
     """
 
     def __init__(self, out: Any, wanted: int) -> None:
         self.leaves, tree = tree_util.tree_flatten(out)
         self.tree: Any = tree
+        self.bare = tree_util.treedef_is_leaf(tree)
         self.kinds = [_kind(np.dtype(leaf.dtype)) for leaf in self.leaves]
         self.wanted = wanted
         self.point_bytes = sum(
@@ -87,19 +89,25 @@ class HostFunction:
         self.called = False
 
     def __call__(
-        self, make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]], declared: Declaration
+        self,
+        make: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]],
+        declared: Declaration,
+        number: int = 0,
+        planned: int = 1,
     ) -> list[np.ndarray]:
         """Calls the function at one point and returns its outputs, checked and widened.
 
         Args:
             make: makes the arguments; once more for an error, for the function may write to them.
             declared: what it returns.
+            number: which of the planned points this is.
+            planned: how many there are.
         """
         args, kwargs = make()
         try:
             return self.widen(self.accept(self.runner.fun(*args, **kwargs), declared, None))
         except Exception as error:
-            raise self.runner.explain(error, *make())  # noqa: B904
+            raise self.runner.explain(error, *make(), number, planned)  # noqa: B904
 
     def narrowed(self, arguments: Callable[..., Any]) -> HostFunction | None:
         """The same function of fewer numbers; None where its points are run in a way of their own.
@@ -126,6 +134,8 @@ class HostFunction:
             TypeError: another structure or kind of dtype than declared.
             ValueError: another shape than declared.
         """
+        if type(value) is np.ndarray and declared.bare and batch is None:
+            return [self._output(0, value, declared.leaves[0], declared.kinds[0], None)]
         flat, tree = tree_util.tree_flatten(value)
         if declared.tree != tree:
             raise TypeError(

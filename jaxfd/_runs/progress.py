@@ -194,6 +194,8 @@ class Tally:
         """
         self.done += done
         self.failed += failed
+        if type(self._reporter) is _Reporter:
+            return
         seconds = time.monotonic() - self._start
         left = seconds / self.done * (self.planned - self.done) if self.done else math.nan
         counts = (self.done, self.planned, self.failed)

@@ -186,10 +186,15 @@ class Runner:
         return [tuple(numbers[i : i + size]) for i in range(0, len(numbers), size)]
 
     def explain(
-        self, error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        error: BaseException,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        number: int = 0,
+        planned: int = 1,
     ) -> BaseException:
-        """What to raise where a single call raised something."""
-        where = failures.describe((0,), 1, args, kwargs, self.names)
+        """What to raise where a single call raised something, or one of a few planned."""
+        where = failures.describe((number,), planned, args, kwargs, self.names)
         return failures.error_of(Failure(error), self.name, where)
 
 

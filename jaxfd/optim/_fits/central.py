@@ -80,6 +80,8 @@ class CentralDifferences:
         """Two steps of each entry, to both sides where walls allow it; and their size."""
         search = self._search
         h = share * search.spans(u)
+        if not search.walled:
+            return (u + h) - u, (u - h) - u, h
         above, below = search.upper - u, u - search.lower
         both = (above >= h) & (below >= h)
         side = np.where(above >= below, 1.0, -1.0)

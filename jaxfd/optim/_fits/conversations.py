@@ -28,6 +28,8 @@ def converse(
     Returns:
         What each returned.
     """
+    if len(talks) == 1:
+        return [_alone(talks[0], evaluate)]
     results: list[Any] = [None] * len(talks)
     asked: dict[int, Points] = {}
 
@@ -44,8 +46,18 @@ def converse(
     while asked:
         numbers = list(asked)
         parts = [asked[number] for number in numbers]
-        found = evaluate(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        found = evaluate(np.concatenate(parts))
         ends = np.cumsum([len(part) for part in parts])[:-1]
         for number, rows in zip(numbers, np.split(found, ends), strict=True):
             go_on(number, rows)
     return results
+
+
+def _alone(talk: Generator[Points, Rows, Any], evaluate: Callable[[Points], Rows]) -> Any:
+    """Lets one conversation go on until it is over; nothing is put together nor cut for it."""
+    try:
+        asked = next(talk)
+        while True:
+            asked = talk.send(evaluate(asked))
+    except StopIteration as end:
+        return end.value

@@ -86,7 +86,8 @@ class Experiment:
         self._latest = {point.tobytes(): row for point, row in zip(u, values, strict=True)}
         self._known.update(self._latest)
         weighed = self.weighing(values)
-        failed = int((~np.isfinite(values)).any(1).sum())
+        finite = np.isfinite(values)
+        failed = 0 if finite.all() else int((~finite).any(1).sum())
         self.num_failed += failed
         # NaN is no least cost; other ways to write it warn where squares overflow.
         squares = np.einsum("ij,ij->i", weighed, weighed)

@@ -212,7 +212,10 @@ class Differences:
     def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:
         """Steps with a sign: forwards where there is room."""
         search = self._search
-        h = share * search.spans(u)
+        h: np.ndarray = share * search.spans(u)
+        if not search.walled:
+            straight: np.ndarray = (u + h) - u
+            return straight
         above, below = search.upper - u, u - search.lower
         h = np.minimum(h, np.maximum(above, below) / 2)
         h = np.where((above >= 2 * h) | (above >= below), h, -h)
@@ -230,22 +233,25 @@ class Differences:
         search = self._search
         rows = rows.copy()
         bad = ~np.isfinite(rows).all(1)
+        some = bool(bad.any())
         h = h.copy()
-        if bad.any():
+        if some:
             back = u - np.diag(h)
             inside = ((back >= search.lower) & (back <= search.upper)).all(1) & bad
             if inside.any():
                 rows[inside] = yield back[inside]
                 h[inside] = -h[inside]
             bad = np.asarray(~np.isfinite(rows).all(1))
+            some = bool(bad.any())
         search.lost = bad
         yield from self._out_of_rounding(u, r, h, rows)
-        old = self._model().jacobian
         jacobian = ((rows - r) / h[:, None]).T
-        jacobian[:, bad] = old[:, bad]
+        if some:
+            jacobian[:, bad] = self._model().jacobian[:, bad]
         blur = search.eps() * search.heights(jacobian) + search.noise / len(r) ** 0.5
         error = np.abs(jacobian) * self._scatter.share + (blur[:, None] / np.abs(h))
-        error[:, bad] = np.inf
+        if some:
+            error[:, bad] = np.inf
         search.slopes = Slopes(u, jacobian, error, False, h)
 
     def _out_of_rounding(

@@ -70,18 +70,28 @@ class ResidualModel:
         """Whether the Jacobian is that of differences at this very centre."""
         return self.u is self._last[0]
 
-    def at(
-        self, p: Float[np.ndarray, "n"]
-    ) -> tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m n"]]:
-        """Residuals and slopes that it promises at a step from the centre."""
+    def values(self, p: Float[np.ndarray, "n"], straight: bool = False) -> Float[np.ndarray, "m"]:
+        """Residuals that it promises at a step from the centre.
+
+        Args:
+            p: the step.
+            straight: whether curvature is left out.
+        """
+        found: np.ndarray = self.r + self.jacobian @ p
+        if self._curvature is not None and self._bent and not straight:
+            found = found + 0.5 * ((self._curvature @ p) @ p)
+        return found
+
+    def slopes(self, p: Float[np.ndarray, "n"]) -> Float[np.ndarray, "m n"]:
+        """Slopes that it promises there."""
         if self._curvature is None or not self._bent:
-            return self.r + self.jacobian @ p, self.jacobian
-        bend = self._curvature @ p
-        return self.r + self.jacobian @ p + 0.5 * (bend @ p), self.jacobian + bend
+            return self.jacobian
+        found: np.ndarray = self.jacobian + self._curvature @ p
+        return found
 
     def move(self, u: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"]) -> None:
         """Makes another point its centre."""
-        self.jacobian = self.at(u - self.u)[1]
+        self.jacobian = self.slopes(u - self.u)
         self.u, self.r = u, r
         self.cost = float(r @ r)
 
@@ -104,12 +114,13 @@ class ResidualModel:
         errors: list[Float[np.ndarray, "m"]] = []
         basis: list[Float[np.ndarray, "n"]] = []
         for u, r in points:
-            d = scale * (u - self.u)
+            if len(rows) >= len(self.u):
+                break
+            step = u - self.u
+            d = scale * step
             length = math.sqrt(d @ d)
             if not math.isfinite(length) or length == 0:
                 continue
-            if len(rows) >= len(self.u):
-                break
             apart = d / length
             for b in basis:
                 apart = apart - (b @ apart) * b
@@ -118,7 +129,7 @@ class ResidualModel:
                 continue
             basis.append(apart / left)
             rows.append(d)
-            errors.append(r - self.at(u - self.u)[0])
+            errors.append(r - self.values(step))
         if not rows:
             return
         p, e = np.array(rows), np.array(errors)
@@ -126,14 +137,22 @@ class ResidualModel:
         bend = 1 / (_BEND * reach) ** 2 if self._curvature is not None and reach > 0 else 0.0
         # Slopes are as doubtful as curvature makes them since they were differenced.
         linear = 1.0
-        if bend:
+        if bend and self.exact:
+            linear = _SURE
+        elif bend:
             gone = scale * (self.u - self._last[0])
             linear = min(1.0, bend * float(gone @ gone) + _SURE)
-        kernel = linear * gram + 0.25 * bend * gram * gram + noise**2 * np.eye(len(p))
-        size = np.sqrt(kernel.diagonal())
-        w, v = np.linalg.eigh(kernel / size[:, None] / size)
-        inverse = np.where(w > 1e-10 * w[-1], 1 / np.where(w > 0, w, 1.0), 0.0)
-        shares = (v * inverse) @ (v.T @ (e / size[:, None])) / size[:, None]
+        kernel = gram * (linear + 0.25 * bend * gram)
+        if noise:
+            kernel = kernel + noise**2 * np.eye(len(p))
+        if len(p) == 1:
+            shares = e / kernel
+        else:
+            size = np.sqrt(kernel.diagonal())
+            w, v = np.linalg.eigh(kernel / size[:, None] / size)
+            large = w > 1e-10 * w[-1]
+            inverse = 1 / w if large.all() else np.where(large, 1 / np.where(large, w, 1.0), 0.0)
+            shares = (v * inverse) @ (v.T @ (e / size[:, None])) / size[:, None]
         q = p * scale
         if not self.exact:
             # Differences at the centre itself are better than what points far away say of slopes.

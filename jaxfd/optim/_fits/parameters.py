@@ -62,27 +62,19 @@ class Parameters:
             bad = self._every[int(np.flatnonzero(~np.isfinite(start))[0])]
             raise ValueError(f"x0 must be finite, but {bad} is not: give another start.")
         self.free: Bool[np.ndarray, "n"] = self._free_of(free)
-        logs = self._rows(transform, None, "transform", partial=True, kind=object)
-        wrong = [t for t in logs if t is not None and t != "log"]
-        if wrong:
-            raise ValueError(f"transform must be 'log' or None for each entry, got {wrong[0]!r}.")
-        self.log = np.array([t == "log" for t in logs], bool) & self.free
-        low = (start <= 0) & self.log
-        if low.any():
-            k = int(np.flatnonzero(low)[0])
-            raise ValueError(
-                f"transform: {self._every[k]} is fitted as a logarithm, but starts at "
-                f"{start[k]:g}: give a positive start, or leave its transform out."
-            )
+        self.log = np.zeros(n, bool) if transform is None else self._logs(transform)
+        self._logged = bool(self.log.any())
         self._walls(bounds)
         self.names = [name for name, f in zip(self._every, self.free, strict=True) if f]
         self.scale: Row | None = None
         walled = np.isfinite(self.user_lower).any() or np.isfinite(self.user_upper).any()
-        self._plain = bool(self.free.all()) and not (self.log.any() or walled)
+        self._plain = bool(self.free.all()) and not (self._logged or walled)
         self.size = self._sizes(x_scale)
 
     def _rows(self, spec: Any, default: Any, what: str, partial: bool, kind: Any = float) -> Any:
         """One value for each entry of the row."""
+        if spec is None:
+            return np.full(len(self.layout.start), default, kind)
         values = spread(spec, self.x0, default, what, partial)
         parts = []
         for i, shape in zip(self.layout.moving, self.layout.shapes, strict=True):
@@ -94,6 +86,23 @@ class Parameters:
         """Numbers for all entries of the row, from a tree like the start, or one for all."""
         found: np.ndarray = self._rows(spec, default, what, partial=True)
         return found
+
+    def _logs(self, transform: Any) -> Bool[np.ndarray, "n"]:
+        """Which entries are fitted as logarithms."""
+        asked = self._rows(transform, None, "transform", partial=True, kind=object)
+        wrong = [t for t in asked if t is not None and t != "log"]
+        if wrong:
+            raise ValueError(f"transform must be 'log' or None for each entry, got {wrong[0]!r}.")
+        logs: np.ndarray = np.array([t == "log" for t in asked], bool) & self.free
+        start = self.layout.start
+        low = (start <= 0) & logs
+        if low.any():
+            k = int(np.flatnonzero(low)[0])
+            raise ValueError(
+                f"transform: {self._every[k]} is fitted as a logarithm, but starts at "
+                f"{start[k]:g}: give a positive start, or leave its transform out."
+            )
+        return logs
 
     def _free_of(self, free: Any) -> Bool[np.ndarray, "n"]:
         if isinstance(free, (set, frozenset)) or (
@@ -109,6 +118,8 @@ class Parameters:
                     )
                 found[own] = True
             return self._some(found)
+        if free is None:
+            return np.ones(len(self._every), bool)
         flags = self._rows(free, True, "free", partial=False, kind=object)
         if not all(isinstance(f, (bool, np.bool_)) for f in flags):
             bad = next(f for f in flags if not isinstance(f, (bool, np.bool_)))
@@ -126,7 +137,11 @@ class Parameters:
 
     def _walls(self, bounds: Any) -> None:
         start = self.layout.start
-        lower, upper = (None, None) if bounds is None else pair_of(bounds)
+        if bounds is None:
+            self.user_lower, self.user_upper = np.full((2, len(start)), [[-np.inf], [np.inf]])
+            self.lower, self.upper = self.user_lower[self.free], self.user_upper[self.free]
+            return
+        lower, upper = pair_of(bounds)
         low = self._rows(lower, -np.inf, "bounds[0]", partial=True)
         high = self._rows(upper, np.inf, "bounds[1]", partial=True)
         for wrong, why in (
@@ -174,8 +189,8 @@ class Parameters:
 
     def inward(self, row: Float[np.ndarray, "*k n"]) -> Float[np.ndarray, "*k p"]:
         """The free entries of rows, in the search's numbers."""
-        found: np.ndarray = _log(row[..., self.free], self.log[self.free])
-        return found
+        part: np.ndarray = row[..., self.free]
+        return _log(part, self.log[self.free]) if self._logged else part
 
     def outward(self, u: Float[np.ndarray, "*k p"]) -> Float[np.ndarray, "*k n"]:
         """Whole rows in the user's numbers."""
@@ -197,6 +212,8 @@ class Parameters:
     def slope(self, u: Row) -> Row:
         """How fast the user's numbers change with the search's."""
         logs = self.log[self.free]
+        if not self._logged:
+            return np.ones(len(u))
         found: np.ndarray = np.where(logs, np.exp(np.where(logs, u, 0.0)), 1.0)
         return found
 

@@ -53,6 +53,8 @@ def drowned(
     most = np.maximum(search.usual, np.abs(u) * FARTHEST / share)
     small: np.ndarray = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
     large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
+    if not (small.any() or large.any()):
+        return none
     larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
     smaller = np.maximum(search.least_sizes, search.floor * _PLAIN * np.minimum(factor, 1.0))
     search.extent = np.where(small, np.maximum(search.extent, larger), search.extent)

@@ -84,7 +84,8 @@ class Search(Standing):
                     self.end(Status.CONVERGED, "the model promises no better")
                     return
                 if not model.exact:
-                    yield from differences.renew()
+                    # Without noise this is mostly the end, where central ones are wanted.
+                    yield from differences.renew(central=self.noise == 0)
                     self.rescale()
                     continue
                 if (yield from self._done(differences, leash)):
@@ -136,7 +137,8 @@ class Search(Standing):
 
     def _is_still(self, q: Float[np.ndarray, "n"]) -> bool:
         """Whether a step moves no entry by more than its rounding."""
-        return bool(np.all(np.abs(q / self.units) <= _ROUNDING * self.sizes(self.best)))
+        still: np.ndarray = np.abs(q / self.units) <= _ROUNDING * self.sizes(self.best)
+        return bool(still.all())
 
     def _probe(
         self, differences: Differences, q: Float[np.ndarray, "n"], gain: float, cut: bool

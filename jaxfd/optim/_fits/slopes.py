@@ -65,6 +65,7 @@ class Searching(Protocol):
     width: int
     curved: bool
     known: Float[np.ndarray, "m n"] | None
+    walled: bool
 
     def sizes(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]: ...
 

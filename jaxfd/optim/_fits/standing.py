@@ -62,6 +62,7 @@ class Standing:
             less than its size; else infinite.
         lowest: the least sum of squares so far.
         jumps: entries along which residuals jump and are flat in between.
+        walled: whether any entry has a wall.
         refused: whether the last steps led to where runs fail.
     """
 
@@ -81,6 +82,8 @@ class Standing:
     known: Float[np.ndarray, "m n"] | None = None
 
     def __post_init__(self) -> None:
+        self.walled = bool(np.isfinite([self.lower, self.upper]).any())
+        self._sized: tuple[Any, Any, np.ndarray] = (None, None, self.size)
         self.model: ResidualModel | None = None
         self.slopes: Slopes | None = None
         self.status: Status | None = None
@@ -121,7 +124,11 @@ class Standing:
         """How large the entries of a point are."""
         if self.scale is not None:
             return self.scale
-        found: np.ndarray = np.maximum(np.where(u != 0, np.abs(u), self.usual), self.floor)
+        # Asked for again and again at one point: neither of the arrays is ever written to.
+        of, floor, found = self._sized
+        if of is not u or floor is not self.floor:
+            found = np.maximum(np.where(u != 0, np.abs(u), self.usual), self.floor)
+            self._sized = u, self.floor, found
         return found
 
     def spans(self, u: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
@@ -167,21 +174,24 @@ class Standing:
         model, d = self.model, self.units
         assert model is not None
 
-        def promise(q: Float[np.ndarray, "n"]) -> tuple[Rows, Rows]:
-            if straight:
-                a = model.jacobian
-                return model.r + a @ (q / d), a / d
-            r, a = model.at(q / d)
-            return r, a / d
+        def values(q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "m"]:
+            return model.values(q / d, straight)
 
-        low, high = (self.lower - model.u) * d, (self.upper - model.u) * d
-        return model_step(promise, radius, low, high, model.curved and not straight)
+        def slopes(q: Float[np.ndarray, "n"]) -> Rows:
+            found: np.ndarray = model.slopes(q / d) / d
+            return found
+
+        box = None
+        if self.walled:
+            box = (self.lower - model.u) * d, (self.upper - model.u) * d
+        curved = model.curved and not straight
+        return model_step(values, slopes, model.r, model.jacobian / d, radius, box, curved)
 
     def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         model = self.model
         assert model is not None
-        point: np.ndarray = np.clip(model.u + q / self.units, self.lower, self.upper)
-        return point
+        point: np.ndarray = model.u + q / self.units
+        return np.clip(point, self.lower, self.upper) if self.walled else point
 
     def rescale(self, first: bool = False) -> None:
         """Takes the units of the variables from the Jacobian; they hardly ever grow."""

@@ -60,11 +60,13 @@ def attempt(
             continue
         _add(standing, steps, gains, *standing.step(share * min(radius, length))[:2], room)
     points = [standing.point(step) for step in steps]
-    spread = differences.around(points[0]) if ahead else np.zeros((0, len(q)))
-    rows = yield np.concatenate([np.array(points), spread])
+    asked = np.array(points)
+    if ahead:
+        asked = np.concatenate([asked, differences.around(points[0])])
+    rows = yield asked
     found, beside = rows[: len(points)], rows[len(points) :]
-    sums = [float(r @ r) if np.all(np.isfinite(r)) else np.inf for r in found]
-    k = int(np.argmin(sums))
+    sums = [float(r @ r) if np.isfinite(r).all() else np.inf for r in found]
+    k = sums.index(min(sums))
     slack = 2 * standing.blur()
     if ahead and model.cost - sums[0] + slack > BAD * (gain + slack):
         # Where the next slopes are known already.
@@ -75,7 +77,7 @@ def attempt(
         return -np.inf, steps[k]
     if model.curved and sums[k] <= _ABSURD * model.cost:
         p = steps[k] / standing.units
-        bent, flat = model.at(p)[0], model.r + model.jacobian @ p
+        bent, flat = model.values(p), model.values(p, straight=True)
         worse = abs(float(bent @ bent) - sums[k]) > abs(float(flat @ flat) - sums[k])
         standing.doubt = standing.doubt + 1 if worse else 0
     old, old_cost = (model.u, model.r), model.cost
@@ -83,7 +85,7 @@ def attempt(
         model.move(points[k], found[k])
     others = [
         (points[i], found[i])
-        for i in np.argsort(sums)
+        for i in sorted(range(len(sums)), key=sums.__getitem__)
         if sums[i] <= _ABSURD * old_cost and not (i == k and rho > TAKEN)
     ]
     if rho > TAKEN:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-# A function of a step: the residuals that a model promises there, and their Jacobian.
-Model = Callable[[Float[np.ndarray, "n"]], tuple[Float[np.ndarray, "m"], Float[np.ndarray, "m n"]]]
+# Functions of a step: the residuals that a model promises there, and their Jacobian.
+Values = Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "m"]]
+Slopes = Callable[[Float[np.ndarray, "n"]], Float[np.ndarray, "m n"]]
 
 # The length of a step is found to this share of the radius.
 _CLOSE = 1e-3
@@ -41,15 +42,20 @@ def ball_step(
     """
     u, s, vt = np.linalg.svd(a, full_matrices=False)
     g = u.T @ r
-    kept = s > (s[0] if s.size else 0.0) * 1e-14 * max(a.shape)
-    whole = np.where(kept, -g / np.where(kept, s, 1.0), 0.0)
+    least = (s[0] if s.size else 0.0) * 1e-14 * max(a.shape)
+    if s.size and s[-1] > least:
+        whole = -g / s
+    else:
+        kept = s > least
+        whole = np.where(kept, -g / np.where(kept, s, 1.0), 0.0)
     if math.sqrt(whole @ whole) <= radius:
         return vt.T @ whole, False
     sg = s * g
     low, high = 0.0, math.sqrt(sg @ sg) / radius
     damping = max(1e-3 * high, 1e-300)
+    square = s * s
     for _ in range(60):
-        w = s * s + damping
+        w = square + damping
         q = sg / w
         length = math.sqrt(q @ q)
         gap = length - radius
@@ -60,7 +66,7 @@ def ball_step(
         new = damping - gap / slope * length / radius
         inside = low < new < high
         damping = new if inside else max(math.sqrt(max(low, 1e-3 * high) * high), 1e-300)
-    return vt.T @ (-sg / (s * s + damping)), True
+    return vt.T @ (-sg / (square + damping)), True
 
 
 def box_step(
@@ -103,56 +109,65 @@ def box_step(
 
 
 def model_step(
-    model: Model,
+    values: Values,
+    slopes: Slopes,
+    r: Float[np.ndarray, "m"],
+    a: Float[np.ndarray, "m n"],
     radius: float,
-    lower: Float[np.ndarray, "n"],
-    upper: Float[np.ndarray, "n"],
+    box: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]] | None,
     curved: bool,
 ) -> tuple[Float[np.ndarray, "n"], float, bool]:
     """A good point of a model in a ball and a box.
 
     Args:
-        model: the model; its values cost nothing.
+        values: what the model promises; that costs nothing.
+        slopes: its slopes; asked only where it is more than linear.
+        r: its values without a step.
+        a: its slopes there.
         radius: the ball's.
-        lower: the lower wall, at most 0.
-        upper: the upper wall, at least 0.
+        box: the lower walls, at most 0, and the upper ones, at least 0; None where there are none.
         curved: whether the model is more than linear, so that one round is not enough.
 
     Returns:
         The step, the model's sum of squares there, and whether ball or box cut it short.
     """
-    r, a = model(np.zeros_like(lower))
+
+    def straight(
+        a: Float[np.ndarray, "m n"], r: Float[np.ndarray, "m"]
+    ) -> tuple[Float[np.ndarray, "n"], bool]:
+        return ball_step(a, r, radius) if box is None else box_step(a, r, radius, *box)
+
     first = float(r @ r)
-    best, cut = box_step(a, r, radius, lower, upper)
-    value = _sum(model, best)
+    best, cut = straight(a, r)
+    v, value = _sum(values, best)
     share = 1.0
     while not value < first and share > _SHORTEST:
         share /= 2
-        value = _sum(model, share * best)
+        v, value = _sum(values, share * best)
     best = share * best
     if not value < first:
-        return np.zeros_like(lower), first, cut
+        return np.zeros(a.shape[1]), first, cut
     for _ in range(_ROUNDS if curved else 0):
-        v, a = model(best)
-        step, short = box_step(a, v - a @ best, radius, lower, upper)
+        a = slopes(best)
+        step, short = straight(a, v - a @ best)
         along, share = step - best, 1.0
         for _ in range(_HALVINGS):
-            new = _sum(model, best + share * along)
+            there, new = _sum(values, best + share * along)
             if new < value:
                 break
             share *= 0.4
         else:
             break
         gain = value - new
-        best, value, cut = best + share * along, new, short
+        best, v, value, cut = best + share * along, there, new, short
         if gain < _LITTLE * (first - value):
             break
     return best, value, cut
 
 
-def _sum(model: Model, q: Float[np.ndarray, "n"]) -> float:
-    v = model(q)[0]
-    return float(v @ v)
+def _sum(values: Values, q: Float[np.ndarray, "n"]) -> tuple[Float[np.ndarray, "m"], float]:
+    v = values(q)
+    return v, float(v @ v)
 
 
 def pinned(

@@ -18,6 +18,7 @@ from jaxfd._arrays import flatten, leaf_name
 from jaxfd._estimate import HostProgram
 from jaxfd._places import Declaration, Host, HostFunction, Schedule
 from jaxfd._runs import Runner, fingerprint
+from jaxfd._system import host_calls
 from jaxfd.optim._rows.keeper import Keeper
 from jaxfd.optim._rows.layout import Layout
 
@@ -99,14 +100,20 @@ class HostFunctionOfRows:
                 return found
         return self._run(rows)
 
+    def _one(self, rows: Float[np.ndarray, "m n"], number: int) -> Float[np.ndarray, "k"]:
+        """The output at one of a few points."""
+        host_calls.check()
+        outputs = self._function(
+            lambda: self._call(rows[number]), self._declared, number, len(rows)
+        )
+        found: np.ndarray = flatten(np, outputs, 0, np.float64)
+        return found
+
     def _run(self, rows: Float[np.ndarray, "m n"]) -> Float[np.ndarray, "m k"]:
         runner = self._function.runner
-        if len(rows) == 1 and runner.plain and not runner.vectorized:
-            # A place costs more than a function of microseconds.
-            row = rows[0]
-            outputs = self._function(lambda: self._call(row), self._declared)
-            one: np.ndarray = flatten(np, outputs, 0, np.float64)
-            return one[None]
+        if len(rows) and runner.plain and not runner.vectorized:
+            # A place costs more than a few calls of a function of microseconds.
+            return np.array([self._one(rows, number) for number in range(len(rows))])
         leaves = [leaf[:, None] for leaf in self._layout.leaves(rows)]
         _, outputs = self._host.line([leaf[0] for leaf in leaves], leaves, ride=False)
         found: np.ndarray = flatten(np, [o[:, 0] for o in outputs], 1, np.float64)

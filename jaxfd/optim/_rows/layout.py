@@ -33,6 +33,7 @@ class Layout:
         self._leaves, self.tree = tree_util.tree_flatten(x)
         self.moving = [i for i, leaf in enumerate(self._leaves) if _is_real(leaf)]
         self.shapes = [np.shape(self._leaves[i]) for i in self.moving]
+        self._bare = tree_util.treedef_is_leaf(self.tree) and bool(self.moving)
         self.start: np.ndarray = self.row(x, "x0")
 
         others = [leaf for i, leaf in enumerate(self._leaves) if i not in self.moving]
@@ -74,7 +75,7 @@ class Layout:
 
     def build(self, leaves: Sequence[Any]) -> PyTree:
         """The pytree with these in place of its real leaves."""
-        return self._with(self._leaves, leaves)
+        return leaves[0] if self._bare else self._with(self._leaves, leaves)
 
     def zeros(self, leaves: Sequence[Any]) -> PyTree:
         """The same with 0 for the other leaves, shaped like them."""
@@ -89,6 +90,8 @@ class Layout:
 
 
 def _is_real(leaf: Any) -> bool:
+    if isinstance(leaf, (float, np.ndarray)) and np.asarray(leaf).dtype.kind == "f":
+        return True
     return is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), np.floating)
 
 
