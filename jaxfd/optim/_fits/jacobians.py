@@ -172,25 +172,32 @@ class Differences:
             size = search.sizes(model.u)
             most = float(np.max(columns * size, initial=0.0)) or 1.0
             scale = np.where(columns > 1e-12 * most / size, columns, most / size)
-            model.renew(search.slopes.jacobian, scale)
+            steps = scale * search.slopes.steps if search.noise > 0 else 0.0 * scale
+            model.renew(search.slopes.jacobian, scale, float(steps @ steps) / len(steps))
 
     def look_at_noise(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
         """Spends an evaluation on the noise; whether steps must become longer for it."""
         search, model = self._search, self._model()
         slopes = search.slopes
-        if slopes is None or slopes.u is not model.u or slopes.central:
+        if slopes is None or slopes.r is None or slopes.central:
             return False
-        before, extent, n = self._scatter.share, search.extent, len(model.u)
+        # A step that was taken does not matter: it is the differences that are looked at.
+        u, r = slopes.u, slopes.r
+        before, extent, n = self._scatter.share, search.extent, len(u)
         # All entries at once: noise may follow any of them.
         h = np.where(search.lost, 0.0, slopes.steps)
-        rows = yield (model.u + (h if n > 1 else 2 * h))[None]
+        rows = yield (u + (h if n > 1 else 2 * h))[None]
         change = (slopes.jacobian * h).sum(1)
         if n > 1:
-            yield from self._scatter.together(model.u, model.r, h, change, rows[0])
+            yield from self._scatter.together(u, r, h, change, rows[0])
         else:
-            line = Line(h, 2.0, model.r + change, rows[0])
-            yield from self._scatter.in_a_row(model.u, model.r, line)
-        return self._scatter.share > 2 * before or bool((search.extent < extent).any())
+            line = Line(h, 2.0, r + change, rows[0])
+            yield from self._scatter.in_a_row(u, r, line)
+        if self._scatter.share > 2 * before:
+            # What was learnt from such differences is their noise.
+            model.straighten()
+            return True
+        return bool((search.extent < extent).any())
 
     def verify(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
         """Looks at what was not looked at yet; whether slopes are hidden by noise."""
@@ -252,7 +259,7 @@ class Differences:
         error = np.abs(jacobian) * self._scatter.share + (blur[:, None] / np.abs(h))
         if some:
             error[:, bad] = np.inf
-        search.slopes = Slopes(u, jacobian, error, False, h)
+        search.slopes = Slopes(u, jacobian, error, False, h, r)
 
     def _out_of_rounding(
         self,

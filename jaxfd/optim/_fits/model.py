@@ -163,10 +163,28 @@ class ResidualModel:
             self._curvature = self._curvature + change.reshape(self._curvature.shape)
             self._bent = True
 
-    def renew(self, jacobian: Float[np.ndarray, "m n"], scale: Float[np.ndarray, "n"]) -> None:
+    def straighten(self) -> None:
+        """Forgets the curvature."""
+        if self._curvature is not None:
+            self._curvature = np.zeros_like(self._curvature)
+        self._bent = False
+        self._last = self.u, self.jacobian
+
+    def renew(
+        self,
+        jacobian: Float[np.ndarray, "m n"],
+        scale: Float[np.ndarray, "n"],
+        doubt: float = 0.0,
+    ) -> None:
         """Takes in a Jacobian at the centre: the curvature explains what changed since the last.
 
         The change is the least symmetric one for each residual (Powell's symmetric Broyden update).
+
+        Args:
+            jacobian: the Jacobian.
+            scale: what variables are multiplied by to be comparable.
+            doubt: the square of how far one moves, in scaled variables, until slopes change by more
+                than their noise.
         """
         before, old = self._last
         s = scale * (self.u - before)
@@ -176,6 +194,7 @@ class ResidualModel:
             along = gap @ s
             change = gap[:, :, None] * s[None, None, :] + s[None, :, None] * gap[:, None, :]
             change = change / length - (along / length**2)[:, None, None] * np.outer(s, s)[None]
+            change = change * (length / (length + doubt))
             self._curvature = self._curvature + change * np.outer(scale, scale)[None]
             self._bent = True
         self.jacobian = jacobian

@@ -100,6 +100,7 @@ class Search(Standing):
                 else:
                     leash, radius, fails = 1.0, max(radius, _GROW * length), 0
                 continue
+            fresh = model.exact
             rho, taken = yield from attempt(self, differences, q, gain, radius, cut)
             length = math.sqrt(taken @ taken)
             exact = model.exact
@@ -117,7 +118,9 @@ class Search(Standing):
                 self.rescale()
                 fails = 0
                 radius = max(radius, trusted)
-            elif exact and rho < TAKEN and (fails >= _FAILS or not looked):
+            elif (exact and rho < TAKEN and fails >= _FAILS) or (
+                fresh and rho < BAD and not looked
+            ):
                 looked = True
                 if (yield from differences.look_at_noise()):
                     yield from differences.renew(measure=False)

@@ -36,6 +36,7 @@ class Slopes:
         error: an estimate of the error of each entry.
         central: whether both sides were seen.
         steps: how far each entry was moved.
+        r: the residuals at the point, where they may still be asked for.
     """
 
     u: Float[np.ndarray, "n"]
@@ -43,6 +44,7 @@ class Slopes:
     error: Float[np.ndarray, "m n"]
     central: bool
     steps: Float[np.ndarray, "n"]
+    r: Float[np.ndarray, "m"] | None = None
 
 
 class Searching(Protocol):
