@@ -185,7 +185,30 @@ class Standing:
         if self.walled:
             box = (self.lower - model.u) * d, (self.upper - model.u) * d
         curved = model.curved and not straight
-        return model_step(values, slopes, model.r, model.jacobian / d, radius, box, curved)
+        r, a, doubt = model.r, model.jacobian / d, self._doubts()
+        if doubt is None:
+            return model_step(values, slopes, r, a, radius, box, curved)
+        # What the noise of slopes adds to the sum of squares, as further residuals: no step is led
+        # by it to where slopes are no more than their noise.
+        more = np.diag(doubt)
+        return model_step(
+            lambda q: np.concatenate([values(q), doubt * q]),
+            lambda q: np.concatenate([slopes(q), more]),
+            np.concatenate([r, np.zeros(len(d))]),
+            np.concatenate([a, more]),
+            radius,
+            box,
+            curved,
+        )
+
+    def _doubts(self) -> Float[np.ndarray, "n"] | None:
+        """The length of the noise of the slopes by each scaled variable; None where there is none."""
+        if self.noise == 0 or self.slopes is None:
+            return None
+        steps = np.abs(self.slopes.steps)
+        with np.errstate(divide="ignore"):
+            found: np.ndarray = np.where(steps > 0, self.noise / (steps * self.units), 0.0)
+        return found
 
     def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
         model = self.model
