@@ -66,7 +66,7 @@ class Search(Standing):
         self.rescale(first=True)
         self.note()
         radius, fails = _FIRST * self.reach, 0
-        trusted, looked = 0.0, False
+        trusted, looked, rough = 0.0, False, False
         # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
         while self.status is None:
@@ -113,9 +113,13 @@ class Search(Standing):
                 radius = max(radius, _GROW * length)
             trusted = length if rho >= BAD else trusted
             fails = fails + 1 if rho < BAD else 0
-            if fails >= _FAILS and not exact:
-                yield from differences.renew()
+            if fresh:
+                # Under noise steps are long, and slopes to one side may be too rough.
+                rough = rho < BAD and self.noise > 0 and not self._is_central()
+            if fails >= _FAILS and (rough or not exact):
+                yield from differences.renew(central=rough)
                 self.rescale()
+                rough = False
                 fails = 0
                 radius = max(radius, trusted)
             elif (exact and rho < TAKEN and fails >= _FAILS) or (
@@ -130,6 +134,10 @@ class Search(Standing):
                 if radius < 1e-15 * self.reach:
                     yield from self._stuck(differences)
                     return
+
+    def _is_central(self) -> bool:
+        """Whether the last slopes are those of both sides."""
+        return self.slopes is not None and self.slopes.central
 
     def _is_zero(self) -> bool:
         """Whether residuals are no larger than the rounding of what they are differences of."""
