@@ -213,7 +213,10 @@ class Differences:
         rows = yield points
         bend = float(np.linalg.norm(rows[0] - 2 * model.r + rows[1]))
         height = float(np.linalg.norm(model.r))
-        if np.isfinite(bend) and height > 0:
+        # Where nothing changes, between two steps of stairs say, nothing is told.
+        rounding = search.eps() * float(np.linalg.norm(search.heights(model.jacobian)))
+        changes = float(np.linalg.norm(rows - model.r)) > rounding
+        if np.isfinite(bend) and height > 0 and changes:
             self._scatter.suit(bend / 6**0.5, height)
 
     def _steps(self, u: Float[np.ndarray, "n"], share: float) -> Float[np.ndarray, "n"]:

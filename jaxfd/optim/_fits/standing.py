@@ -202,12 +202,16 @@ class Standing:
         )
 
     def _doubts(self) -> Float[np.ndarray, "n"] | None:
-        """The length of the noise of the slopes by each scaled variable; None where there is none."""
-        if self.noise == 0 or self.slopes is None:
+        """How long the noise of the slopes by scaled variables is; None where there is none."""
+        model, slopes = self.model, self.slopes
+        if self.noise == 0 or slopes is None or model is None:
             return None
-        steps = np.abs(self.slopes.steps)
+        steps = np.abs(slopes.steps)
+        # Where steps lead to residuals that are far larger, so may be their noise.
+        change = np.linalg.norm(slopes.jacobian, axis=0) * steps
+        noise = self.noise * np.maximum(1.0, change / math.sqrt(model.cost or 1.0))
         with np.errstate(divide="ignore"):
-            found: np.ndarray = np.where(steps > 0, self.noise / (steps * self.units), 0.0)
+            found: np.ndarray = np.where(steps > 0, noise / (steps * self.units), 0.0)
         return found
 
     def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
