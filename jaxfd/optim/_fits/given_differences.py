@@ -97,6 +97,7 @@ class GivenDifferences(Differences):
         super().__init__(search)
         self._stencil = stencil
         self._verified: Row | None = None
+        self._looked: Row | None = None
 
     def begin(self) -> Talk:
         search = self._search
@@ -149,8 +150,25 @@ class GivenDifferences(Differences):
         yield from self.weigh(rows)
 
     def look_at_noise(self) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
-        yield from ()
+        """Spends two evaluations beside the centre: no step shall be led by slopes of noise."""
+        search, model = self._search, self._model()
+        if self._looked is not model.u:
+            self._looked = model.u
+            yield from self._look(model.u, model.r)
+            if search.slopes is not None and not self._hides(search.slopes):
+                # It is smaller where residuals are: that is seen in the end.
+                search.noise = 0.0
         return False
+
+    def _hides(self, slopes: Slopes) -> bool:
+        """Whether the noise hides the slopes of an entry."""
+        search, model = self._search, self._model()
+        error = np.linalg.norm(slopes.error, axis=0) + search.noise * self._spread() / np.abs(
+            slopes.steps
+        )
+        inside = (model.u > search.lower) & (model.u < search.upper) & ~search.lost
+        length = np.linalg.norm(slopes.jacobian, axis=0)
+        return search.noise > 0 and bool(((error > _HIDDEN * length) & inside).any())
 
     def _spread(self) -> float:
         """What becomes of the noise of values in their weighted sum."""

@@ -43,8 +43,9 @@ _FARTHER = (-1.0, 1.0, -10.0, 10.0)
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # The first ball, in shares of the size of the start.
 _FIRST = 1.0
-# A failed step shrinks the ball to this share at least; a good one lets it grow so much.
-_SHRINK, _GROW = 0.15, 2.0
+# A failed step shrinks the ball to this share at least; a good one lets it grow so much, and one
+# that was foretold nearly exactly by so much more.
+_SHRINK, _GROW, _LEAP, _FORETOLD = 0.15, 2.0, 100.0, 1e-5
 # After so many steps that slopes alone foretold better, curvature is left out.
 _DOUBT = 1
 
@@ -110,7 +111,7 @@ class Search(Standing):
             elif taken is not q and length < math.sqrt(q @ q):
                 radius = _GROW * length
             elif rho > _GOOD or not cut:
-                radius = max(radius, _GROW * length)
+                radius = max(radius, _growth(rho, cut) * length)
             trusted = length if rho >= BAD else trusted
             fails = fails + 1 if rho < BAD else 0
             if fresh:
@@ -263,3 +264,13 @@ class Search(Standing):
     def _stuck(self, differences: Differences) -> Talk:
         if not (yield from self._done(differences, 1.0)):
             self.end(Status.STUCK, "no better point was found along the slopes")
+
+
+def _growth(rho: float, cut: bool) -> float:
+    """How much the ball grows after a good step.
+
+    What a model leaves out grows with the length of steps: where it foretold all but a tiny share
+    of what a step brought, far longer ones may be tried.
+    """
+    wrong = abs(rho - 1)
+    return min(_LEAP, max(_GROW, _GROW * _FORETOLD / max(wrong, 1e-300))) if cut else _GROW
