@@ -46,6 +46,8 @@ _FIRST = 1.0
 # A failed step shrinks the ball to this share at least; a good one lets it grow so much, and one
 # that was foretold nearly exactly by so much more.
 _SHRINK, _GROW, _LEAP, _FORETOLD = 0.15, 2.0, 100.0, 1e-5
+# After so many steps that led up and down within the noise the search may be over.
+_VAIN = 12
 # After so many steps that slopes alone foretold better, curvature is left out.
 _DOUBT = 1
 
@@ -68,6 +70,7 @@ class Search(Standing):
         self.note()
         radius, fails = _FIRST * self.reach, 0
         trusted, looked, rough = 0.0, False, False
+        self._mark, self._vain, self._asked = model.cost, 0, False
         # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
         while self.status is None:
@@ -112,6 +115,8 @@ class Search(Standing):
                 radius = _GROW * length
             elif rho > _GOOD or not cut:
                 radius = max(radius, _growth(rho, cut) * length)
+            if (yield from self._is_vain(differences)):
+                return
             trusted = length if rho >= BAD else trusted
             fails = fails + 1 if rho < BAD else 0
             if fresh:
@@ -135,6 +140,28 @@ class Search(Standing):
                 if radius < 1e-15 * self.reach:
                     yield from self._stuck(differences)
                     return
+
+    def _is_vain(self, differences: Differences) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Whether steps have led up and down within the noise for so long that the search is over.
+
+        They may go on like that for ever where slopes are too noisy to foretell less than they do.
+        """
+        model = self.model
+        assert model is not None
+        if self.noise == 0 or model.cost < self._mark - 2 * self.blur():
+            self._mark, self._vain, self._asked = model.cost, 0, False
+            return False
+        self._vain += 1
+        if self._vain < _VAIN:
+            return False
+        if self._asked:
+            yield from self._finish(differences)
+            if not (yield from differences.verify()):
+                words = f"the last {_VAIN} steps brought no more than the noise of the residuals"
+                self.end(Status.NOISE, words)
+                return True
+        self._vain, self._asked = _VAIN - 2 * _FAILS, True
+        return (yield from self._done(differences, 1.0))
 
     def _is_central(self) -> bool:
         """Whether the last slopes are those of both sides."""
