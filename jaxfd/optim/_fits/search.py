@@ -20,6 +20,7 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxfd.optim._fits.averaging import settle_by_mean
 from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
 from jaxfd.optim._fits.jacobians import Differences
 from jaxfd.optim._fits.standing import Standing
@@ -158,6 +159,7 @@ class Search(Standing):
             yield from self._finish(differences)
             if not (yield from differences.verify()):
                 words = f"the last {_VAIN} steps brought no more than the noise of the residuals"
+                yield from settle_by_mean(self)
                 self.end(Status.NOISE, words)
                 return True
         self._vain, self._asked = _VAIN - 2 * _FAILS, True
@@ -235,6 +237,7 @@ class Search(Standing):
         elif self.jumps.any():
             self.end(Status.STUCK, "residuals jump and are flat in between")
         elif gain > self.tol * model.cost and self.noise > 0:
+            yield from settle_by_mean(self)
             self.end(Status.NOISE, "what steps promise is less than the noise of the residuals")
         else:
             self.end(Status.CONVERGED, "no step promises to lower the sum of squares any more")

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 
 from jaxfd.optim._fits.model import ResidualModel
 from jaxfd.optim._fits.slopes import Slopes
-from jaxfd.optim._fits.trust_region import model_step
+from jaxfd.optim._fits.trust_region import box_step, model_step
 from jaxfd.optim._status import Status
 
 Rows = Float[np.ndarray, "k m"]
@@ -63,6 +63,7 @@ class Standing:
         lowest: the least sum of squares so far.
         jumps: entries along which residuals jump and are flat in between.
         walled: whether any entry has a wall.
+        averaged: of how many evaluations the residuals are that led to the best point.
         refused: whether the last steps led to where runs fail.
     """
 
@@ -100,6 +101,7 @@ class Standing:
         self._returned: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]] | None = None
         self.jumps: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.refused = False
+        self.averaged = 1
         self.seen: list[tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]] = []
         self.units: Float[np.ndarray, "n"] = np.ones(len(self.u))
         # How often in a row the curvature promised worse than slopes alone.
@@ -201,17 +203,23 @@ class Standing:
             curved,
         )
 
+    def step_of(self, r: Float[np.ndarray, "m"]) -> Float[np.ndarray, "n"]:
+        """The step by slopes alone from other residuals than those of the best point."""
+        model, d = self.model, self.units
+        assert model is not None
+        a, doubt = model.jacobian / d, self._doubts()
+        if doubt is not None:
+            a, r = np.concatenate([a, np.diag(doubt)]), np.concatenate([r, np.zeros(len(d))])
+        low, high = (self.lower - model.u) * d, (self.upper - model.u) * d
+        return box_step(a, r, self.reach, low, high)[0]
+
     def _doubts(self) -> Float[np.ndarray, "n"] | None:
         """How long the noise of the slopes by scaled variables is; None where there is none."""
-        model, slopes = self.model, self.slopes
-        if self.noise == 0 or slopes is None or model is None:
+        if self.noise == 0 or self.slopes is None:
             return None
-        steps = np.abs(slopes.steps)
-        # Where steps lead to residuals that are far larger, so may be their noise.
-        change = np.linalg.norm(slopes.jacobian, axis=0) * steps
-        noise = self.noise * np.maximum(1.0, change / math.sqrt(model.cost or 1.0))
+        steps = np.abs(self.slopes.steps)
         with np.errstate(divide="ignore"):
-            found: np.ndarray = np.where(steps > 0, noise / (steps * self.units), 0.0)
+            found: np.ndarray = np.where(steps > 0, self.noise / (steps * self.units), 0.0)
         return found
 
     def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:

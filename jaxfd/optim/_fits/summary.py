@@ -5,6 +5,7 @@ It must not know how they searched, nor evaluate anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,8 @@ def summary(
     if best.status is Status.STUCK and best.jumps.any():
         bad = ", ".join(n for n, b in zip(names, best.jumps, strict=True) if b)
         message = f"residuals jump along {bad} and are flat in between"
+    if status is Status.NOISE and weighing.count > len(u):
+        message += _how_far(best, weighing.count, absolute)
     at_wall = [n for n, w in zip(names, walls, strict=True) if w]
     if at_wall and best.status is Status.CONVERGED:
         message += f" ({', '.join(at_wall)} at the bounds)"
@@ -115,6 +118,16 @@ def summary(
         free=parameters.free,
         data=data,
     )
+
+
+def _how_far(best: Search, count: int, absolute: bool) -> str:
+    """What noise of the residuals does to the parameters, in words."""
+    variance = 1.0 if absolute else best.cost / (count - len(best.best))
+    if variance == 0:
+        return ""
+    far = best.noise / math.sqrt(count * best.averaged * variance)
+    mean = f", of {best.averaged} evaluations," if best.averaged > 1 else ""
+    return f"; that{mean} puts parameters off by about {far:.1g} of their standard errors"
 
 
 def _minima(
