@@ -20,11 +20,11 @@ from jaxfd.optim._fits.slopes import Rows, Searching
 SMOOTH = 1e-2
 # How much closer: where a second difference is less than the share of the first, and where it may
 # be that the step leaves behind all that bends.
-_SLIGHT, _NEAR, _NEARER = 0.5, 1e-2, 1e-4
+_SLIGHT, _NEAR, NEARER = 0.5, 1e-2, 1e-4
 # A second look, if the first one says neither.
 _AGAIN = 0.1
 # Noise stays: it does not fall by more than this.
-_STAYS = 0.25
+STAYS = 0.25
 # Curvature that is seen from closer explains what is seen from afar, up to this factor.
 _EXPLAINS = 30.0
 # So does a slope from where a step leads out: it is so many times as steep closer by.
@@ -106,7 +106,7 @@ def look_closer(
         return noise
     share, before, wild = 1.0, second, second >= _SLIGHT * first
     least = max(_SPACINGS / spacings, _CLEAR * rounding / first)
-    for closer in (_NEARER if wild else _NEAR, _AGAIN):
+    for closer in (NEARER if wild else _NEAR, _AGAIN):
         share, last = max(closer * share, least), share
         if not share < 0.5 * last:
             break
@@ -115,7 +115,7 @@ def look_closer(
         points = np.clip(points, search.lower, search.upper)
         if wild and search.width == 1:
             rows = yield points[:1]
-            if float(np.linalg.norm(rows[0] - r)) > _STAYS * first:
+            if float(np.linalg.norm(rows[0] - r)) > STAYS * first:
                 return noise
             rows = np.concatenate([rows, (yield points[1:])])
         else:
@@ -133,7 +133,7 @@ def look_closer(
                 return Look(True, 0.0, near, extent)
             break
         noise = Look(False, bend / 6**0.5, near, extent)
-        if bend > _STAYS * before:
+        if bend > STAYS * before:
             break
         before = bend
     return noise

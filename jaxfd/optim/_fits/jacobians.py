@@ -115,6 +115,8 @@ class Differences:
         elif coarser or steep:
             for k in steep or [0]:
                 step = h[first + k] * np.eye(len(h))[first + k]
+                if steep and (yield from self._scatter.is_there(search.u, r, step, rows[k])):
+                    break
                 second = yield (search.u + 2 * step)[None]
                 line = Line(step, 2.0, rows[k], second[0])
                 look = yield from self._scatter.in_a_row(search.u, r, line)

@@ -12,7 +12,7 @@ from collections.abc import Generator
 import numpy as np
 from jaxtyping import Float
 
-from jaxfd.optim._fits.closer import SMOOTH, Line, Look, look_closer
+from jaxfd.optim._fits.closer import NEARER, SMOOTH, STAYS, Line, Look, look_closer
 from jaxfd.optim._fits.slopes import FARTHEST, STEP, Rows, Searching
 
 # A difference of more than this many times the step, in shares of the residuals, is suspicious.
@@ -56,6 +56,26 @@ class Scatter:
         """Whether a difference looks like noise."""
         size = float(np.linalg.norm(change))
         return not np.isfinite(size) or size > _STEEP * self.share * float(np.linalg.norm(r))
+
+    def is_there(
+        self, u: Point, r: Row, step: Point, one: Row
+    ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
+        """Whether a difference is as large far closer by: then it is noise, and taken notice of.
+
+        Args:
+            u: the centre.
+            r: the residuals there.
+            step: a step from there.
+            one: the residuals after it.
+        """
+        beside = (u + NEARER * step) - u
+        rows = yield (u + beside)[None]
+        parts = np.array([r, one, rows[0]])
+        near, far = (float(np.linalg.norm(row - r)) for row in (rows[0], one))
+        if not (beside.any() and np.isfinite(near + far) and near > STAYS * far):
+            return False
+        self.suit(float(np.linalg.norm(parts - parts.mean(0))) / 2**0.5, float(np.linalg.norm(r)))
+        return True
 
     def in_a_row(self, u: Point, r: Row, line: Line) -> Judging:
         """Takes the noise from three points in a row; what a closer look at them told, if any."""

@@ -70,7 +70,7 @@ class Search(Standing):
         self.rescale(first=True)
         self.note()
         radius, fails = _FIRST * self.reach, 0
-        trusted, looked, rough = 0.0, False, False
+        trusted, looked, rough = 0.0, self.noise > 0, False
         self._mark, self._vain, self._asked = model.cost, 0, False
         # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
