@@ -23,6 +23,8 @@ Rows = Float[np.ndarray, "k m"]
 
 # Units of a variable are those of its steepest slope so far, but for ones so many times as steep.
 _STALE = 1e6
+# The noise of slopes counts by this share: points on the way make up for some of it.
+_NOISY = 0.5
 # Shares of less than this of an entry are too few of the numbers that there are around it.
 _FEWEST = 1e10 * float(np.finfo(np.float64).eps)
 
@@ -219,7 +221,7 @@ class Standing:
             return None
         steps = np.abs(self.slopes.steps)
         with np.errstate(divide="ignore"):
-            found: np.ndarray = np.where(steps > 0, self.noise / (steps * self.units), 0.0)
+            found: np.ndarray = np.where(steps > 0, _NOISY * self.noise / (steps * self.units), 0.0)
         return found
 
     def point(self, q: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
