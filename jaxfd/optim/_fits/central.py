@@ -102,7 +102,7 @@ class CentralDifferences:
         rows = yield np.concatenate([u + np.diag(one), u + np.diag(two)])
         ahead, back = rows[:n].copy(), rows[n:].copy()
         for _ in range(_GROWTHS):
-            small = drowned(search, u, r, one, ahead, share)
+            small = drowned(search, u, r, one, ahead, share, clear=True)
             if not small.any():
                 break
             fresh = self._pairs(u, share)

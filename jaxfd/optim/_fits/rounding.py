@@ -12,6 +12,8 @@ from jaxfd.optim._fits.slopes import FARTHEST, Rows, Searching
 
 # A difference of fewer times the rounding of its values tells no slope; so many times are wanted.
 _DROWNED, _CLEAR = 30.0, 1e6
+# Where slopes are to be known to more digits than that, fewer than so many times are too few.
+_SHARP = 1e5
 # Steps that had grown shrink again where a difference is so many times clearer than wanted.
 _PLAIN = 1e4
 # By how much at most steps grow at once.
@@ -25,6 +27,7 @@ def drowned(
     h: Float[np.ndarray, "n"],
     rows: Rows,
     share: float,
+    clear: bool = False,
 ) -> Bool[np.ndarray, "n"]:
     """Entries whose differences are drowned in the rounding of the values.
 
@@ -38,6 +41,8 @@ def drowned(
         h: the steps.
         rows: the residuals after each of them.
         share: what share of the entries' sizes they are.
+        clear: whether those of entries without a scale of their own must be clear, for errors are
+            made of them.
     """
     none = np.zeros(len(u), bool)
     if search.noise > 0 or search.scale is not None:
@@ -51,7 +56,8 @@ def drowned(
     if not np.isfinite(need):
         return none
     most = np.maximum(search.usual, np.abs(u) * FARTHEST / share)
-    small: np.ndarray = np.isfinite(change) & (change < _DROWNED * need) & (size < most)
+    least = np.where(clear & (search.sizes(u) > np.abs(u)), _SHARP, _DROWNED)
+    small: np.ndarray = np.isfinite(change) & (change < least * need) & (size < most)
     large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
     if not (small.any() or large.any()):
         return none
