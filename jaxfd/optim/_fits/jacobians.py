@@ -274,8 +274,9 @@ class Differences:
         rows: Rows,
     ) -> Talk:
         """Moves entries farther whose differences are drowned; steps and rows change in place."""
-        for _ in range(_GROWTHS):
-            small = drowned(self._search, u, r, h, rows, self._scatter.share)
+        for grown in range(_GROWTHS + 1):
+            last = grown == _GROWTHS
+            small = drowned(self._search, u, r, h, rows, self._scatter.share, last=last)
             if not small.any():
                 return
             new = np.where(small, self._steps(u, self._scatter.share), h)

@@ -28,6 +28,7 @@ def drowned(
     rows: Rows,
     share: float,
     clear: bool = False,
+    last: bool = False,
 ) -> Bool[np.ndarray, "n"]:
     """Entries whose differences are drowned in the rounding of the values.
 
@@ -43,6 +44,8 @@ def drowned(
         share: what share of the entries' sizes they are.
         clear: whether those of entries without a scale of their own must be clear, for errors are
             made of them.
+        last: whether entries that change nothing grow as far as they may, for they are moved no
+            more.
     """
     none = np.zeros(len(u), bool)
     if search.noise > 0 or search.scale is not None:
@@ -61,7 +64,8 @@ def drowned(
     large = np.isfinite(change) & (change > _PLAIN * _CLEAR * need)
     if not (small.any() or large.any()):
         return none
-    larger = np.minimum(size * np.clip(factor, 10.0, _GROWTH), most)
+    growth = np.clip(factor, 10.0, np.where(last & (change == 0), np.inf, _GROWTH))
+    larger = np.minimum(size * growth, most)
     smaller = np.maximum(search.least_sizes, search.floor * _PLAIN * np.minimum(factor, 1.0))
     search.extent = np.where(small, np.maximum(search.extent, larger), search.extent)
     search.floor = np.where(small, larger, np.where(large, smaller, search.floor))

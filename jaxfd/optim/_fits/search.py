@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float
 from jaxfd.optim._fits.averaging import settle_by_mean
 from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
 from jaxfd.optim._fits.jacobians import Differences
+from jaxfd.optim._fits.leaps import END, FAR, NEAR, WORTH, leap
 from jaxfd.optim._fits.standing import Standing
 from jaxfd.optim._fits.trials import BAD, TAKEN, attempt
 from jaxfd.optim._status import Status
@@ -42,13 +43,16 @@ _POLISHED = 1e-10
 # Where entries that change nothing are looked at, in shares of their sizes.
 _FARTHER = (-1.0, 1.0, -10.0, 10.0)
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
-# The first ball, in shares of the size of the start.
-_FIRST = 1.0
+# The first ball, in shares of the size of the start; the share of the sum of squares that a step in
+# it must promise.
+_FIRST, _HOPELESS = 1.0, 3e-3
 # A failed step shrinks the ball to this share at least; a good one lets it grow so much, and one
 # that was foretold nearly exactly by so much more.
 _SHRINK, _GROW, _LEAP, _FORETOLD = 0.15, 2.0, 100.0, 1e-5
 # After so many steps that led up and down within the noise the search may be over.
 _VAIN = 12
+# How often a search that seems to be over goes on by a leap.
+_MOST_LEAPS = 10
 # After so many steps that slopes alone foretold better, curvature is left out.
 _DOUBT = 1
 
@@ -69,9 +73,15 @@ class Search(Standing):
             return
         self.rescale(first=True)
         self.note()
+        if self.known is None:
+            farther = NEAR if self._is_hopeless() else FAR
+            if (yield from leap(self, farther, WORTH * model.cost)):
+                yield from differences.renew()
+                self.rescale(first=True)
         radius, fails = _FIRST * self.reach, 0
         trusted, looked, rough = 0.0, self.noise > 0, False
         self._mark, self._vain, self._asked = model.cost, 0, False
+        self._leaps = 0
         # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
         leash = 1.0
         while self.status is None:
@@ -141,6 +151,13 @@ class Search(Standing):
                 if radius < 1e-15 * self.reach:
                     yield from self._stuck(differences)
                     return
+
+    def _is_hopeless(self) -> bool:
+        """Whether no step of the entries' own sizes promises anything worth having."""
+        model = self.model
+        assert model is not None
+        promised = self.step(_FIRST * self.reach, straight=True)[1]
+        return model.cost - promised < _HOPELESS * model.cost
 
     def _is_vain(self, differences: Differences) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
         """Whether steps have led up and down within the noise for so long that the search is over.
@@ -213,6 +230,11 @@ class Search(Standing):
             # It is noise that says so: what was measured far from here may be wrong.
             yield from differences.measure_again()
         if gain > self.least() and not self._is_still(q) and not hidden:
+            return False
+        if self._leaps < _MOST_LEAPS and (yield from leap(self, END, self.least())):
+            self._leaps += 1
+            yield from differences.renew()
+            self.rescale(first=True)
             return False
         dead = ~model.jacobian.any(axis=0) & ~self.lost
         if dead.any() and (yield from self._jumped(dead)):

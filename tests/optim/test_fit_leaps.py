@@ -1,0 +1,49 @@
+"""Starts whose own size says nothing: an amplitude of 1e-9 hides what everything else does."""
+
+import numpy as np
+import pytest
+
+from jaxfd.optim import least_squares
+
+T = np.linspace(0.0, 4.0, 20)
+MODELS = {
+    "decay": (lambda p: p[0] * np.exp(-p[1] * T), [3.0, 0.5], [1.0]),
+    "saturation": (lambda p: p[0] * T / (p[1] + T), [4.0, 1.2], [1.0]),
+    "power": (lambda p: p[0] * (T + 0.1) ** p[1], [2.0, 1.3], [1.0]),
+    "peak": (
+        lambda p: p[0] * np.exp(-(((T - p[1]) / p[2]) ** 2)) + p[3],
+        [5.0, 2.0, 0.7, 1.0],
+        [1.5, 1.0, 0.5],
+    ),
+    "wave": (lambda p: p[0] * np.sin(p[1] * T) + p[2], [2.0, 1.5, 0.3], [1.4, 0.1]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("tiny", [1e-4, -1e-7, 1e-10, -1e-13, 1e-15])
+def test_a_tiny_amplitude(name, tiny):
+    model, right, others = MODELS[name]
+    fit = least_squares(model, np.array([tiny, *others]), data=model(np.array(right)))
+    assert fit.converged
+    np.testing.assert_allclose(np.abs(fit.x), right, rtol=1e-5)
+    assert fit.num_evaluations < 250 * len(right)
+
+
+@pytest.mark.parametrize("tiny", [1e-6, -1e-12])
+def test_units_of_the_data_change_nothing(tiny):
+    def model(p):
+        return 1e-20 * (p[0] + p[1] * T)
+
+    fit = least_squares(model, np.array([tiny, 1.0]), data=model([3.0, -2.0]))
+    assert fit.converged
+    np.testing.assert_allclose(fit.x, [3.0, -2.0], rtol=1e-6)
+    assert fit.num_evaluations < 60
+
+
+def test_inside_walls():
+    model, right, _ = MODELS["decay"]
+    fit = least_squares(model, np.array([1e-9, 1.0]), data=model(right), bounds=(0.0, 2.0))
+    assert fit.converged
+    assert fit.x[0] == 2.0
