@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import over, promote
+from jaxfd._estimate.bars.nodes import gain, node_weights
 from jaxfd._estimate.bars.own import Shown, own_grid, roughness, unseen
 from jaxfd._estimate.bars.rays import Ray, Rays
 from jaxfd._estimate.bars.resolution import UNIFORM, grid_of, sample
-from jaxfd._estimate.bars.told import Told, measured
+from jaxfd._estimate.bars.told import Told, measured, unpredicted
+from jaxfd._estimate.bars.trend import Slope, contradicted
 
 # A bar is so many standard deviations of noise, by how many entries tell it, and for more.
 _SIGMAS = (5.0, 5.0, 4.0)
@@ -30,7 +32,7 @@ _ROUNDING = 0.5
 # A slope along a ray is a sum over entries that may cancel: what it says of one of them.
 _CANCEL = 5.0
 # And what a truncation along rays says of an entry's, by the number of directions.
-_SHARE = {2: 2.0, 1: 2.5}
+_SHARE = {2: 2.0, 1: 1.25}
 # However little an entry bends.
 _LEAST_SHARE = 0.1
 # Two rays tell the same error where they differ by less than this share of it.
@@ -67,29 +69,6 @@ class _Seen(NamedTuple):
     clean: Any
     gain: Any
     lost: Any
-
-
-def _weights(xp: Any, t: Any) -> tuple[Any, Any]:
-    """Weights of changes at distances ``t`` in the slope at 0, and in the highest difference.
-
-    Both of the polynomial through 0 and all of them.
-    """
-    slope, bend = [], []
-    for k in range(len(t)):
-        w: Any = 1.0 / t[k]
-        c: Any = 1.0 / t[k]
-        for j in range(len(t)):
-            if j != k:
-                w = w * (t[j] / (t[j] - t[k]))
-                c = c / (t[k] - t[j])
-        slope.append(w)
-        bend.append(c)
-    return xp.stack(slope), xp.stack(bend)
-
-
-def _gain(xp: Any, w: Any) -> Any:
-    """The error of a sum with these weights of changes, for noise of size 1 in every value."""
-    return xp.sqrt(xp.sum(w * w, axis=0) + xp.sum(w, axis=0) ** 2)
 
 
 def bars(
@@ -129,12 +108,12 @@ def bars(
     step = over(h, slope)
     usable = h > 0
     t = over(distances / xp.where(usable, h, 1), values)
-    w, c = _weights(xp, t)
+    w, c = node_weights(xp, t)
     whole = xp.all(xp.isfinite(values), axis=0) & xp.isfinite(centre)
     changes = xp.where(whole, values - centre, 0)
-    gain = _gain(xp, w)
+    own_gain = gain(xp, w)
     difference = xp.sum(c * changes, axis=0)
-    single = xp.abs(difference) / _gain(xp, c)
+    single = xp.abs(difference) / gain(xp, c)
     # -- what all values together tell
     floor = _ROUNDING * eps * size
     known = xp.sum(whole, axis=axis).astype(dtype)
@@ -147,7 +126,7 @@ def bars(
     bent = xp.abs(near.bend) / rays.every[0].bend_gain
     calm = near.clean / near.gain
     smooth = (bent > _GROWS * noise) & (_CALM * calm < noise) & ~near.lost
-    calm = xp.maximum(calm, _agreed(xp, axis, told, gain, rays))
+    calm = xp.maximum(calm, _agreed(xp, axis, told, own_gain, rays))
     noise = xp.where(smooth, _HIDDEN * calm, xp.maximum(noise, xp.where(near.lost, 0, calm)))
     # Where no entry moves the value, its own steps are seen at the rays at best.
     still = xp.all(changes == 0, axis=(0, axis + 1))
@@ -211,14 +190,16 @@ def bars(
     alone = roughness(
         xp, axis, changes, difference, single, near.bend, near.lost, rays, floor, least
     )
-    own = sigmas * gain * xp.maximum(level, alone) + share * cut_off
+    own = sigmas * own_gain * xp.maximum(level, alone) + share * cut_off
     result = xp.minimum(own, told_by_rays)
     shown = [Shown(s.shown, s.gain, s.lost) for s in seen]
-    joined, _, lost = _off(xp, axis, told, rays, rays.whole)
-    joined = Shown(joined, near.gain, lost)
+    joined = _off_line(xp, axis, told, rays)
     calm = xp.minimum(noise, xp.maximum(scatter, least))
     result = xp.maximum(result, unseen(xp, axis, changes, shown, joined, rays, calm))
-    result = result / xp.where(usable, h, 1).reshape(step.shape) + 2 * eps * xp.abs(slope)
+    steps = xp.where(usable, h, 1).reshape(step.shape)
+    result = result / steps + 2 * eps * xp.abs(slope)
+    of = Slope(own_gain / steps, bias, steps, accuracy)
+    result = xp.maximum(result, contradicted(xp, axis, told, of, rays, calm, result))
     # -- what is not known
     spread = _scatter(xp, axis, changes, told, rays)
     unknown = blind | (spread[1] > _OUT * xp.maximum(spread[0], UNIFORM * grid + 4 * floor))
@@ -231,21 +212,21 @@ def _look(xp: Any, axis: int, told: Told, w: Any, bias: Any, rays: Rays, which: 
     """What one ray tells."""
     ray = rays.every[which]
     reach = over(rays.reach[which], told.slope)
-    gain = xp.sqrt(xp.sum((reach * _gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
+    all_gain = xp.sqrt(xp.sum((reach * gain(xp, w)) ** 2, axis=axis) + ray.slope_gain**2)
     off, bend, lost = _off(xp, axis, told, rays, ray)
     clean = xp.abs(off)
     if which == 0:
-        better, _, missing = _off(xp, axis, told, rays, rays.whole)
+        better, missing = _off_line(xp, axis, told, rays)
         # What is left of the truncation of the entries, were the function a sum over them.
         r, own = xp.max(reach, axis=axis), xp.mean(bias, axis=axis)
         r = xp.maximum(r, _NEAREST)
         left = better + off * own * r / (ray.bias * r ** (ray.order + 1) - own * r)
         for other in (better, left) if told.slope.shape[axis] > 1 else (better,):
             clean = xp.where(missing, clean, xp.minimum(clean, xp.abs(other)))
-    return _Seen(off, xp.abs(off), bend, clean, gain, lost)
+    return _Seen(off, xp.abs(off), bend, clean, all_gain, lost)
 
 
-def _agreed(xp: Any, axis: int, told: Told, gain: Any, rays: Rays) -> Any:
+def _agreed(xp: Any, axis: int, told: Told, own_gain: Any, rays: Rays) -> Any:
     """The noise of a single entry whose slope is wrong by the same on the two farther rays.
 
     Truncation would differ on them.
@@ -260,19 +241,22 @@ def _agreed(xp: Any, axis: int, told: Told, gain: Any, rays: Rays) -> Any:
         known = known & ~lost & over(reach[..., 0] > 0, off)
     small, large = (f(*map(xp.abs, errors)) for f in (xp.minimum, xp.maximum))
     known = known & (xp.abs(errors[0] - errors[1]) < _ALIKE * large)
-    return xp.where(known, small / xp.squeeze(gain, axis), 0)
+    return xp.where(known, small / xp.squeeze(own_gain, axis), 0)
 
 
 def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:
     """What a ray's slope and highest difference are beside those of the entries, and if at all."""
-    moved = rays.moved[ray.points]
-    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
-    change = told.along[ray.points] - told.centre
-    lost = ~xp.all(xp.isfinite(change), axis=0)
-    change = xp.where(lost, 0, change) - xp.sum(over(moved, slope[None]) * slope, axis=axis + 1)
+    change, lost = unpredicted(xp, axis, told, ray.points, rays.moved)
     weights, bend = (v.reshape(-1, *(1,) * (change.ndim - 1)) for v in (ray.slope, ray.bend))
     found = [xp.sum(v.astype(change.dtype) * change, axis=0) for v in (weights, bend)]
     return found[0], found[1], lost
+
+
+def _off_line(xp: Any, axis: int, told: Told, rays: Rays) -> tuple[Any, Any]:
+    """What the slope along the two nearest rays is beside those of the entries, and if at all."""
+    change, lost = unpredicted(xp, axis, told, rays.whole.points, rays.moved)
+    weights = over(rays.whole.slope, change).astype(change.dtype)
+    return xp.sum(weights * change, axis=0), lost
 
 
 def _grid(xp: Any, axis: int, told: Told) -> Any:
@@ -292,8 +276,12 @@ def _leaps(xp: Any, axis: int, changes: Any, told: Told, rays: Rays, least: Any)
 
     own = span(changes)
     found = own > _CERTAIN * least
+    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
     for ray in rays.every[:2]:
-        far = xp.expand_dims(span(told.along[ray.points] - told.centre), axis)
+        # What the other entries do there is known from their slopes.
+        change, _ = unpredicted(xp, axis, told, ray.points, rays.moved)
+        moved = over(rays.moved[ray.points], slope[None])
+        far = span(xp.expand_dims(change, axis + 1) + moved * slope)
         found = found & (xp.abs(far - own) <= _SAME * own)
     return found
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxfd._arrays import over, power_of_two
+from jaxfd._estimate.bars.nodes import gain
 from jaxfd._estimate.bars.rays import Rays
 from jaxfd._estimate.bars.resolution import UNIFORM, decimals_of, lowest_bit
 
@@ -29,7 +30,9 @@ _COARSE = 64.0
 # Distances of fewer bits or digits are round numbers.
 _ROUND_BITS, _ROUND_DIGITS = 2.0**12, 1e4
 # What a ray shows beyond noise, beyond what other rays make of its truncation, and of one entry.
-_BEYOND, _EXPLAINED, _OF_ONE = 4.0, 5.0, 5.0
+_BEYOND, _EXPLAINED, _OF_ONE = 4.0, 2.5, 5.0
+# What two rays together lack of the nearest is its truncation, to so many times that.
+_ITS_OWN = 1.5
 # A slope that a farther ray misses is taken so many times, for the stair's own edge.
 _SEEN = 1.5
 
@@ -144,7 +147,13 @@ def own_grid(xp: Any, axis: int, changes: Any, distances: Any, floor: Any, unit:
 
 
 def unseen(
-    xp: Any, axis: int, changes: Any, shown: list[Shown], joined: Any, rays: Rays, noise: Any
+    xp: Any,
+    axis: int,
+    changes: Any,
+    shown: list[Shown],
+    joined: tuple[Any, Any],
+    rays: Rays,
+    noise: Any,
 ) -> Any:
     """The slope times step that an entry may have although nothing moves along it; 0 for others.
 
@@ -156,7 +165,7 @@ def unseen(
         axis: the number of leading axes.
         changes: the changes of the function, shape ``(K, *lead, N, *out)``.
         shown: what each ray shows.
-        joined: the same for the slope along all points in the direction of the nearest.
+        joined: by how much the slope along the two nearest as one differs, and where it is lost.
         rays: the rays.
         noise: the noise that all entries share.
     """
@@ -167,23 +176,26 @@ def unseen(
     ]
     if len(shown) > 2:
         # The truncation of one ray is told by the other two.
+        heard = list(beyond)
         for k, others in ((1, (0, 2)), (2, (1,))):
             power = rays.every[k].order + 1
             for j in others:
                 r = xp.where(rays.reach[j] > 0, rays.reach[k] / xp.maximum(rays.reach[j], 1e-9), 0)
                 most = over(xp.max(r, axis=-1), noise) ** power
-                told = xp.where(shown[j].lost, 0, xp.abs(shown[j].off) * most)
-                beyond[k] = xp.maximum(beyond[k] - _EXPLAINED * told, 0)
+                beyond[k] = xp.maximum(beyond[k] - _EXPLAINED * heard[j] * most, 0)
         factors = [_OF_ONE, _SEEN, _SEEN]
     else:
-        # The nearest ray knows its curvature: the farther one shows what this does not predict.
-        more = rays.whole.slope.copy()
-        far = slice(len(rays.every[0].offsets), None)
-        lever = abs(float(np.sum(more[far] * np.array(rays.whole.offsets[far]))))
-        more[: far.start] -= rays.every[0].slope
-        gain = float(np.sqrt(np.sum(more**2) + np.sum(more) ** 2))
-        missed = xp.abs(joined.off - near.off) - _BEYOND * noise * gain
-        missed = xp.where(joined.lost | near.lost, 0, xp.maximum(missed, 0) / lever)
+        # The nearest ray knows its curvature and its truncation: the farther one shows what these
+        # do not predict.
+        more = rays.whole.slope
+        near_slope = np.zeros(len(more), more.dtype)
+        near_slope[: len(rays.every[0].slope)] = rays.every[0].slope
+        more = more - near_slope.reshape(-1, *(1,) * (more.ndim - 1))
+        off, lost = joined
+        off = xp.abs(off - near.off) - _BEYOND * noise * over(gain(xp, more), noise)
+        off = off - _ITS_OWN * xp.abs(near.off)
+        lever = over(rays.whole.lever, noise)
+        missed = xp.where(lost | near.lost, 0, xp.maximum(off, 0) / lever)
         beyond = [beyond[0], missed]
         factors = [_OF_ONE, _SEEN]
     result = xp.zeros(still.shape, noise.dtype)

@@ -1,16 +1,16 @@
 """Rays: a few points that move all entries at once, for error bars alone.
 
 What a stencil tells of one entry are its own few values, and these know neither their truncation
-nor, where they are equal, their resolution. Six more points, shared by all entries, do: the same
-directions near by and far away, where a slope that is right predicts the value. They are a part of
-the one batch. This room must not know what the values are made into.
+nor, where they are equal, their resolution, nor whether all of them lie on one tooth. Six more
+points, shared by all entries, do: the same directions near by and far away, where a slope that is
+right predicts the value. They are a part of the one batch. This room must not know what the values
+are made into.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxfd._arrays import constant, cut, flatten
+from jaxfd._estimate.bars.nodes import gain, node_weights
 from jaxfd._estimate.layout import Layout
 from jaxfd._estimate.task import Call
 from jaxfd._methods import Stencil, is_default, weights
@@ -25,10 +26,18 @@ from jaxfd._places import Place
 from jaxfd._points import Box
 
 # The nearest points lie so many steps away, for stencils of order 2 and of a higher one.
-_NEAR, _NEAR_HIGH = 4.0, 1.75
-# The second ones lie in the same direction, so many times as far.
+_NEAR, _NEAR_HIGH = 6.0, 1.75
+# The others lie in the same direction: with the usual step at these shares of |x|, so that teeth as
+# wide as that are seen.
+_SECOND_SHARE, _FAR_SHARE, _FAR_SHARE_HIGH = 0.024, 0.08, 0.045
+# The nearest come nearer where there is no room for that, to so many steps at first; then the
+# second ones, to so many times as far as the nearest.
+_LEAST_NEAR, _LEAST_NEAR_HIGH = 1.5, 1.25
 _SECOND, _SECOND_HIGH = 16, 12
-# The farthest lie at this share of |x|, or so many steps away at least.
+# The farthest lie so many times as far as the second, or not in line with them.
+_APART = 1.5
+# With steps of the user's own the farthest lie at this share of |x|, or so many steps away at
+# least.
 _FAR, _LEAST = 0.03, 3.0
 # Where x is 0 in the eyes of the step they lie so many steps away.
 _FAR_AT_ZERO = 4096.0
@@ -61,16 +70,12 @@ class Ray:
     @property
     def slope_gain(self) -> float:
         """The error of the slope for noise of size 1 in the values."""
-        return _gain(self.slope)
+        return float(gain(np, self.slope))
 
     @property
     def bend_gain(self) -> float:
         """The error of the highest difference for noise of size 1."""
-        return _gain(self.bend)
-
-
-def _gain(w: np.ndarray) -> float:
-    return math.sqrt(float(np.sum(w**2) + np.sum(w) ** 2))
+        return float(gain(np, self.bend))
 
 
 @functools.cache
@@ -89,22 +94,41 @@ def _ray(first: int, offsets: tuple[int, ...]) -> Ray:
 
 
 @dataclasses.dataclass(frozen=True)
+class Line:
+    """The two nearest rays, as one of a higher order.
+
+    Attributes:
+        points: which points they are.
+        slope: their weights in the slope at ``x``, in units of the nearest's reach: ``(K, *lead)``.
+        gain: the error of the slope for noise of size 1, shape ``(*lead)``.
+        lever: the share of the slope that the farther ray makes, shape ``(*lead)``.
+    """
+
+    points: slice
+    slope: Float[Any, "k *lead"]
+    gain: Float[Any, "*lead"]
+    lever: Float[Any, "*lead"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Rays:
     """The points of all rays.
 
     Attributes:
         every: the rays, the nearest one first.
-        whole: all points in the direction of the nearest, as one ray of a higher order.
+        whole: the two nearest as one.
         leaves: for each real leaf the points, shape ``(P, *lead, *shape)``.
         moved: how far each entry really moved, shape ``(P, *lead, N)``.
         reach: the reach of each ray, in steps, shape ``(L, *lead, N)``.
+        share: the same as a share of the size of the entry that moves most, shape ``(L, *lead)``.
     """
 
     every: tuple[Ray, ...]
-    whole: Ray
+    whole: Line
     leaves: Sequence[Float[Any, "p *lead ..."]]
     moved: Float[Any, "p *lead n"]
     reach: Float[Any, "l *lead n"]
+    share: Float[Any, "l *lead"]
 
     @property
     def count(self) -> int:
@@ -112,16 +136,28 @@ class Rays:
         return len(self.moved)
 
 
-def _every(high: bool, both: bool) -> tuple[tuple[Ray, ...], Ray]:
-    """The rays, and the one that joins those in the direction of the nearest.
-
-    Three pairs; for stencils of a higher order four points near by, and a pair.
-    """
+def _every(high: bool, both: bool) -> tuple[Ray, ...]:
+    """The rays: three pairs; for stencils of a higher order four points near by, and a pair."""
     pair, four = ((-1, 1), (-2, -1, 1, 2)) if both else ((1, 2), (1, 2, 3, 4))
     if high:
-        return (_ray(0, four), _ray(4, pair)), _ray(0, four + tuple(_SECOND_HIGH * s for s in pair))
-    rays = (_ray(0, pair), _ray(2, pair), _ray(4, pair))
-    return rays, _ray(0, pair + tuple(_SECOND * s for s in pair))
+        return _ray(0, four), _ray(4, pair)
+    return _ray(0, pair), _ray(2, pair), _ray(4, pair)
+
+
+def _joined(xp: Any, near: Ray, far: Ray, ratio: Any) -> Line:
+    """Two rays in line as one.
+
+    Args:
+        xp: the array namespace.
+        near: the nearer one.
+        far: the farther one.
+        ratio: how many times as far it reaches.
+    """
+    t = [xp.full_like(ratio, s) for s in near.offsets] + [s * ratio for s in far.offsets]
+    w, _ = node_weights(xp, xp.stack(t))
+    first = len(near.offsets)
+    lever = sum(w[k] * t[k] for k in range(first, len(t)))
+    return Line(slice(near.points.start, far.points.stop), w, gain(xp, w), xp.abs(lever))
 
 
 def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
@@ -142,10 +178,12 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     h = constant(xp, layout.h)
     alone = h.shape[-1] == 1
     both = not ((single and alone) or call.boxes is not None)
-    every, whole = _every(stencil.accuracy > 2, both)
+    usual = is_default(call.method.step)
+    every = _every(stencil.accuracy > 2, both)
     size = _row(xp, real, axis, h, xp.abs)
-    wide = not is_default(call.method.step)
-    reach = _reaches(xp, h, size, stencil, wide, still=single and both)
+    reach, share, ratio = _reaches(
+        xp, h, size, stencil, place.eps(h.dtype) if usual else None, single and both
+    )
     number = np.arange(h.shape[-1], dtype=np.uint32)
     towards = []
     for k in range(len(every)):
@@ -187,7 +225,10 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
             points = dataclasses.replace(box, x=still).clip(points)
         leaves.append(points)
         moved.append((points - still).astype(h.dtype))
-    return Rays(every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach))
+    whole = _joined(xp, every[0], every[1], ratio)
+    return Rays(
+        every, whole, leaves, flatten(xp, moved, axis + 1), xp.stack(reach), xp.stack(share)
+    )
 
 
 def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
@@ -195,33 +236,56 @@ def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
     return flatten(xp, [constant(xp, of(leaf)).astype(like.dtype) for leaf in leaves], axis)
 
 
-def _reaches(xp: Any, h: Any, size: Any, stencil: Stencil, wide: bool, still: bool) -> list[Any]:
-    """How far each ray reaches, in steps.
+def _reaches(
+    xp: Any, h: Any, size: Any, stencil: Stencil, eps: float | None, still: bool
+) -> tuple[list[Any], list[Any], Any]:
+    """How far each ray reaches, in steps, and as a share of the entry that moves most of its size.
+
+    And how many times as far as the first the second does.
 
     Args:
         xp: the array namespace.
         h: the steps.
         size: the size of each entry.
         stencil: the stencil.
-        wide: whether steps may be as large as all that the function does.
+        eps: the relative spacing that the steps suit; None for steps of the user's own, which may
+            be as large as all that the function does.
         still: whether entries at 0 stay there.
     """
     steps = xp.where(h > 0, h, 1)
     own = size / steps
     free = own < max(abs(s) for s in stencil.offsets)
-    room = xp.maximum(1 / steps, _LEAST_ROOM) if wide else np.inf
+    room = xp.maximum(1 / steps, _LEAST_ROOM) if eps is None else np.inf
     share = xp.where(free, room, own) * _SHARE
-    if stencil.accuracy > 2:
-        near = xp.minimum(_NEAR_HIGH, share / _SECOND_HIGH)
-        reach = [near, _SECOND_HIGH * near]
-    else:
-        near = xp.minimum(_NEAR, share / _SECOND)
+    high = stencil.accuracy > 2
+    most, least = (_NEAR_HIGH, _LEAST_NEAR_HIGH) if high else (_NEAR, _LEAST_NEAR)
+    low = _SECOND_HIGH if high else _SECOND
+    # How many times as far as the nearest the others are wanted.
+    second = farthest = float(low)
+    sizes = xp.where(free, room, own)
+    if eps is not None:
+        relative = eps ** (1 / (stencil.accuracy + 1))
+        wanted = most * relative
+        sizes = xp.where(free, 1 / relative, own)
+        farthest = max(low, (_FAR_SHARE_HIGH if high else _FAR_SHARE) / wanted)
+        second = farthest if high else max(low, _SECOND_SHARE / wanted)
+    near = xp.minimum(most, xp.maximum(share / farthest, xp.minimum(least, share / low)))
+    # All entries go the same way: so many times as far as all can.
+    all_can = xp.min(xp.where(h > 0, share / near, np.inf), axis=-1, initial=farthest)
+    apart = 1 if high else farthest / second
+    ratio = xp.clip(all_can / apart, low, second)
+    reach = [near, ratio[..., None] * near]
+    if not high and eps is not None:
+        alone = xp.minimum(farthest * most, share)
+        in_line = (all_can >= _APART * ratio)[..., None]
+        reach.append(xp.where(in_line, all_can[..., None] * near, alone))
+    elif not high:
         at_zero = xp.clip(room * _FAR, _LEAST, _FAR_AT_ZERO)
-        far = xp.where(free, at_zero, xp.maximum(own * _FAR, _LEAST))
-        reach = [near, _SECOND * near, far]
+        reach.append(xp.where(free, at_zero, xp.maximum(own * _FAR, _LEAST)))
     if still:
         reach = [xp.where(free, 0, r) for r in reach]
-    return [r.astype(h.dtype) for r in reach]
+    shares = [xp.max(xp.where(h > 0, r / sizes, 0), axis=-1).astype(h.dtype) for r in reach]
+    return [r.astype(h.dtype) for r in reach], shares, ratio.astype(h.dtype)
 
 
 def _bits(number: np.ndarray, k: int) -> np.ndarray:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
-from jaxfd._arrays import power_of_two
+from jaxfd._arrays import over, power_of_two
 
 
 class Told(NamedTuple):
@@ -45,3 +45,22 @@ def measured(xp: Any, axis: int, told: Told) -> tuple[Told, Any, Any]:
     wide = xp.expand_dims(unit, axis)
     scaled = Told(told.centre / unit, told.values / wide, told.along / unit, told.slope / wide)
     return scaled, unit, size / unit
+
+
+def unpredicted(
+    xp: Any, axis: int, told: Told, points: slice, moved: Float[Any, "p *lead n"]
+) -> tuple[Any, Any]:
+    """The changes at points on rays that the slope does not make, and where a value is lost.
+
+    Args:
+        xp: the array namespace.
+        axis: the number of leading axes.
+        told: what was evaluated.
+        points: which points.
+        moved: how far each entry moved, at all points on rays.
+    """
+    slope = xp.where(xp.isfinite(told.slope), told.slope, 0)
+    change = told.along[points] - told.centre
+    lost = ~xp.all(xp.isfinite(change), axis=0)
+    predicted = xp.sum(over(moved[points], slope[None]) * slope, axis=axis + 1)
+    return xp.where(lost, 0, change) - predicted, lost

@@ -1,0 +1,179 @@
+"""The trend: what farther points say against the slope that the stencil sees.
+
+A program whose grid follows its parameter returns a trend with teeth: within one tooth all values
+are smooth, and their slope is the tooth's. Only points beyond the tooth tell. The slope of a smooth
+function at larger and larger distances changes by a law: what the curvature near by explains is no
+contradiction, and what it does not is more than any bar that knows the stencil alone. Must not know
+who asks.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxfd._arrays import over
+from jaxfd._estimate.bars.nodes import gain, node_weights
+from jaxfd._estimate.bars.rays import Ray, Rays
+from jaxfd._estimate.bars.told import Told, unpredicted
+
+# A contradiction is told from noise where it is so many standard deviations.
+_SIGMAS = 5.0
+# The first coefficient that two rays do not know is so many times what their derivatives make of
+# it, were it in proportion to a power of the scale.
+_MORE = 4.0
+# Rays are in line where all entries move in the same proportion, to this share.
+_IN_LINE = 1e-3
+# A tooth ends within the reach of a ray that contradicts: its slope is so many times that.
+_TOOTH = 2.0
+# A contradiction is no larger than so many times what the farther ray itself sees.
+_MOST = 4.0
+# Of one entry among several, whose contradictions may cancel along the ray.
+_OF_ONE = 5.0
+
+
+class Slope(NamedTuple):
+    """The slope of each entry, as far as it errs for reasons that are known.
+
+    Attributes:
+        noise: its error for noise of size 1, shape ``(*lead, N, 1...)``.
+        bias: what the first coefficient beyond the method's order adds to it, of the same shape, in
+            units of the step to the power of the order.
+        h: the step, of the same shape.
+        order: the order of the method.
+    """
+
+    noise: Any
+    bias: Any
+    h: Any
+    order: int
+
+
+def contradicted(
+    xp: Any,
+    axis: int,
+    told: Told,
+    slope: Slope,
+    rays: Rays,
+    noise: Float[Any, "*lead *out"],
+    bars: Float[Any, "*lead n *out"],
+) -> Float[Any, "*lead n *out"]:
+    """The least bar of a slope that farther points contradict; 0 where they do not.
+
+    Args:
+        xp: the array namespace.
+        axis: the number of leading axes.
+        told: the values.
+        slope: what is known of the slopes' errors.
+        rays: the rays.
+        noise: the noise of the values.
+        bars: the bars that are known without this: entries of which little is known explain it.
+    """
+    result = xp.zeros(told.slope.shape, noise.dtype)
+    for near, far, share in zip(rays.every, rays.every[1:], rays.share[1:], strict=False):
+        found = _between(xp, axis, told, slope, rays, near, far, over(share, noise), noise, bars)
+        result = xp.maximum(result, found)
+    return result
+
+
+def _between(
+    xp: Any,
+    axis: int,
+    told: Told,
+    own: Slope,
+    rays: Rays,
+    near: Ray,
+    far: Ray,
+    share: Any,
+    noise: Any,
+    bars: Any,
+) -> Any:
+    """The same of one ray and a farther one, everything in the reach of the farther."""
+    unit = rays.moved[far.points][-1] / far.offsets[-1]
+    points = slice(near.points.start, far.points.stop)
+    t, in_line = _places(xp, rays.moved[points], unit, (*near.offsets, *far.offsets))
+    change, lost = unpredicted(xp, axis, told, points, rays.moved)
+    t, unit = over(t, change), over(unit, told.slope)
+    first, order = len(near.offsets), len(near.offsets) + 3
+    close, rest = t[:first], t[first:]
+    # Differences of a smooth function are its coefficients: the second, the last two that are
+    # known, and by how much the slope is off for those.
+    last = xp.sum(node_weights(xp, t)[1] * change, axis=0)
+    nearest = xp.sum(node_weights(xp, close)[0] * change[:first], axis=0)
+    middle = slice(first // 2 - 1, first // 2 + 1)
+    second = xp.sum(node_weights(xp, t[middle])[1] * change[middle], axis=0)
+    bias = xp.mean(own.bias * xp.abs(own.h / xp.where(unit != 0, unit, np.inf)) ** own.order, axis)
+    product = -xp.prod(close, axis=0)
+    before = nearest / product - last * xp.sum(close, axis=0)
+    off = 0.0
+    if own.order == 1:
+        off = bias * second
+    elif own.order == first:
+        before = nearest / (product - bias) - last * xp.sum(close, axis=0)
+        off = bias * before
+    # What both say beside that, and how much of it is said by the farther one.
+    weights = node_weights(xp, t)[0]
+    lever = xp.sum((weights * t)[first:], axis=0)
+    beyond = (xp.sum(weights * change, axis=0) + off) / lever
+    sees = xp.sum(node_weights(xp, rest)[0] * change[first:], axis=0) + off
+    # What a smooth function explains of it.
+    entries = told.slope.shape[axis]
+    line = xp.sum(unit * xp.where(xp.isfinite(told.slope), told.slope, 0), axis=axis)
+    before, last = xp.abs(before), xp.abs(last)
+    rate = _rate(xp, xp.abs(line), xp.abs(second), before, last, order)
+    more = before * rate**2 / (order * (order - 1)) + last * rate / (2 * order)
+    more = xp.maximum(_MORE * more, before * share**2 + last * share)
+    smooth = more * xp.prod(xp.abs(t), axis=0) / xp.abs(lever)
+    if entries > 1:
+        smooth = smooth + _OF_ONE * xp.abs(off / lever)
+    all_gain = xp.sum((unit * own.noise) ** 2, axis=axis) + gain(xp, weights) ** 2
+    heard = _SIGMAS * noise * xp.sqrt(all_gain) / xp.abs(lever)
+    # Of a function whose own scale is shorter than the way, points there say nothing, unless their
+    # slope is off by more than its curvature near by foretells.
+    long = rate * xp.max(xp.abs(rest), axis=0) > 1
+    most = xp.abs(sees)
+    against = xp.where(long, most > xp.abs(sees - beyond) + heard, xp.abs(beyond) > smooth + heard)
+    against = against & ~lost & over(in_line, lost)
+    if entries > 1:
+        against = against & (most > xp.sum(xp.abs(unit) * bars, axis=axis))
+    size = _TOOTH * xp.maximum(most, xp.minimum(xp.abs(beyond), _MOST * most))
+    size = xp.where(against, size * (_OF_ONE if entries > 1 else 1), 0)
+    return xp.expand_dims(size, axis) / xp.where(unit != 0, xp.abs(unit), np.inf)
+
+
+def _places(xp: Any, moved: Any, unit: Any, offsets: tuple[int, ...]) -> tuple[Any, Any]:
+    """Where points lie along a ray, in its reach, shape ``(P, *lead)``; and if they are in line."""
+    moves = unit != 0
+    share = moved / xp.where(moves, unit, 1)
+    t = xp.max(xp.where(moves, share, -np.inf), axis=-1)
+    low = xp.min(xp.where(moves, share, np.inf), axis=-1)
+    size = xp.abs(t)
+    in_line = xp.all((xp.abs(t - low) <= _IN_LINE * size) & (size > 0), axis=0)
+    in_line = in_line & xp.any(moves, axis=-1)
+    # Where they are not, the numbers do not matter, but must be different ones.
+    some = np.arange(1, len(offsets) + 1, dtype=t.dtype).reshape(-1, *(1,) * (t.ndim - 1))
+    return xp.where(in_line, t, some), in_line
+
+
+def _rate(xp: Any, first: Any, second: Any, before: Any, last: Any, order: int) -> Any:
+    """How fast the derivatives of a function grow, told by four of its coefficients.
+
+    Those of a wave do by its frequency, of which every second one may be 0.
+
+    Args:
+        xp: the array namespace.
+        first: the slope.
+        second: the coefficient of the square.
+        before: that two orders below ``order``.
+        last: that one order below.
+        order: the first that is not known.
+    """
+    before, last = math.factorial(order - 2) * before, math.factorial(order - 1) * last
+    tiny = np.finfo(first.dtype).tiny
+    first, second = xp.maximum(first, tiny), xp.maximum(2 * second, tiny)
+    one = xp.maximum((before / first) ** (1 / (order - 3)), (last / first) ** (1 / (order - 2)))
+    two = xp.maximum((before / second) ** (1 / (order - 4)), (last / second) ** (1 / (order - 3)))
+    return xp.minimum(one, two)
