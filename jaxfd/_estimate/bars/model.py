@@ -7,6 +7,7 @@ disturbed. Written against the namespace of the place; must not know who asks.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,6 +200,17 @@ def bars(
     steps = xp.where(usable, h, 1).reshape(step.shape)
     result = result / steps + 2 * eps * xp.abs(slope)
     of = Slope(own_gain / steps, bias, steps, accuracy)
+    if count == 1:
+        # Differences of one degree at two distances are the same but for noise.
+        degree = rays.every[0].order
+        r = math.factorial(degree) * over(xp.squeeze(rays.reach[0], axis), calm) ** degree
+        r = xp.where(r > 0, r, 1)
+        apart = xp.abs(xp.squeeze(difference, axis) - near.bend / r)
+        apart = apart / xp.sqrt(
+            xp.squeeze(gain(xp, c), axis) ** 2 + (rays.every[0].bend_gain / r) ** 2
+        )
+        if len(t) == degree:
+            calm = xp.minimum(calm, xp.maximum(apart, least))
     result = xp.maximum(result, contradicted(xp, axis, told, of, rays, calm, result))
     # -- what is not known
     spread = _scatter(xp, axis, changes, told, rays)

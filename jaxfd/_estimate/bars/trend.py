@@ -103,8 +103,7 @@ def _between(
     # known, and by how much the slope is off for those.
     last = xp.sum(node_weights(xp, t)[1] * change, axis=0)
     nearest = xp.sum(node_weights(xp, close)[0] * change[:first], axis=0)
-    middle = slice(first // 2 - 1, first // 2 + 1)
-    second = xp.sum(node_weights(xp, t[middle])[1] * change[middle], axis=0)
+    second, bent = _second(xp, close, change[:first])
     bias = xp.mean(own.bias * xp.abs(own.h / xp.where(unit != 0, unit, np.inf)) ** own.order, axis)
     product = -xp.prod(close, axis=0)
     before = nearest / product - last * xp.sum(close, axis=0)
@@ -123,6 +122,11 @@ def _between(
     entries = told.slope.shape[axis]
     line = xp.sum(unit * xp.where(xp.isfinite(told.slope), told.slope, 0), axis=axis)
     before, last = xp.abs(before), xp.abs(last)
+    if first > 2:
+        # Four points near by know the even coefficient between the second and the last.
+        between = xp.sum(node_weights(xp, close)[1] * change[:first], axis=0)
+        least = xp.maximum(xp.abs(second), np.finfo(last.dtype).tiny)
+        last = xp.minimum(last, _MORE * between / least * between)
     rate = _rate(xp, xp.abs(line), xp.abs(second), before, last, order)
     more = before * rate**2 / (order * (order - 1)) + last * rate / (2 * order)
     more = xp.maximum(_MORE * more, before * share**2 + last * share)
@@ -133,9 +137,10 @@ def _between(
     heard = _SIGMAS * noise * xp.sqrt(all_gain) / xp.abs(lever)
     # Of a function whose own scale is shorter than the way, points there say nothing, unless their
     # slope is off by more than its curvature near by foretells.
-    long = rate * xp.max(xp.abs(rest), axis=0) > 1
+    bends = xp.abs(sees - beyond) + 2 * bent * xp.max(xp.abs(rest), axis=0)
+    long = _rate(xp, xp.abs(line), xp.abs(second), before, 0.0, order) > 1
     most = xp.abs(sees)
-    against = xp.where(long, most > xp.abs(sees - beyond) + heard, xp.abs(beyond) > smooth + heard)
+    against = xp.where(long, most > bends + heard, xp.abs(beyond) > smooth + heard)
     against = against & ~lost & over(in_line, lost)
     if entries > 1:
         against = against & (most > xp.sum(xp.abs(unit) * bars, axis=axis))
@@ -156,6 +161,17 @@ def _places(xp: Any, moved: Any, unit: Any, offsets: tuple[int, ...]) -> tuple[A
     # Where they are not, the numbers do not matter, but must be different ones.
     some = np.arange(1, len(offsets) + 1, dtype=t.dtype).reshape(-1, *(1,) * (t.ndim - 1))
     return xp.where(in_line, t, some), in_line
+
+
+def _second(xp: Any, t: Any, change: Any) -> tuple[Any, Any]:
+    """The coefficient of the square, and its size as far as pairs of points agree on it."""
+    count = len(t)
+    found = []
+    for pair in ((k, count - 1 - k) for k in range(count // 2)):
+        bend = node_weights(xp, xp.stack([t[k] for k in pair]))[1]
+        found.append(sum(bend[i] * change[k] for i, k in enumerate(pair)))
+    least = xp.min(xp.abs(xp.stack(found)), axis=0)
+    return found[-1], xp.maximum(least - xp.abs(found[-1] - found[0]), 0)
 
 
 def _rate(xp: Any, first: Any, second: Any, before: Any, last: Any, order: int) -> Any:
