@@ -201,16 +201,7 @@ def bars(
     result = result / steps + 2 * eps * xp.abs(slope)
     of = Slope(own_gain / steps, bias, steps, accuracy)
     if count == 1:
-        # Differences of one degree at two distances are the same but for noise.
-        degree = rays.every[0].order
-        r = math.factorial(degree) * over(xp.squeeze(rays.reach[0], axis), calm) ** degree
-        r = xp.where(r > 0, r, 1)
-        apart = xp.abs(xp.squeeze(difference, axis) - near.bend / r)
-        apart = apart / xp.sqrt(
-            xp.squeeze(gain(xp, c), axis) ** 2 + (rays.every[0].bend_gain / r) ** 2
-        )
-        if len(t) == degree:
-            calm = xp.minimum(calm, xp.maximum(apart, least))
+        calm = xp.minimum(calm, xp.maximum(_apart(xp, axis, difference, c, near.bend, rays), least))
     result = xp.maximum(result, contradicted(xp, axis, told, of, rays, calm, result))
     # -- what is not known
     spread = _scatter(xp, axis, changes, told, rays)
@@ -254,6 +245,20 @@ def _agreed(xp: Any, axis: int, told: Told, own_gain: Any, rays: Rays) -> Any:
     small, large = (f(*map(xp.abs, errors)) for f in (xp.minimum, xp.maximum))
     known = known & (xp.abs(errors[0] - errors[1]) < _ALIKE * large)
     return xp.where(known, small / xp.squeeze(own_gain, axis), 0)
+
+
+def _apart(xp: Any, axis: int, difference: Any, weights: Any, bend: Any, rays: Rays) -> Any:
+    """The noise of a single entry told by its highest differences at two distances.
+
+    They are the same but for that, where they are of one degree; infinite where they are not.
+    """
+    ray = rays.every[0]
+    if len(weights) != ray.order:
+        return np.inf
+    reach = over(xp.squeeze(rays.reach[0], axis), bend)
+    scale = math.factorial(ray.order) * xp.where(reach > 0, reach, 1) ** ray.order
+    noise = xp.hypot(xp.squeeze(gain(xp, weights), axis), ray.bend_gain / scale)
+    return xp.abs(xp.squeeze(difference, axis) - bend / scale) / noise
 
 
 def _off(xp: Any, axis: int, told: Told, rays: Rays, ray: Ray) -> tuple[Any, Any, Any]:

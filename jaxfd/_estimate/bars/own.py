@@ -30,7 +30,7 @@ _COARSE = 64.0
 # Distances of fewer bits or digits are round numbers.
 _ROUND_BITS, _ROUND_DIGITS = 2.0**12, 1e4
 # What a ray shows beyond noise, beyond what other rays make of its truncation, and of one entry.
-_BEYOND, _EXPLAINED, _OF_ONE = 4.0, 2.5, 5.0
+_BEYOND, _EXPLAINED, _OF_ONE = 4.0, 2.0, 5.0
 # What two rays together lack of the nearest is its truncation, to so many times that.
 _ITS_OWN = 1.5
 # A slope that a farther ray misses is taken so many times, for the stair's own edge.

@@ -29,7 +29,7 @@ from jaxfd._points import Box
 _NEAR, _NEAR_HIGH = 6.0, 1.75
 # The others lie in the same direction: with the usual step at these shares of |x|, so that teeth as
 # wide as that are seen.
-_SECOND_SHARE, _FAR_SHARE, _FAR_SHARE_HIGH = 0.024, 0.08, 0.045
+_SECOND_SHARE, _FAR_SHARE, _FAR_SHARE_HIGH = 0.02, 0.052, 0.052
 # The nearest come nearer where there is no room for that, to so many steps at first; then the
 # second ones, to so many times as far as the nearest.
 _LEAST_NEAR, _LEAST_NEAR_HIGH = 1.5, 1.25
@@ -185,12 +185,10 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
         xp, h, size, stencil, place.eps(h.dtype) if usual else None, single and both
     )
     number = np.arange(h.shape[-1], dtype=np.uint32)
-    towards = []
-    for k in range(len(every)):
-        sign: Any = np.where(_bits(number, int(k == 2)), 1.0, -1.0)
-        if single and alone:
-            sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
-        towards.append(xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape))
+    sign: Any = np.where(_bits(number), 1.0, -1.0)
+    if single and alone:
+        sign = np.full(number.shape, 1.0 if stencil.offsets[-1] > 0 else -1.0)
+    towards = xp.broadcast_to(xp.asarray(sign, dtype=h.dtype), h.shape)
     if call.boxes is not None:
         below, above = (
             _row(xp, call.boxes, axis, h, lambda box, side=side: getattr(box, side))
@@ -203,16 +201,16 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
             )
             * h
         )
-        for k in range(len(every)):
-            own = xp.where(towards[k] > 0, above, below)
-            stays = (own >= need) | (own >= xp.maximum(above, below))
-            towards[k] = xp.where(stays, towards[k], -towards[k])
-            room = xp.where(towards[k] > 0, above, below)
-            reach[k] = reach[k] * xp.minimum(1, room / xp.where(need > 0, need, 1))
+        own = xp.where(towards > 0, above, below)
+        stays = (own >= need) | (own >= xp.maximum(above, below))
+        towards = xp.where(stays, towards, -towards)
+        room = xp.where(towards > 0, above, below)
+        fits = xp.minimum(1, room / xp.where(need > 0, need, 1))
+        reach = [r * fits for r in reach]
     distances = xp.stack(
         [
-            offset * (sign * r * h)
-            for ray, r, sign in zip(every, reach, towards, strict=True)
+            offset * (towards * r * h)
+            for ray, r in zip(every, reach, strict=True)
             for offset in ray.offsets
         ]
     )
@@ -288,8 +286,8 @@ def _reaches(
     return [r.astype(h.dtype) for r in reach], shares, ratio.astype(h.dtype)
 
 
-def _bits(number: np.ndarray, k: int) -> np.ndarray:
-    """Bits without a pattern, a row for each ``k``: bits of a multiplicative hash."""
-    mixed = (number + np.uint32(1 + 77 * k)) * np.uint32(2654435761)
+def _bits(number: np.ndarray) -> np.ndarray:
+    """Bits without a pattern: those of a multiplicative hash."""
+    mixed = (number + np.uint32(1)) * np.uint32(2654435761)
     mixed = (mixed ^ (mixed >> np.uint32(15))) * np.uint32(2246822519)
-    return np.asarray((mixed >> np.uint32(13 + k)) & 1, bool)
+    return np.asarray((mixed >> np.uint32(13)) & 1, bool)

@@ -23,16 +23,21 @@ from jaxfd._estimate.bars.told import Told, unpredicted
 # A contradiction is told from noise where it is so many standard deviations.
 _SIGMAS = 5.0
 # The first coefficient that two rays do not know is so many times what their derivatives make of
-# it, were it in proportion to a power of the scale.
-_MORE = 4.0
+# it, were it in proportion to a power of the scale: of one entry, and along several.
+_MORE, _MORE_OF_SEVERAL = 2.0, 4.0
 # Rays are in line where all entries move in the same proportion, to this share.
 _IN_LINE = 1e-3
 # A tooth ends within the reach of a ray that contradicts: its slope is so many times that.
 _TOOTH = 2.0
 # A contradiction is no larger than so many times what the farther ray itself sees.
 _MOST = 4.0
-# Of one entry among several, whose contradictions may cancel along the ray.
+# Of one among several entries, whose contradictions may cancel along the ray.
 _OF_ONE = 5.0
+# Curvature is gone where the next even coefficient is this share of it; an odd one is 0 by chance
+# where it is less than this share of both.
+_GONE, _CHANCE = 0.05, 0.01
+# What is so much smaller than other coefficients is nothing.
+_NOTHING = 1e-12
 
 
 class Slope(NamedTuple):
@@ -104,14 +109,14 @@ def _between(
     last = xp.sum(node_weights(xp, t)[1] * change, axis=0)
     nearest = xp.sum(node_weights(xp, close)[0] * change[:first], axis=0)
     second, bent = _second(xp, close, change[:first])
-    bias = xp.mean(own.bias * xp.abs(own.h / xp.where(unit != 0, unit, np.inf)) ** own.order, axis)
+    bias = xp.mean(own.bias * (own.h / xp.where(unit != 0, unit, np.inf)) ** own.order, axis)
     product = -xp.prod(close, axis=0)
-    before = nearest / product - last * xp.sum(close, axis=0)
+    before = nearest / product
     off = 0.0
     if own.order == 1:
         off = bias * second
     elif own.order == first:
-        before = nearest / (product - bias) - last * xp.sum(close, axis=0)
+        before = nearest / (product - bias)
         off = bias * before
     # What both say beside that, and how much of it is said by the farther one.
     weights = node_weights(xp, t)[0]
@@ -122,14 +127,16 @@ def _between(
     entries = told.slope.shape[axis]
     line = xp.sum(unit * xp.where(xp.isfinite(told.slope), told.slope, 0), axis=axis)
     before, last = xp.abs(before), xp.abs(last)
-    if first > 2:
-        # Four points near by know the even coefficient between the second and the last.
-        between = xp.sum(node_weights(xp, close)[1] * change[:first], axis=0)
-        least = xp.maximum(xp.abs(second), np.finfo(last.dtype).tiny)
-        last = xp.minimum(last, _MORE * between / least * between)
+    # Curvature that is gone at the farther ray, without the odd coefficient that such a function
+    # has but by chance, is a tooth's.
+    straight = (last > _GONE * xp.abs(second)) & (
+        before < _CHANCE * xp.minimum(last, xp.abs(second))
+    )
+    last = xp.where(straight, 0, last)
     rate = _rate(xp, xp.abs(line), xp.abs(second), before, last, order)
     more = before * rate**2 / (order * (order - 1)) + last * rate / (2 * order)
-    more = xp.maximum(_MORE * more, before * share**2 + last * share)
+    times = _MORE_OF_SEVERAL if entries > 1 else _MORE
+    more = xp.maximum(times * more, before * share**2 + last * share)
     smooth = more * xp.prod(xp.abs(t), axis=0) / xp.abs(lever)
     if entries > 1:
         smooth = smooth + _OF_ONE * xp.abs(off / lever)
@@ -143,7 +150,7 @@ def _between(
     against = xp.where(long, most > bends + heard, xp.abs(beyond) > smooth + heard)
     against = against & ~lost & over(in_line, lost)
     if entries > 1:
-        against = against & (most > xp.sum(xp.abs(unit) * bars, axis=axis))
+        against = against & (most > xp.max(xp.abs(unit) * bars, axis=axis))
     size = _TOOTH * xp.maximum(most, xp.minimum(xp.abs(beyond), _MOST * most))
     size = xp.where(against, size * (_OF_ONE if entries > 1 else 1), 0)
     return xp.expand_dims(size, axis) / xp.where(unit != 0, xp.abs(unit), np.inf)
@@ -188,8 +195,8 @@ def _rate(xp: Any, first: Any, second: Any, before: Any, last: Any, order: int) 
         order: the first that is not known.
     """
     before, last = math.factorial(order - 2) * before, math.factorial(order - 1) * last
-    tiny = np.finfo(first.dtype).tiny
-    first, second = xp.maximum(first, tiny), xp.maximum(2 * second, tiny)
+    least = xp.maximum(_NOTHING * xp.maximum(before, last), np.finfo(first.dtype).tiny)
+    first, second = xp.maximum(first, least), xp.maximum(2 * second, least)
     one = xp.maximum((before / first) ** (1 / (order - 3)), (last / first) ** (1 / (order - 2)))
     two = xp.maximum((before / second) ** (1 / (order - 4)), (last / second) ** (1 / (order - 3)))
     return xp.minimum(one, two)
