@@ -76,3 +76,14 @@ def test_teeth_in_single_precision(method):
     x = POINTS[:, None].astype("f4")
     found = _teeth("saws", method)(x, np.float32(1e-2), np.float32(0.1))
     assert np.mean(_held(found, x)) >= 0.9
+
+
+@functools.cache
+def _between_walls():
+    method = jaxfd.Central(order=4)
+    return jax.jit(lambda x, w: jaxfd.estimate(jnp.sin, method=method, bounds=(x - w, x + w))(x))
+
+
+def test_walls_do_not_bring_the_nearest_points_within_the_stencil():
+    found = _between_walls()(1.25, 0.1)
+    assert abs(found.grad - np.cos(1.25)) <= found.error < 1e-11

@@ -30,6 +30,8 @@ _NEAR, _NEAR_HIGH = 6.0, 1.75
 # The others lie in the same direction: with the usual step at these shares of |x|, so that teeth as
 # wide as that are seen.
 _SECOND_SHARE, _FAR_SHARE, _FAR_SHARE_HIGH = 0.02, 0.052, 0.052
+# Between walls those of a higher order stay nearer, or the nearest would come within the stencil.
+_FAR_SHARE_WALLED = 0.0155
 # The nearest come nearer where there is no room for that, to so many steps at first; then the
 # second ones, to so many times as far as the nearest.
 _LEAST_NEAR, _LEAST_NEAR_HIGH = 1.5, 1.25
@@ -182,7 +184,13 @@ def lay_rays(place: Place, call: Call, layout: Layout) -> Rays:
     every = _every(stencil.accuracy > 2, both)
     size = _row(xp, real, axis, h, xp.abs)
     reach, share, ratio = _reaches(
-        xp, h, size, stencil, place.eps(h.dtype) if usual else None, single and both
+        xp,
+        h,
+        size,
+        stencil,
+        place.eps(h.dtype) if usual else None,
+        single and both,
+        call.boxes is not None,
     )
     number = np.arange(h.shape[-1], dtype=np.uint32)
     sign: Any = np.where(_bits(number), 1.0, -1.0)
@@ -235,7 +243,13 @@ def _row(xp: Any, leaves: Any, axis: int, like: Any, of: Any) -> Any:
 
 
 def _reaches(
-    xp: Any, h: Any, size: Any, stencil: Stencil, eps: float | None, still: bool
+    xp: Any,
+    h: Any,
+    size: Any,
+    stencil: Stencil,
+    eps: float | None,
+    still: bool,
+    walled: bool,
 ) -> tuple[list[Any], list[Any], Any]:
     """How far each ray reaches, in steps, and as a share of the entry that moves most of its size.
 
@@ -249,6 +263,7 @@ def _reaches(
         eps: the relative spacing that the steps suit; None for steps of the user's own, which may
             be as large as all that the function does.
         still: whether entries at 0 stay there.
+        walled: whether there are walls, which would bring all rays nearer at once.
     """
     steps = xp.where(h > 0, h, 1)
     own = size / steps
@@ -265,7 +280,8 @@ def _reaches(
         relative = eps ** (1 / (stencil.accuracy + 1))
         wanted = most * relative
         sizes = xp.where(free, 1 / relative, own)
-        farthest = max(low, (_FAR_SHARE_HIGH if high else _FAR_SHARE) / wanted)
+        most_high = _FAR_SHARE_WALLED if walled else _FAR_SHARE_HIGH
+        farthest = max(low, (most_high if high else _FAR_SHARE) / wanted)
         second = farthest if high else max(low, _SECOND_SHARE / wanted)
     near = xp.minimum(most, xp.maximum(share / farthest, xp.minimum(least, share / low)))
     # All entries go the same way: so many times as far as all can.
