@@ -38,6 +38,8 @@ _SHARE = {2: 2.0, 1: 1.25}
 _LEAST_SHARE = 0.1
 # Two rays tell the same error where they differ by less than this share of it.
 _ALIKE = 0.3
+# And where one reaches so many times as far as the other, and the nearest sees such a share.
+_FARTHER, _SHARED = 1.2, 0.03
 # A ray that is no nearer than this many steps tells truncation.
 _NEAREST = 1.2
 # A ray that sees the slope itself errs too: what it tells is taken so many times, and where it
@@ -232,18 +234,21 @@ def _look(xp: Any, axis: int, told: Told, w: Any, bias: Any, rays: Rays, which: 
 def _agreed(xp: Any, axis: int, told: Told, own_gain: Any, rays: Rays) -> Any:
     """The noise of a single entry whose slope is wrong by the same on the two farther rays.
 
-    Truncation would differ on them.
+    Truncation would differ on them, and be less on the nearest.
     """
     if told.slope.shape[axis] > 1 or len(rays.every) < 3:
         return 0.0
     errors, known = [], True
-    for ray, reach in zip(rays.every[1:], rays.reach[1:], strict=True):
+    for ray, reach in zip(rays.every, rays.reach, strict=True):
         off, _, lost = _off(xp, axis, told, rays, ray)
         away = xp.sign(rays.moved[ray.points][-1]) * xp.where(reach > 0, reach, 1)
         errors.append(off / over(away[..., 0], off))
         known = known & ~lost & over(reach[..., 0] > 0, off)
-    small, large = (f(*map(xp.abs, errors)) for f in (xp.minimum, xp.maximum))
-    known = known & (xp.abs(errors[0] - errors[1]) < _ALIKE * large)
+    near, *far = map(xp.abs, errors)
+    small, large = xp.minimum(*far), xp.maximum(*far)
+    known = known & (xp.abs(errors[1] - errors[2]) < _ALIKE * large) & (near > _SHARED * large)
+    apart = rays.reach[2] > _FARTHER * rays.reach[1]
+    known = known & over(apart[..., 0], known)
     return xp.where(known, small / xp.squeeze(own_gain, axis), 0)
 
 

@@ -34,7 +34,7 @@ _SECOND_SHARE, _FAR_SHARE, _FAR_SHARE_HIGH = 0.02, 0.052, 0.052
 _FAR_SHARE_WALLED = 0.0155
 # The nearest come nearer where there is no room for that, to so many steps at first; then the
 # second ones, to so many times as far as the nearest.
-_LEAST_NEAR, _LEAST_NEAR_HIGH = 1.5, 1.25
+_LEAST_NEAR, _LEAST_NEAR_HIGH = 4.0, 1.75
 _SECOND, _SECOND_HIGH = 16, 12
 # The farthest lie so many times as far as the second, or not in line with them.
 _APART = 1.5

@@ -25,8 +25,12 @@ _SIGMAS = 5.0
 # The first coefficient that two rays do not know is so many times what their derivatives make of
 # it, were it in proportion to a power of the scale: of one entry, and along several.
 _MORE, _MORE_OF_SEVERAL = 2.0, 4.0
+# Of a function with a singularity, whose coefficients are known better, so many times that.
+_SINGULAR = 0.75
 # Rays are in line where all entries move in the same proportion, to this share.
 _IN_LINE = 1e-3
+# And the farther one lies beyond the nearer one where it reaches so many times as far.
+_BEYOND = 1.01
 # A tooth ends within the reach of a ray that contradicts: its slope is so many times that.
 _TOOTH = 2.0
 # A contradiction is no larger than so many times what the farther ray itself sees.
@@ -99,7 +103,7 @@ def _between(
     """The same of one ray and a farther one, everything in the reach of the farther."""
     unit = rays.moved[far.points][-1] / far.offsets[-1]
     points = slice(near.points.start, far.points.stop)
-    t, in_line = _places(xp, rays.moved[points], unit, (*near.offsets, *far.offsets))
+    t, in_line = _places(xp, rays.moved[points], unit, len(near.offsets))
     change, lost = unpredicted(xp, axis, told, points, rays.moved)
     t, unit = over(t, change), over(unit, told.slope)
     first, order = len(near.offsets), len(near.offsets) + 3
@@ -137,17 +141,29 @@ def _between(
     more = before * rate**2 / (order * (order - 1)) + last * rate / (2 * order)
     times = _MORE_OF_SEVERAL if entries > 1 else _MORE
     more = xp.maximum(times * more, before * share**2 + last * share)
-    smooth = more * xp.prod(xp.abs(t), axis=0) / xp.abs(lever)
+    # Those of a function with a singularity near by fall by a ratio that the nearest tell, where
+    # they are no noise; they do not fall at all where that is within the reach.
+    own_gain = xp.sum((unit * own.noise) ** 2, axis=axis)
+    near_gain = xp.sqrt(own_gain + gain(xp, node_weights(xp, close)[0]) ** 2)
+    clear = xp.maximum(before - _SIGMAS * noise * near_gain / xp.abs(product), 0)
+    rate = _rate(xp, xp.abs(line), xp.abs(second), clear, 0.0, order)
+    ratio = rate**2 / math.factorial(order - 2) ** (2 / (order - 3))
+    falls = ratio < 1
+    left = xp.where(falls, 1 - ratio, 1)
+    rest_of = (before * ratio + last * xp.sqrt(ratio)) / left
+    reaches = xp.prod(xp.abs(t), axis=0) / xp.abs(lever)
+    singular = xp.where(falls, _SINGULAR * times * rest_of * reaches, np.inf)
+    smooth = xp.maximum(more * reaches, singular)
     if entries > 1:
         smooth = smooth + _OF_ONE * xp.abs(off / lever)
-    all_gain = xp.sum((unit * own.noise) ** 2, axis=axis) + gain(xp, weights) ** 2
-    heard = _SIGMAS * noise * xp.sqrt(all_gain) / xp.abs(lever)
+    heard = _SIGMAS * noise * xp.sqrt(own_gain + gain(xp, weights) ** 2) / xp.abs(lever)
     # Of a function whose own scale is shorter than the way, points there say nothing, unless their
     # slope is off by more than its curvature near by foretells.
     bends = xp.abs(sees - beyond) + 2 * bent * xp.max(xp.abs(rest), axis=0)
     long = _rate(xp, xp.abs(line), xp.abs(second), before, 0.0, order) > 1
     most = xp.abs(sees)
-    against = xp.where(long, most > bends + heard, xp.abs(beyond) > smooth + heard)
+    grows = (most > bends + heard) & (xp.abs(beyond) > singular + heard)
+    against = xp.where(long, grows, xp.abs(beyond) > smooth + heard)
     against = against & ~lost & over(in_line, lost)
     if entries > 1:
         against = against & (most > xp.max(xp.abs(unit) * bars, axis=axis))
@@ -156,8 +172,15 @@ def _between(
     return xp.expand_dims(size, axis) / xp.where(unit != 0, xp.abs(unit), np.inf)
 
 
-def _places(xp: Any, moved: Any, unit: Any, offsets: tuple[int, ...]) -> tuple[Any, Any]:
-    """Where points lie along a ray, in its reach, shape ``(P, *lead)``; and if they are in line."""
+def _places(xp: Any, moved: Any, unit: Any, first: int) -> tuple[Any, Any]:
+    """Where points lie along a ray, in its reach, shape ``(P, *lead)``; and if they are in line.
+
+    Args:
+        xp: the array namespace.
+        moved: how far each entry moved.
+        unit: the same in units of the reach.
+        first: how many of the points are the nearer ray's, which the others must lie beyond.
+    """
     moves = unit != 0
     share = moved / xp.where(moves, unit, 1)
     t = xp.max(xp.where(moves, share, -np.inf), axis=-1)
@@ -165,8 +188,9 @@ def _places(xp: Any, moved: Any, unit: Any, offsets: tuple[int, ...]) -> tuple[A
     size = xp.abs(t)
     in_line = xp.all((xp.abs(t - low) <= _IN_LINE * size) & (size > 0), axis=0)
     in_line = in_line & xp.any(moves, axis=-1)
+    in_line = in_line & (xp.min(size[first:], axis=0) > _BEYOND * xp.max(size[:first], axis=0))
     # Where they are not, the numbers do not matter, but must be different ones.
-    some = np.arange(1, len(offsets) + 1, dtype=t.dtype).reshape(-1, *(1,) * (t.ndim - 1))
+    some = np.arange(1, len(t) + 1, dtype=t.dtype).reshape(-1, *(1,) * (t.ndim - 1))
     return xp.where(in_line, t, some), in_line
 
 
