@@ -47,3 +47,20 @@ def test_inside_walls():
     fit = least_squares(model, np.array([1e-9, 1.0]), data=model(right), bounds=(0.0, 2.0))
     assert fit.converged
     assert fit.x[0] == 2.0
+
+
+def noisy(model, level, seed=3):
+    """A model whose every value has noise of its own, a share of it; JAX cannot trace it."""
+    rng = np.random.default_rng(seed)
+    return lambda p: model(np.asarray(p)) * (1 + level * rng.standard_normal(20))
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-2])
+def test_all_that_there_is_goes_to_0(level):
+    """Entries take their rounding with them: such a search used to end in overflow."""
+    rows = noisy(lambda p: p[0] * T + p[1] * T**2, level)
+    fit = least_squares(rows, np.ones(2))
+    assert fit.converged
+    assert fit.message == "the residuals are zero to rounding"
+    assert np.abs(fit.x).max() < 1e-30
+    assert fit.num_evaluations < 150

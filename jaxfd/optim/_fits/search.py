@@ -43,6 +43,8 @@ _POLISHED = 1e-10
 # Where entries that change nothing are looked at, in shares of their sizes.
 _FARTHER = (-1.0, 1.0, -10.0, 10.0)
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
+# Residuals of less than this share of what the start makes them differences of are nothing.
+_NOTHING = _ROUNDING**3
 # The first ball, in shares of the size of the start; the share of the sum of squares that a step in
 # it must promise.
 _FIRST, _HOPELESS = 1.0, 3e-3
@@ -191,7 +193,11 @@ class Search(Standing):
         model = self.model
         assert model is not None
         terms = self.terms(model.jacobian)
-        return model.cost <= _ROUNDING**2 * float(terms @ terms)
+        if model.cost <= _ROUNDING**2 * float(terms @ terms):
+            return True
+        # Where all entries go to 0 they take their rounding with them, for ever.
+        terms = np.abs(model.jacobian) @ self.size
+        return model.cost <= _NOTHING**2 * float(terms @ terms)
 
     def _is_still(self, q: Float[np.ndarray, "n"]) -> bool:
         """Whether a step moves no entry by more than its rounding."""
