@@ -55,6 +55,44 @@ def noisy(model, level, seed=3):
     return lambda p: model(np.asarray(p)) * (1 + level * rng.standard_normal(20))
 
 
+def drag(p):
+    v = np.linspace(5.0, 50.0, 20)
+    return p[0] + p[1] * v + p[2] * v**2
+
+
+DRAG = drag([120.0, 2.0, 0.4]) + 12 * np.random.default_rng(7).standard_normal(20)
+
+
+class TestNoise:
+    """Where noise hides what entries next to 0 do."""
+
+    @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+    @pytest.mark.parametrize("level", [1e-3, 1e-2])
+    def test_a_tiny_amplitude(self, level):
+        """Its slope is noise, of a share of the residuals that is beyond notice."""
+        model, right, _ = MODELS["power"]
+        data = model(right) * (1 + 0.02 * np.cos(9 * T))
+        fit = least_squares(noisy(model, level), np.array([1e-9, 1.0]), data=data)
+        best = least_squares(model, np.ones(2), data=data)
+        assert fit.converged
+        assert np.all(np.abs(fit.x - best.x) < 3 * best.standard_errors)
+
+    @pytest.mark.parametrize(("start", "level"), [(1e-9, 1e-6), (1e-9, 1e-4), (1.0, 1e-3)])
+    def test_entries_of_no_size(self, start, level):
+        fit = least_squares(noisy(drag, level), np.full(3, start), data=DRAG)
+        best = least_squares(drag, np.ones(3), data=DRAG)
+        assert np.all(np.abs(fit.x - best.x) < 3 * best.standard_errors)
+        np.testing.assert_allclose(fit.standard_errors, best.standard_errors, rtol=0.5)
+
+    def test_an_entry_of_0_has_influence(self):
+        def rounded(p):
+            found = 3e8 * p[0] * np.exp(-T / p[1]) + p[2]
+            return np.array([float(f"{v:.5e}") for v in found])
+
+        fit = least_squares(rounded, np.array([1.0, 1.0, 0.0]), data=rounded([1.0, 0.8, 1e7]))
+        np.testing.assert_allclose(fit.x, [1.0, 0.8, 1e7], rtol=1e-4)
+
+
 @pytest.mark.parametrize("level", [0.0, 1e-2])
 def test_all_that_there_is_goes_to_0(level):
     """Entries take their rounding with them: such a search used to end in overflow."""

@@ -23,6 +23,8 @@ END = 1.0
 # Where no leap leads down, shorter ones are tried: the mean of this and of an entry's own size, by
 # logarithms.
 _ROUNDS = 2
+# A slope that is so many times as steep as what a leap shows was nothing but noise.
+_NOISE = 10.0
 
 
 def leap(
@@ -64,5 +66,12 @@ def leap(
             standing.extent = np.full(len(u), np.inf)
             standing.note()
             return True
-        steps = np.sign(steps) * np.sqrt(np.abs(steps) * size[which])
+        shorter = np.sign(steps) * np.sqrt(np.abs(steps) * size[which])
+        with np.errstate(all="ignore"):
+            secant = (rows - model.r) / (points[:, which].diagonal() - u[which])[:, None]
+            square = (secant * secant).sum(1)
+            longer = -(secant @ model.r) / square
+            steep = _NOISE**2 * square < (a[:, which] ** 2).sum(0)
+        # Residuals that change by far less than was foretold: it is noise that made the slope.
+        steps = np.where(steep & (np.abs(longer) > np.abs(steps)), longer, shorter)
     return False

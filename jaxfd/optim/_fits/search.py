@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 
 from jaxfd.optim._fits.averaging import settle_by_mean
 from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
+from jaxfd.optim._fits.hidden import reach_out
 from jaxfd.optim._fits.jacobians import Differences
 from jaxfd.optim._fits.leaps import END, FAR, NEAR, WORTH, leap
 from jaxfd.optim._fits.standing import Standing
@@ -53,6 +54,8 @@ _FIRST, _HOPELESS = 1.0, 3e-3
 _SHRINK, _GROW, _LEAP, _FORETOLD = 0.15, 2.0, 100.0, 1e-5
 # After so many steps that led up and down within the noise the search may be over.
 _VAIN = 12
+# Noise that is so many times what it was is seen for the first time.
+_NEW = 4.0
 # How often a search that seems to be over goes on by a leap.
 _MOST_LEAPS = 10
 # After so many steps that slopes alone foretold better, curvature is left out.
@@ -84,8 +87,9 @@ class Search(Standing):
         trusted, looked, rough = 0.0, self.noise > 0, False
         self._mark, self._vain, self._asked = model.cost, 0, False
         self._leaps = 0
-        # How long steps by slopes alone may be, in shares of the point; shorter as they fail.
-        leash = 1.0
+        # How long steps by slopes alone may be, in shares of the point; shorter as they fail, with
+        # this noise.
+        self._leash, self._led = 1.0, self.noise
         while self.status is None:
             if self._is_zero():
                 if self.known is None:
@@ -105,17 +109,18 @@ class Search(Standing):
                     yield from differences.renew(central=self.noise == 0)
                     self.rescale()
                     continue
-                if (yield from self._done(differences, leash)):
+                if (yield from self._done(differences, self._leash)):
                     return
-                q, promised, cut = self.step(leash * self.reach, straight=True)
+                q, promised, cut = self.step(self._leash * self.reach, straight=True)
                 gain, length = model.cost - promised, math.sqrt(q @ q)
                 if not gain > 0:
                     continue
                 rho = yield from self._probe(differences, q, gain, cut)
                 if rho < BAD:
-                    leash = _SHORTER * min(leash, length / self.reach)
+                    self._leash = _SHORTER * min(self._leash, length / self.reach)
+                    self._led = self.noise
                 else:
-                    leash, radius, fails = 1.0, max(radius, _GROW * length), 0
+                    self._leash, radius, fails = 1.0, max(radius, _GROW * length), 0
                 continue
             fresh = model.exact
             rho, taken = yield from attempt(self, differences, q, gain, radius, cut)
@@ -230,6 +235,13 @@ class Search(Standing):
             return False
         yield from self._finish(differences)
         hidden = yield from differences.verify()
+        seen = self.stencil is None and (yield from reach_out(self))
+        if seen:
+            yield from differences.renew(central=True)
+            self.rescale(first=True)
+        if seen or self.noise > _NEW * self._led:
+            # Steps that failed were led by noise.
+            leash = self._leash = 1.0
         q, promised, _ = self.step(leash * self.reach, straight=True)
         gain = model.cost - promised
         if self.noise > 0 and self.tol * model.cost < gain <= self.least():
@@ -239,6 +251,7 @@ class Search(Standing):
             return False
         if self._leaps < _MOST_LEAPS and (yield from leap(self, END, self.least())):
             self._leaps += 1
+            self._leash = 1.0
             yield from differences.renew()
             self.rescale(first=True)
             return False
