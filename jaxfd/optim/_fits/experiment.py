@@ -20,6 +20,8 @@ from jaxfd.optim._status import Status
 
 # Values of fewer digits than this are rounded.
 _DIGITS = 1e-10
+# What is coarser than so many times the others, or than their digits, is not known to be.
+_ROUND = 10.0
 
 
 class EndError(Exception):
@@ -117,8 +119,11 @@ class Experiment:
             return 0.0
         grid = UNIFORM * grid_of(np, rows)
         size = np.max(np.abs(rows), axis=0)
-        if np.median(grid / np.where(size > 0, size, 1)) <= _DIGITS:
+        digits = float(np.median(grid / np.where(size > 0, size, 1)))
+        if digits <= _DIGITS:
             return 0.0
+        # A value that is round by chance, or a 1 that is always there, has no coarser grid.
+        grid = np.minimum(grid, _ROUND * np.maximum(np.median(grid), digits * size))
         with np.errstate(all="ignore"):
             moved = self.weighing(rows[0] + grid) - self.weighing(rows[0])
         return float(np.linalg.norm(moved[np.isfinite(moved)]))
