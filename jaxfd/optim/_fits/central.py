@@ -20,6 +20,8 @@ from jaxfd.optim._fits.straight import Straight
 _CENTRAL = 6e-6
 # Steps of order four, and how alike columns must be for them.
 _WIDE, _HARD = 5e-4, 1e-4
+# Steps to both sides differ by no more than this share of them, or one is longer for a wall.
+_ALIKE = 1e-6
 # How often steps grow where a difference is drowned.
 _GROWTHS = 4
 
@@ -112,9 +114,11 @@ class CentralDifferences:
             one, two, h = (
                 np.where(small, new, old) for new, old in zip(fresh, (one, two, h), strict=True)
             )
+        # Rounding may make the two sides differ where a step is as large as its entry.
+        alike = np.abs(one + two) <= _ALIKE * np.abs(one)
         if search.noise == 0:
             for k in self._scatter.suspicious(u, r, ahead, back):
-                if one[k] != -two[k]:
+                if not alike[k]:
                     continue
                 step = one[k] * np.eye(n)[k]
                 line = Line(step, -1.0, ahead[k], back[k])
@@ -129,7 +133,7 @@ class CentralDifferences:
                     one[k] = h[k] = near.step[k]
                     two[k] = -near.step[k]
         else:
-            both = (one == -two) & np.isfinite(ahead).all(1) & np.isfinite(back).all(1)
+            both = alike & np.isfinite(ahead).all(1) & np.isfinite(back).all(1)
             _, more = yield from self._straight.settle(u, r, one, ahead, back, -1.0, both, share)
             two, h = np.where(both, -one, two), np.where(both, np.abs(one), h)
             if more > 2 * search.noise:

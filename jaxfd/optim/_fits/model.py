@@ -189,11 +189,14 @@ class ResidualModel:
         before, old = self._last
         s = scale * (self.u - before)
         length = float(s @ s)
-        if self._curvature is not None and length > 0:
+        if self._curvature is not None and 0 < length < math.inf:
             gap = (jacobian - old - self._curvature @ (self.u - before)) / scale
             along = gap @ s
             change = gap[:, :, None] * s[None, None, :] + s[None, :, None] * gap[:, None, :]
-            change = change / length - (along / length**2)[:, None, None] * np.outer(s, s)[None]
+            # Not by the square of the length, which may be beyond all numbers.
+            change = (
+                change / length - (along / length)[:, None, None] * np.outer(s / length, s)[None]
+            )
             change = change * (length / (length + doubt))
             self._curvature = self._curvature + change * np.outer(scale, scale)[None]
             self._bent = True
