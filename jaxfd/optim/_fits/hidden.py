@@ -18,8 +18,10 @@ from jaxfd.optim._fits.standing import Standing
 # Noise hides a slope of whose step residuals change by less than so many times the noise; a step
 # that changes them by the second is long enough.
 _HIDDEN, _SEEN = 2.0, 10.0
+# So many times as long a step is wanted.
+_ENOUGH = 3.0
 # By how much steps grow at once, and how often they do.
-_GROWTH, _TIMES = 30.0, 8
+_GROWTH, _TIMES = 100.0, 8
 
 
 def reach_out(standing: Standing) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
@@ -53,7 +55,11 @@ def reach_out(standing: Standing) -> Generator[Float[np.ndarray, "k n"], Rows, b
         moved = np.full(len(u), np.nan)
         with np.errstate(over="ignore"):
             moved[left] = np.linalg.norm(rows - model.r, axis=1)
-        seen = seen | (left & (moved > _SEEN * standing.noise) & np.isfinite(moved))
+        clear = left & (moved > _SEEN * standing.noise) & np.isfinite(moved)
+        # No farther than is needed: residuals may bend.
+        with np.errstate(all="ignore"):
+            nearer = far * np.clip(_ENOUGH * _SEEN * standing.noise / moved, 1 / _GROWTH, 1.0)
+        far, seen = np.where(clear, nearer, far), seen | clear
         left = left & ~seen & np.isfinite(moved)
     if not seen.any():
         return False
