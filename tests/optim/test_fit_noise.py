@@ -123,3 +123,29 @@ class TestMean:
         fit = least_squares(watched, ONES, data=Y, bounds=bounds)
         assert fit.converged
         assert min(p[1] for p in seen) >= 0.55
+
+
+class TestPoorSlopes:
+    """Noise that is too little to be noticed beside the start, and far more than the change."""
+
+    @pytest.mark.parametrize("start", [1e-2, 1e-3])
+    @pytest.mark.parametrize("level", [1e-6, 1e-5])
+    def test_are_differenced_anew(self, start, level):
+        """Steps that brought half of what was promised went on by the hundred."""
+        t = np.linspace(0.0, 10.0, 50)
+        data = np.exp(-0.7 * t) + 0.01 * np.cos(40 * t)
+        fit = least_squares(noisy(lambda p: np.exp(-p[0] * t), level), np.array([start]), data=data)
+        best = least_squares(lambda p: np.exp(-p[0] * t), np.ones(1), data=data)
+        assert abs(fit.x[0] - best.x[0]) < best.standard_errors[0]
+        assert fit.num_evaluations < 150
+
+    def test_a_1_that_is_always_there_is_no_rounding(self):
+        t = np.linspace(0.0, 10.0, 50)
+
+        def single(p):
+            return np.exp(-p[0] * t).astype(np.float32)
+
+        fit = least_squares(single, np.array([1e-3]), data=np.exp(-0.7 * t))
+        assert fit.noise < 1e-6
+        assert fit.x[0] == pytest.approx(0.7, abs=1e-6)
+        assert fit.num_evaluations < 150

@@ -18,13 +18,14 @@ import math
 from collections.abc import Generator
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from jaxfd.optim._fits.averaging import settle_by_mean
 from jaxfd.optim._fits.given_differences import GivenDifferences, GivenStencil
 from jaxfd.optim._fits.hidden import reach_out
 from jaxfd.optim._fits.jacobians import Differences
 from jaxfd.optim._fits.leaps import END, FAR, NEAR, WORTH, leap
+from jaxfd.optim._fits.stairs import jumped
 from jaxfd.optim._fits.standing import Standing
 from jaxfd.optim._fits.trials import BAD, TAKEN, attempt
 from jaxfd.optim._status import Status
@@ -41,11 +42,12 @@ _FAILS = 2
 _SHORTER = 0.125
 # Steps shorter than this share of the point itself polish nothing.
 _POLISHED = 1e-10
-# Where entries that change nothing are looked at, in shares of their sizes.
-_FARTHER = (-1.0, 1.0, -10.0, 10.0)
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 # Residuals of less than this share of what the start makes them differences of are nothing.
 _NOTHING = _ROUNDING**3
+# After so many steps, and one for each entry, that brought far less than was promised, or after
+# which as much as this share of it is promised once more, slopes are differenced anew.
+_POOR, _SLOW = 5, 0.5
 # The first ball, in shares of the size of the start; the share of the sum of squares that a step in
 # it must promise.
 _FIRST, _HOPELESS = 1.0, 3e-3
@@ -83,7 +85,7 @@ class Search(Standing):
             if (yield from leap(self, farther, WORTH * model.cost)):
                 yield from differences.renew()
                 self.rescale(first=True)
-        radius, fails = _FIRST * self.reach, 0
+        radius, fails, poor, last = _FIRST * self.reach, 0, 0, math.inf
         trusted, looked, rough = 0.0, self.noise > 0, False
         self._mark, self._vain, self._asked = model.cost, 0, False
         self._leaps = 0
@@ -137,10 +139,20 @@ class Search(Standing):
                 return
             trusted = length if rho >= BAD else trusted
             fails = fails + 1 if rho < BAD else 0
+            # Steps to where the model is least should become shorter.
+            slow = rho >= BAD and (rho < _GOOD or (not cut and gain > _SLOW * last))
+            poor, last = 0 if exact and not fresh else poor + slow, gain
             if fresh:
                 # Under noise steps are long, and slopes to one side may be too rough.
                 rough = rho < BAD and self.noise > 0 and not self._is_central()
-            if fails >= _FAILS and (rough or not exact):
+            if poor > _POOR + len(q) and not exact:
+                # Slopes that foretell too much for so long may be noise.
+                yield from differences.look_at_noise()
+                yield from differences.renew(measure=False)
+                self.rescale()
+                poor = fails = 0
+                radius = max(radius, trusted)
+            elif fails >= _FAILS and (rough or not exact):
                 yield from differences.renew(central=rough)
                 self.rescale()
                 rough = False
@@ -198,11 +210,15 @@ class Search(Standing):
         model = self.model
         assert model is not None
         terms = self.terms(model.jacobian)
-        if model.cost <= _ROUNDING**2 * float(terms @ terms):
-            return True
-        # Where all entries go to 0 they take their rounding with them, for ever.
-        terms = np.abs(model.jacobian) @ self.size
-        return model.cost <= _NOTHING**2 * float(terms @ terms)
+        with np.errstate(over="ignore"):
+            # Slopes that tell of more rounding than there is noise are none.
+            most = self.noise**2 if self.noise > 0 else math.inf
+            if model.cost <= min(most, _ROUNDING**2 * float(terms @ terms)):
+                return True
+            # Where all entries go to 0 they take their rounding with them, for ever.
+            terms = np.abs(model.jacobian) @ self.size
+            first = _ROUNDING**2 * self.history[0]
+            return model.cost <= min(first, _NOTHING**2 * float(terms @ terms))
 
     def _is_still(self, q: Float[np.ndarray, "n"]) -> bool:
         """Whether a step moves no entry by more than its rounding."""
@@ -256,7 +272,7 @@ class Search(Standing):
             self.rescale(first=True)
             return False
         dead = ~model.jacobian.any(axis=0) & ~self.lost
-        if dead.any() and (yield from self._jumped(dead)):
+        if dead.any() and (yield from jumped(self, dead)):
             yield from differences.renew()
             self.rescale()
             return False
@@ -282,32 +298,6 @@ class Search(Standing):
             self.end(Status.NOISE, "what steps promise is less than the noise of the residuals")
         else:
             self.end(Status.CONVERGED, "no step promises to lower the sum of squares any more")
-        return True
-
-    def _jumped(
-        self, dead: Bool[np.ndarray, "n"]
-    ) -> Generator[Float[np.ndarray, "k n"], Rows, bool]:
-        """Looks farther away along entries that change nothing; goes where that is better.
-
-        An entry of stairs has no slope on any of them: only one that changes nothing farther away
-        either has no influence.
-        """
-        model = self.model
-        assert model is not None
-        size, which = self.sizes(model.u), np.flatnonzero(dead)
-        points = [model.u + far * size[k] * np.eye(len(size))[k] for k in which for far in _FARTHER]
-        points = np.clip(np.array(points), self.lower, self.upper)
-        rows = yield points
-        known = np.isfinite(rows).all(1)
-        differs = known & (rows != model.r).any(1)
-        self.jumps = np.zeros(len(size), bool)
-        self.jumps[which] = differs.reshape(len(which), -1).any(1)
-        sums = np.where(known, (rows**2).sum(1), np.inf)
-        best = int(np.argmin(sums))
-        if not sums[best] < model.cost * (1 - self.tol) - 2 * self.blur():
-            return False
-        model.move(points[best], rows[best])
-        self.note()
         return True
 
     def _polish(self, q: Float[np.ndarray, "n"]) -> Talk:
