@@ -20,6 +20,8 @@ from jaxfd.optim._fits.standing import Standing
 _HIDDEN, _SEEN = 2.0, 10.0
 # So many times as long a step is wanted.
 _ENOUGH = 3.0
+# Residuals are straight enough where they bend by less than this share of what they change.
+_STRAIGHT = 0.5
 # By how much steps grow at once, and how often they do.
 _GROWTH, _TIMES = 100.0, 8
 
@@ -42,6 +44,7 @@ def reach_out(standing: Standing) -> Generator[Float[np.ndarray, "k n"], Rows, b
     # Those that have a size of their own, or are straight for less than it, move no farther.
     own = (standing.least_sizes > 0) | standing.reached | (standing.extent < standing.sizes(u))
     left = (change < _HIDDEN * standing.noise) & ~own & ~standing.lost & (steps > 0)
+    wanted = _SEEN * standing.noise
     standing.reached = standing.reached | left
     side = np.where(standing.upper - u >= u - standing.lower, 1.0, -1.0)
     room = np.maximum(standing.upper - u, u - standing.lower)
@@ -55,16 +58,24 @@ def reach_out(standing: Standing) -> Generator[Float[np.ndarray, "k n"], Rows, b
         moved = np.full(len(u), np.nan)
         with np.errstate(over="ignore"):
             moved[left] = np.linalg.norm(rows - model.r, axis=1)
-        clear = left & (moved > _SEEN * standing.noise) & np.isfinite(moved)
+        clear = left & (moved > wanted) & np.isfinite(moved)
         # No farther than is needed: residuals may bend.
         with np.errstate(all="ignore"):
-            nearer = far * np.clip(_ENOUGH * _SEEN * standing.noise / moved, 1 / _GROWTH, 1.0)
+            nearer = far * np.clip(_ENOUGH * wanted / moved, 1 / _GROWTH, 1.0)
         far, seen = np.where(clear, nearer, far), seen | clear
         left = left & ~seen & np.isfinite(moved)
+    if seen.any():
+        ends = [
+            np.clip(u + np.diag(k * far), standing.lower, standing.upper)[seen] for k in (1, -1)
+        ]
+        one, two = np.split((yield np.concatenate(ends)), 2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            bend = np.linalg.norm(one + two - 2 * model.r, axis=1)
+            seen[seen] = bend < _STRAIGHT * np.linalg.norm(one - two, axis=1)
     if not seen.any():
         return False
     size = far * standing.spans(u) / np.where(steps > 0, steps, 1.0)
-    standing.least_sizes = np.where(seen, size, standing.least_sizes)
-    standing.floor = np.maximum(standing.floor, standing.least_sizes)
+    standing.per_noise = np.where(seen, size / standing.noise, standing.per_noise)
+    standing.floor = np.where(seen, np.maximum(standing.floor, size), standing.floor)
     standing.extent = np.where(seen, np.maximum(standing.extent, size), standing.extent)
     return True

@@ -171,5 +171,5 @@ class Scatter:
         sigma = max(sigma, search.coarse())
         search.noise = sigma
         # Entries were taken for larger where noise was taken for rounding.
-        search.floor = search.least_sizes
+        search.floor = np.maximum(search.least_sizes, search.per_noise * sigma)
         self.share = min(max(self.least(), 2 * (sigma / height) ** 0.5), FARTHEST)

@@ -62,6 +62,7 @@ class Searching(Protocol):
     floor: Float[np.ndarray, "n"]
     extent: Float[np.ndarray, "n"]
     least_sizes: Float[np.ndarray, "n"]
+    per_noise: Float[np.ndarray, "n"]
     usual: Float[np.ndarray, "n"]
     scale: Float[np.ndarray, "n"] | None
     width: int

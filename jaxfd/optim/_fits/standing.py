@@ -63,6 +63,7 @@ class Standing:
         extent: how far residuals are about straight along each entry, where that was found to be
             less than its size; else infinite.
         lowest: the least sum of squares so far.
+        per_noise: how small entries are taken to be at least, over the noise.
         reached: entries that were looked at from farther away, for noise hid their slopes.
         jumps: entries along which residuals jump and are flat in between.
         walled: whether any entry has a wall.
@@ -97,6 +98,7 @@ class Standing:
         self.lost: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.noise = 0.0
         self.floor: Float[np.ndarray, "n"] = self.least_sizes
+        self.per_noise: Float[np.ndarray, "n"] = np.zeros(len(self.u))
         self.reached: Bool[np.ndarray, "n"] = np.zeros(len(self.u), bool)
         self.extent: Float[np.ndarray, "n"] = np.full(len(self.u), np.inf)
         # The least sum of squares that was seen, and where: under noise steps may lead up.
