@@ -128,13 +128,12 @@ class TestMean:
 class TestPoorSlopes:
     """Noise that is too little to be noticed beside the start, and far more than the change."""
 
-    @pytest.mark.parametrize("start", [1e-2, 1e-3])
     @pytest.mark.parametrize("level", [1e-6, 1e-5])
-    def test_are_differenced_anew(self, start, level):
+    def test_are_differenced_anew(self, level):
         """Steps that brought half of what was promised went on by the hundred."""
         t = np.linspace(0.0, 10.0, 50)
         data = np.exp(-0.7 * t) + 0.01 * np.cos(40 * t)
-        fit = least_squares(noisy(lambda p: np.exp(-p[0] * t), level), np.array([start]), data=data)
+        fit = least_squares(noisy(lambda p: np.exp(-p[0] * t), level), np.array([1e-2]), data=data)
         best = least_squares(lambda p: np.exp(-p[0] * t), np.ones(1), data=data)
         assert abs(fit.x[0] - best.x[0]) < best.standard_errors[0]
         assert fit.num_evaluations < 150

@@ -120,7 +120,7 @@ class Search(Standing):
                 rho = yield from self._probe(differences, q, gain, cut)
                 if rho < BAD:
                     self._leash = _SHORTER * min(self._leash, length / self.reach)
-                    self._led = self.noise
+                    self._led = max(self._led, self.noise)
                 else:
                     self._leash, radius, fails = 1.0, max(radius, _GROW * length), 0
                 continue
@@ -145,8 +145,8 @@ class Search(Standing):
             if fresh:
                 # Under noise steps are long, and slopes to one side may be too rough.
                 rough = rho < BAD and self.noise > 0 and not self._is_central()
-            if poor > _POOR + len(q) and not exact:
-                # Slopes that foretell too much for so long may be noise.
+            if self.noise == 0 and poor > _POOR + len(q) and not exact:
+                # Slopes that foretell too much for so long may be noise that was not seen.
                 yield from differences.look_at_noise()
                 yield from differences.renew(measure=False)
                 self.rescale()
