@@ -46,6 +46,23 @@ class TestZeroToRounding:
         assert fit.converged
         assert fit.cost < 1e-12
 
+    def test_a_fall_from_great_heights_is_no_zero(self):
+        """The sum of squares falls from 1e108: what is left of it is not nothing for that."""
+        volts = np.linspace(0, 0.8, 30)
+
+        def model(p):
+            with np.errstate(all="ignore"):
+                return p[0] * (np.exp(volts / p[1]) - 1) + p[2]
+
+        with np.errstate(all="ignore"):
+            fit = least_squares(
+                model,
+                np.array([4.7e-13, 5.2e-3, 8e-3]),
+                data=model([1e-12, 0.026, 0.0]),
+                max_evaluations=300,
+            )
+        assert not fit.converged or fit.cost < 1e-12
+
     def test_high_powers_from_far_away(self):
         fit = least_squares(lambda p: np.r_[(p[0] - 1) ** 9, p[0] - 1.5, 0.3], np.array([1e3]))
         assert fit.x[0] == pytest.approx(1.49993, abs=1e-4)

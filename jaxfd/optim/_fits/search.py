@@ -216,6 +216,8 @@ class Search(Standing):
             if model.cost <= min(most, _ROUNDING**2 * float(terms @ terms)):
                 return True
             # Where all entries go to 0 they take their rounding with them, for ever.
+            if np.any(np.abs(model.u) > _ROUNDING * self.size):
+                return False
             terms = np.abs(model.jacobian) @ self.size
             first = _ROUNDING**2 * self.history[0]
             return model.cost <= min(first, _NOTHING**2 * float(terms @ terms))
