@@ -24,11 +24,12 @@ _WIDE = f"<U{max(map(len, _RANK))}"
 # A kink explains so much of itself.
 _SIDES = 2.0
 _ROWS = 20
-_MANY = {
-    AGREES: "agree",
-    DIFFERS: "differ",
-    UNCLEAR: "cannot be told",
-    UNSEEN: "were not looked at one by one",
+# Of one entry, and of several.
+_COUNTED = {
+    AGREES: ("agrees", "agree"),
+    DIFFERS: ("differs", "differ"),
+    UNCLEAR: ("cannot be told", "cannot be told"),
+    UNSEEN: ("was not looked at by itself", "were not looked at one by one"),
 }
 _HEADS = {
     AGREES: "The {} is right.",
@@ -101,7 +102,7 @@ class GradCheck:
         claimed, estimated, bar = map(numbers, (self.claimed, self.estimated, self.bar))
         verdicts = flat(self.verdicts, dtype=np.str_)
         counts = {kind: int(np.sum(verdicts == kind)) for kind in _RANK}
-        tally = ", ".join(f"{count} {_MANY[kind]}" for kind, count in counts.items() if count)
+        tally = ", ".join(f"{n} {_COUNTED[kind][n > 1]}" for kind, n in counts.items() if n)
         head = _HEADS[self.verdict].format(self.what)
         if self.verdict == AGREES and counts[UNCLEAR] + counts[UNSEEN]:
             head = f"The {self.what} is right along a line, as far as can be told."

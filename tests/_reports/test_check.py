@@ -107,7 +107,7 @@ class TestReport:
         }
         report = check(fun, x, wrong)
         lines = str(report).splitlines()
-        assert lines[0].startswith("The gradient is wrong. Of 3 entries 1 differ, 2 agree")
+        assert lines[0].startswith("The gradient is wrong. Of 3 entries 1 differs, 2 agree")
         assert lines[0].endswith("rates[1].")
         assert "slope 1.0" in lines[1]
         assert lines[3].startswith("rates[1] ")

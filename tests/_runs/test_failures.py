@@ -205,10 +205,10 @@ class TestNan:
         assert not found.one_sided.any()
 
     def test_bounds(self):
-        # Entry 1 sits at its wall; entry 0 has room, and loses the points above.
+        # Entry 1 sits at its wall, so that rays go one way; entry 0 loses what is above.
         box = box_of(Fails(), on_error="nan")
         bounds = (jnp.array([-9.0, -2.0, -9.0]), jnp.full(3, 9.0))
-        with pytest.warns(RuntimeWarning, match=r"5 of 13 points"):
+        with pytest.warns(RuntimeWarning, match=r"7 of 13 points"):
             found = jaxfd.estimate(box, bounds=bounds)(X)
         np.testing.assert_array_equal(found.one_sided, [True, True, False])
         np.testing.assert_allclose(found.grad, SLOPE, atol=1e-4)
