@@ -7,11 +7,9 @@ ends.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxfd.optim._fits.slopes import Talk
 from jaxfd.optim._fits.standing import Standing
@@ -57,17 +55,5 @@ def settle_by_mean(standing: Standing) -> Talk:
     after = float(last[0] @ last[0])
     if not after <= model.cost + 4 * standing.blur():
         return
-    _go(standing, point, last[0])
+    standing.go_with_slopes(point, last[0])
     standing.averaged = int(good.sum())
-
-
-def _go(standing: Standing, point: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"]) -> None:
-    """Makes a point the best one; the slopes stay."""
-    model, slopes = standing.model, standing.slopes
-    assert model is not None
-    assert slopes is not None
-    jacobian = model.jacobian
-    model.move(point, r)
-    model.jacobian = jacobian
-    standing.slopes = dataclasses.replace(slopes, u=point)
-    standing.note()

@@ -56,15 +56,10 @@ def leap(
         points[np.arange(len(which)), which] += steps
         points = np.clip(points, standing.lower, standing.upper)
         rows = yield points
-        with np.errstate(over="ignore"):
-            sums = np.where(np.isfinite(rows).all(1), (rows * rows).sum(1), np.inf)
-        best = int(np.argmin(sums))
-        if sums[best] < model.cost - max(least, 2 * standing.blur()):
-            model.move(points[best], rows[best])
+        if standing.go_lower(points, rows, max(least, 2 * standing.blur())):
             # What was found of steps while other entries had no effect through this one is void.
             standing.floor = standing.least_sizes
             standing.extent = np.full(len(u), np.inf)
-            standing.note()
             return True
         shorter = np.sign(steps) * np.sqrt(np.abs(steps) * size[which])
         with np.errstate(all="ignore"):

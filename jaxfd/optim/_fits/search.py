@@ -312,11 +312,7 @@ class Search(Standing):
         rows = yield point[None]
         after = float(rows[0] @ rows[0])
         if self.slopes is not None and after <= model.cost * (1 + 1e-13):
-            jacobian = model.jacobian
-            model.move(point, rows[0])
-            model.jacobian = jacobian
-            self.slopes = dataclasses.replace(self.slopes, u=point)
-            self.note()
+            self.go_with_slopes(point, rows[0])
 
     def _finish(self, differences: Differences) -> Talk:
         """Central differences at the best point, if there are none."""

@@ -42,10 +42,4 @@ def jumped(
     differs = known & (rows != model.r).any(1)
     standing.jumps = np.zeros(len(size), bool)
     standing.jumps[which] = differs.reshape(len(which), -1).any(1)
-    sums = np.where(known, (rows**2).sum(1), np.inf)
-    best = int(np.argmin(sums))
-    if not sums[best] < model.cost * (1 - standing.tol) - 2 * standing.blur():
-        return False
-    model.move(points[best], rows[best])
-    standing.note()
-    return True
+    return standing.go_lower(points, rows, standing.tol * model.cost + 2 * standing.blur())

@@ -257,6 +257,30 @@ class Standing:
         self.path.append(model.u)
         self.on_step(self)
 
+    def go_lower(self, points: Float[np.ndarray, "k n"], rows: Rows, least: float) -> bool:
+        """Goes to the lowest of some points where that is lower by more than ``least``."""
+        model = self.model
+        assert model is not None
+        with np.errstate(over="ignore"):
+            sums = np.where(np.isfinite(rows).all(1), (rows * rows).sum(1), np.inf)
+        best = int(np.argmin(sums))
+        if not sums[best] < model.cost - least:
+            return False
+        model.move(points[best], rows[best])
+        self.note()
+        return True
+
+    def go_with_slopes(self, point: Float[np.ndarray, "n"], r: Float[np.ndarray, "m"]) -> None:
+        """Goes to a point that is so near that the slopes are those of before."""
+        model, slopes = self.model, self.slopes
+        assert model is not None
+        assert slopes is not None
+        jacobian = model.jacobian
+        model.move(point, r)
+        model.jacobian = jacobian
+        self.slopes = dataclasses.replace(slopes, u=point)
+        self.note()
+
     def end(self, status: Status, message: str) -> None:
         """Ends the search; where that tells nothing of the last point, at the lowest one."""
         self.status, self.message = status, message
