@@ -63,7 +63,6 @@ def look(
     step: float,
     schedule: Schedule,
     order: int = 1,
-    table: int = 0,
 ) -> Look:
     """Whether a derivative may be right at ``x``, and the one that was found right farther out.
 
@@ -83,9 +82,9 @@ def look(
             as far as a table of the length of ``x`` has its next node.
         schedule: how many points are evaluated at once.
         order: that of the derivative, 1 or 2.
-        table: the length of the table that the function looks up by what moves; 0 for none.
     """
     spacing = max(float(finfo(leaf.dtype).eps) for leaf in question.leaves)
+    table = question.table
     longest = max(_LONGEST * min(1.0, step), 1 / table if table else 0.0)
     h = _distances(spacing, longest)
     sides = [h[h <= side] for side in room]

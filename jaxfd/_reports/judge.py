@@ -228,16 +228,7 @@ class Judge:
     ) -> Look:
         """What a close look shows of a derivative along a line."""
         seen = look(
-            self.question,
-            line,
-            row,
-            claim,
-            found,
-            room,
-            step,
-            self.schedule,
-            self.columns.order,
-            self.question.table,
+            self.question, line, row, claim, found, room, step, self.schedule, self.columns.order
         )
         self.evaluations += seen.spent
         self.kink = max(self.kink, seen.kink)
