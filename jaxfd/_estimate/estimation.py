@@ -103,7 +103,8 @@ class Estimation:
         Raises:
             ValueNeededError: it computes something else with those that are traced.
         """
-        most = largest_whole(closed, lambda constant: False, given) if given else _most(closed)
+        whole = (lambda constant: False) if given else _is_whole
+        most = largest_whole(closed, whole, given)
         if most < _LEAST:
             raise ValueNeededError
         self._most = min(self.most, most - 1)
@@ -325,10 +326,6 @@ class Estimation:
             return False
         given = [i in traced and is_whole(flat[i]) for i in moving]
         return largest_whole(closed, lambda constant: False, given) >= _LEAST
-
-
-def _most(closed: Any) -> int:
-    return largest_whole(closed, _is_whole)
 
 
 def _is_whole(constant: Any) -> bool:
