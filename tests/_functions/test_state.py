@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _noticed import check_noticed
 
 import jaxfd
 from jaxfd._functions import state_of
@@ -247,12 +248,7 @@ instance in a list"""
 def test_a_change_is_noticed(kind):
     before = dict(globals())
     try:
-        fun, change = make(kind)
-        state = state_of(fun)
-        assert state is not None
-        assert state.holds(fun)
-        change()
-        assert not state.holds(fun)
+        check_noticed(*make(kind))
     finally:
         globals().update(before)
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _noticed import check_noticed
 
 import jaxfd
 from jaxfd._functions import state_of
@@ -307,12 +308,7 @@ def test_a_change_is_noticed(make, kind, monkeypatch):
     monkeypatch.setattr(helper, "__name__", "helper")
     monkeypatch.setattr(helper, "__doc__", None)
     monkeypatch.setitem(globals(), "SCALE", 1.0)
-    fun, change = make(kind)
-    state = state_of(fun)
-    assert state is not None
-    assert state.holds(fun)
-    change()
-    assert not state.holds(fun)
+    check_noticed(*make(kind))
 
 
 @pytest.mark.parametrize(
